@@ -1,0 +1,70 @@
+#ifndef REVERIE_BINDINGS_ARRAYS_H_
+#define REVERIE_BINDINGS_ARRAYS_H_
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "record_layout.h"
+
+namespace reverie_py {
+
+namespace nb = nanobind;
+
+// A RecordLayout together with the NumPy dtype and shape of each column.
+class TypedLayout {
+ public:
+  explicit TypedLayout(nb::sequence columns);
+
+  const std::shared_ptr<const reverie::RecordLayout>& layout() const { return layout_; }
+  std::size_t num_columns() const { return columns_.size(); }
+
+  // A new array of shape (leading..., *column shape), and its bytes.
+  nb::object NewArray(std::size_t column, const std::vector<std::ptrdiff_t>& leading,
+                      void** bytes) const;
+
+  // The bytes of an array that must look just like NewArray()'s; raises ValueError.
+  void* CheckArray(nb::handle array, std::size_t column,
+                   const std::vector<std::ptrdiff_t>& leading) const;
+
+  // Points `columns[i]` at the bytes of leaf i, using `scratch` for NumPy scalars.
+  // Returns -1, or the first leaf that is not of exactly its column's dtype and
+  // shape, in native byte order and C order.
+  int LeafBytes(nb::sequence leaves, std::vector<const void*>* columns,
+                std::vector<std::uint8_t>* scratch) const;
+
+ private:
+  struct Column {
+    nb::object dtype;
+    int type_num;
+    std::vector<std::ptrdiff_t> shape;
+    std::size_t nbytes;
+  };
+  std::vector<Column> columns_;
+  std::shared_ptr<const reverie::RecordLayout> layout_;
+};
+
+// Loads NumPy's C API; raises ImportError.
+void InitNumpy();
+
+template <typename T>
+using Vector = nb::ndarray<nb::numpy, T, nb::ndim<1>>;
+
+// Arrays that callers pass in: any unit-stride vector of exactly this dtype.
+template <typename T>
+using InVector = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+// A NumPy vector that owns what was in `values`; no copy.
+template <typename T>
+Vector<T> ToNumpy(std::vector<T>&& values) {
+  auto* owned = new std::vector<T>(std::move(values));
+  nb::capsule owner(owned, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
+  return Vector<T>(owned->data(), {owned->size()}, owner);
+}
+
+}  // namespace reverie_py
+
+#endif  // REVERIE_BINDINGS_ARRAYS_H_

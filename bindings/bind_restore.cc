@@ -1,0 +1,160 @@
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/vector.h>
+
+#include "arrays.h"
+#include "errors.h"
+#include "handles.h"
+#include "states.h"
+
+namespace reverie_py {
+namespace {
+
+using namespace nb::literals;
+
+struct TableSnapshotHandle {
+  nb::dict items;
+  nb::object free_keys;
+  nb::dict counters;
+  nb::object rng_state;
+};
+
+struct SnapshotHandle {
+  std::vector<ChunkHandle> chunks;
+  nb::list tables;
+};
+
+// The records of a chunk as rows of bytes; the array keeps the chunk alive.
+template <typename T>
+nb::ndarray<nb::numpy, T, nb::ndim<2>> Bytes(const std::shared_ptr<reverie::Chunk>& chunk,
+                                             std::uint32_t count) {
+  auto* owned = new std::shared_ptr<reverie::Chunk>(chunk);
+  nb::capsule owner(
+      owned, [](void* p) noexcept { delete static_cast<std::shared_ptr<reverie::Chunk>*>(p); });
+  return {chunk->data.get(), {count, chunk->layout->record_nbytes()}, owner};
+}
+
+template <typename T>
+void Read(nb::dict state, const char* name, std::vector<T>* to) {
+  const auto array = nb::cast<InVector<T>>(state[name]);
+  to->assign(array.data(), array.data() + array.size());
+}
+
+nb::object TakeSnapshot(StoreHandle& self) {
+  reverie::Snapshot snapshot;
+  {
+    nb::gil_scoped_release release;
+    snapshot = self.store->TakeSnapshot();
+  }
+  SnapshotHandle handle;
+  for (auto& chunk : snapshot.chunks) handle.chunks.push_back({std::move(chunk)});
+  for (auto& table : snapshot.tables) {
+    TableSnapshotHandle entry;
+    entry.items = ItemArrays(std::move(table.items));
+    entry.free_keys = nb::cast(ToNumpy(std::move(table.free_keys)));
+    entry.counters["inserts"] = table.counters.inserts;
+    entry.counters["samples"] = table.counters.samples;
+    entry.counters["deletes"] = table.counters.deletes;
+    entry.rng_state =
+        nb::cast(ToNumpy(std::vector<std::uint64_t>(table.rng.begin(), table.rng.end())));
+    handle.tables.append(nb::cast(std::move(entry)));
+  }
+  return nb::cast(std::move(handle));
+}
+
+}  // namespace
+
+nb::dict ItemArrays(reverie::ItemColumns&& items) {
+  nb::dict result;
+  result["key"] = ToNumpy(std::move(items.key));
+  result["chunk"] = ToNumpy(std::move(items.chunk_id));
+  result["offset"] = ToNumpy(std::move(items.offset));
+  result["length"] = ToNumpy(std::move(items.length));
+  result["priority"] = ToNumpy(std::move(items.priority));
+  result["times_sampled"] = ToNumpy(std::move(items.times_sampled));
+  result["span_item"] = ToNumpy(std::move(items.span_item));
+  result["span_column"] = ToNumpy(std::move(items.span_column));
+  result["span_start"] = ToNumpy(std::move(items.span_start));
+  result["span_length"] = ToNumpy(std::move(items.span_length));
+  return result;
+}
+
+reverie::TableState ParseTableState(nb::dict state) {
+  reverie::TableState parsed;
+  reverie::ItemColumns& items = parsed.items;
+  if (!state["key"].is_none()) Read(state, "key", &items.key);
+  Read(state, "chunk", &items.chunk_id);
+  Read(state, "offset", &items.offset);
+  Read(state, "length", &items.length);
+  Read(state, "priority", &items.priority);
+  Read(state, "times_sampled", &items.times_sampled);
+  Read(state, "span_item", &items.span_item);
+  Read(state, "span_column", &items.span_column);
+  Read(state, "span_start", &items.span_start);
+  Read(state, "span_length", &items.span_length);
+  Read(state, "free_keys", &parsed.free_keys);
+  const std::size_t n = items.chunk_id.size();
+  const std::size_t spans = items.span_item.size();
+  std::vector<std::uint64_t> rng;
+  Read(state, "rng_state", &rng);
+  if (rng.size() != 4 || (!items.key.empty() && items.key.size() != n) ||
+      items.offset.size() != n || items.length.size() != n || items.priority.size() != n ||
+      items.times_sampled.size() != n || items.span_column.size() != spans ||
+      items.span_start.size() != spans || items.span_length.size() != spans) {
+    throw nb::value_error("state arrays differ in length");
+  }
+  for (std::size_t i = 0; i < 4; ++i) parsed.rng[i] = rng[i];
+  nb::dict counters = nb::cast<nb::dict>(state["counters"]);
+  parsed.counters.inserts = nb::cast<std::int64_t>(counters["inserts"]);
+  parsed.counters.samples = nb::cast<std::int64_t>(counters["samples"]);
+  parsed.counters.deletes = nb::cast<std::int64_t>(counters["deletes"]);
+  return parsed;
+}
+
+void BindRestore(nb::module_& m) {
+  nb::class_<ChunkHandle>(m, "ChunkView")
+      .def_prop_ro("chunk_id", [](const ChunkHandle& self) { return self.ref.chunk->id; })
+      .def_prop_ro("next_id", [](const ChunkHandle& self) { return self.ref.next_id; })
+      .def_prop_ro("sealed", [](const ChunkHandle& self) { return self.ref.sealed; })
+      .def_prop_ro("count", [](const ChunkHandle& self) { return self.ref.count; })
+      .def("data", [](const ChunkHandle& self) {
+        return Bytes<const std::uint8_t>(self.ref.chunk, self.ref.count);
+      });
+
+  nb::class_<TableSnapshotHandle>(m, "TableSnapshot")
+      .def_prop_ro("items", [](const TableSnapshotHandle& self) { return self.items; })
+      .def_prop_ro("free_keys", [](const TableSnapshotHandle& self) { return self.free_keys; })
+      .def_prop_ro("counters", [](const TableSnapshotHandle& self) { return self.counters; })
+      .def_prop_ro("rng_state", [](const TableSnapshotHandle& self) { return self.rng_state; });
+
+  nb::class_<SnapshotHandle>(m, "Snapshot")
+      .def_prop_ro("chunks", [](const SnapshotHandle& self) { return self.chunks; })
+      .def_prop_ro("tables", [](const SnapshotHandle& self) { return self.tables; });
+
+  nb::object store = m.attr("Store");
+  const auto method = [&](const char* name, auto&& function, const auto&... extra) {
+    store.attr(name) =
+        nb::cpp_function(function, nb::name(name), nb::scope(store), nb::is_method(), extra...);
+  };
+  method("snapshot", &TakeSnapshot);
+  method(
+      "restore_chunk",
+      [](StoreHandle& self, const TypedLayout& layout, std::uint64_t chunk_id,
+         std::uint32_t count) {
+        reverie::Chunk* chunk = self.store->RestoreChunk(layout.layout(), chunk_id, count);
+        if (chunk == nullptr) throw nb::value_error("chunk_id in use or 0, or count is 0");
+        return Bytes<std::uint8_t>(self.store->chunks().share(chunk->slot), count);
+      },
+      "layout"_a, "chunk_id"_a, "count"_a);
+  method(
+      "link_chunk",
+      [](StoreHandle& self, std::uint64_t chunk_id, std::uint64_t next_id) {
+        Check(self.store->LinkChunk(chunk_id, next_id));
+      },
+      "chunk_id"_a, "next_id"_a);
+  method("seal_restore", [](StoreHandle& self) {
+    nb::gil_scoped_release release;
+    self.store->SealRestore();
+  });
+}
+
+}  // namespace reverie_py

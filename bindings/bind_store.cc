@@ -1,0 +1,65 @@
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/vector.h>
+
+#include "arrays.h"
+#include "errors.h"
+#include "handles.h"
+
+namespace reverie_py {
+
+using namespace nb::literals;
+using reverie::OrderedKind;
+
+void BindStore(nb::module_& m) {
+  m.attr("UNIFORM") = static_cast<int>(OrderedKind::kUniform);
+  m.attr("FIFO") = static_cast<int>(OrderedKind::kFifo);
+  m.attr("LIFO") = static_cast<int>(OrderedKind::kLifo);
+
+  nb::class_<TypedLayout>(m, "RecordLayout")
+      .def(nb::init<nb::sequence>(), "columns"_a)
+      .def_prop_ro("record_nbytes",
+                   [](const TypedLayout& self) { return self.layout()->record_nbytes(); });
+
+  nb::class_<StoreHandle>(m, "Store")
+      .def(
+          "__init__",
+          [](StoreHandle* self, std::size_t chunk_nbytes, int gather_threads) {
+            new (self) StoreHandle{std::make_shared<reverie::Store>(
+                reverie::Store::Options{chunk_nbytes, gather_threads})};
+          },
+          nb::kw_only(), "chunk_nbytes"_a = std::size_t{1} << 20, "gather_threads"_a = 1)
+      .def(
+          "create_table",
+          [](StoreHandle& self, std::uint32_t max_size, int sampler, int remover,
+             std::int64_t min_size_to_sample, double samples_per_insert, double min_diff,
+             double max_diff, std::uint64_t seed) {
+            if (sampler < 0 || sampler > 2 || remover < 0 || remover > 2) {
+              throw nb::value_error("unknown selector");
+            }
+            const reverie::Table::Config config{
+                max_size,
+                static_cast<OrderedKind>(sampler),
+                static_cast<OrderedKind>(remover),
+                {min_size_to_sample, samples_per_insert, min_diff, max_diff},
+                seed};
+            return TableHandle{self.store, self.store->CreateTable(config)};
+          },
+          nb::kw_only(), "max_size"_a, "sampler"_a, "remover"_a, "min_size_to_sample"_a,
+          "samples_per_insert"_a, "min_diff"_a, "max_diff"_a, "seed"_a)
+      .def("close",
+           [](StoreHandle& self) {
+             nb::gil_scoped_release release;
+             self.store->Close();
+           })
+      .def("info", [](const StoreHandle& self) {
+        const auto info = self.store->info();
+        nb::dict result;
+        result["num_chunks"] = info.num_chunks;
+        result["num_steps"] = info.num_steps;
+        result["record_nbytes_total"] = info.record_nbytes;
+        result["allocated_nbytes"] = info.allocated_nbytes;
+        return result;
+      });
+}
+
+}  // namespace reverie_py

@@ -1,0 +1,52 @@
+#include "errors.h"
+
+#include <string>
+
+namespace reverie_py {
+namespace {
+
+// Owned by the module, which lives as long as the interpreter.
+PyObject* length_mismatch = nullptr;
+PyObject* closed = nullptr;
+
+}  // namespace
+
+void Check(const reverie::Status& status) {
+  using reverie::Code;
+  switch (status.code) {
+    case Code::kOk:
+    case Code::kWouldBlock:
+      return;
+    case Code::kClosed:
+      PyErr_SetString(closed, "the store was closed");
+      break;
+    case Code::kLengthMismatch:
+      PyErr_SetObject(length_mismatch, nb::make_tuple(status.key, status.column, status.found,
+                                                      status.wanted)
+                                           .ptr());
+      break;
+    case Code::kLayoutMismatch:
+      PyErr_SetString(PyExc_ValueError, "the item's records have another layout");
+      break;
+    case Code::kStaleKey:
+      PyErr_SetObject(PyExc_KeyError, nb::int_(status.key).ptr());
+      break;
+    case Code::kInvalid:
+      PyErr_SetObject(
+          PyExc_ValueError,
+          nb::str((std::string(status.what) + " (index " + std::to_string(status.found) + ")")
+                      .c_str())
+              .ptr());
+      break;
+  }
+  throw nb::python_error();
+}
+
+void BindErrors(nb::module_& m) {
+  length_mismatch = PyErr_NewException("reverie._core.LengthMismatch", nullptr, nullptr);
+  closed = PyErr_NewException("reverie._core.Closed", nullptr, nullptr);
+  m.attr("LengthMismatch") = nb::handle(length_mismatch);
+  m.attr("Closed") = nb::handle(closed);
+}
+
+}  // namespace reverie_py

@@ -1,0 +1,28 @@
+#ifndef REVERIE_BINDINGS_HANDLES_H_
+#define REVERIE_BINDINGS_HANDLES_H_
+
+#include <memory>
+#include <vector>
+
+#include "store.h"
+#include "writer.h"
+
+namespace reverie_py {
+
+// What Python holds: each keeps its store alive.
+struct StoreHandle {
+  std::shared_ptr<reverie::Store> store;
+};
+
+struct TableHandle {
+  std::shared_ptr<reverie::Store> store;
+  std::shared_ptr<reverie::Table> table;
+};
+
+struct ChunkHandle {
+  reverie::Snapshot::ChunkRef ref;
+};
+
+}  // namespace reverie_py
+
+#endif  // REVERIE_BINDINGS_HANDLES_H_

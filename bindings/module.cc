@@ -1,0 +1,23 @@
+// The module's table of contents.
+#include <nanobind/nanobind.h>
+
+#include "arrays.h"
+#include "errors.h"
+
+namespace reverie_py {
+
+void BindStore(nb::module_& m);
+void BindTable(nb::module_& m);
+void BindWriter(nb::module_& m);
+void BindRestore(nb::module_& m);
+
+}  // namespace reverie_py
+
+NB_MODULE(_core, m) {
+  reverie_py::InitNumpy();
+  reverie_py::BindErrors(m);
+  reverie_py::BindStore(m);
+  reverie_py::BindTable(m);
+  reverie_py::BindWriter(m);
+  reverie_py::BindRestore(m);
+}

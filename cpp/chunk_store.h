@@ -1,0 +1,106 @@
+#ifndef REVERIE_CHUNK_STORE_H_
+#define REVERIE_CHUNK_STORE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "record_layout.h"
+
+namespace reverie {
+
+constexpr std::uint32_t kNoSlot = 0xffffffffu;
+
+// A run of consecutive records of one writer.
+//
+//   writer's stream:   [chunk 7]--next-->[chunk 9]--next-->[chunk 12, open]
+//   item's window:            [offset ....... length ]
+//
+// Records below `count` are published: never written again. A chunk that is
+// full, or whose writer went away, is sealed. `next` is set once, before any
+// item reaches over the seam, and is followed only by windows that hold a
+// reference on the chunk it points to.
+struct Chunk {
+  std::uint64_t id = 0;  // never reused; 0 is no chunk
+  std::uint32_t slot = kNoSlot;
+  std::uint32_t capacity = 0;
+  std::uint32_t count = 0;
+  std::uint32_t refs = 0;  // one per item and writer that needs it
+  bool sealed = false;
+  Chunk* next = nullptr;
+  std::uint64_t next_id = 0;
+  std::shared_ptr<const RecordLayout> layout;
+  std::unique_ptr<std::uint8_t[]> data;
+
+  std::uint8_t* record(std::uint32_t index) const {
+    return data.get() + std::size_t{index} * layout->record_nbytes();
+  }
+};
+
+// Chunks to be freed by the caller once it has dropped the store's mutex:
+// returning megabytes to the system is no work for a critical section.
+using Garbage = std::vector<std::shared_ptr<Chunk>>;
+
+// All chunks of a store, by slot, with their reference counts, and the epochs
+// that keep a freed chunk's bytes alive while a gather may still read them.
+//
+// Not thread-safe: guarded by the store's mutex, but for the bytes of published
+// records, which anyone who holds a reference or an epoch may read. Every
+// operation is O(1), Leave() O(gathers under way).
+class ChunkStore {
+ public:
+  // A new, empty, open chunk with one reference. `id` 0 issues the next one.
+  Chunk* Create(std::shared_ptr<const RecordLayout> layout, std::uint32_t capacity,
+                std::uint64_t id = 0);
+
+  Chunk* at(std::uint32_t slot) const { return slots_[slot].get(); }
+  std::shared_ptr<Chunk> share(std::uint32_t slot) const { return slots_[slot]; }
+  std::uint32_t num_slots() const { return static_cast<std::uint32_t>(slots_.size()); }
+
+  void Ref(Chunk* chunk) { ++chunk->refs; }
+  void Unref(Chunk* chunk, Garbage* garbage);
+
+  // References on every chunk that a window touches.
+  void RefWindow(Chunk* chunk, std::uint32_t offset, std::uint32_t length);
+  void UnrefWindow(Chunk* chunk, std::uint32_t offset, std::uint32_t length, Garbage* garbage);
+
+  // Brackets a gather: what was referenced at Enter() stays readable until
+  // Leave(), whatever is evicted meanwhile.
+  std::uint64_t Enter();
+  void Leave(std::uint64_t epoch, Garbage* garbage);
+
+  // Adds to the published count of `chunk`.
+  void Publish(Chunk* chunk, std::uint32_t records) {
+    chunk->count += records;
+    num_steps_ += records;
+    record_nbytes_ += records * chunk->layout->record_nbytes();
+  }
+
+  std::uint64_t num_chunks() const { return slots_.size() - free_slots_.size(); }
+  std::uint64_t num_steps() const { return num_steps_; }
+  std::uint64_t record_nbytes() const { return record_nbytes_; }
+  std::uint64_t allocated_nbytes() const { return allocated_nbytes_; }
+
+ private:
+  struct Retired {
+    std::uint64_t epoch;  // readers that entered at or before it may still read
+    std::shared_ptr<Chunk> chunk;
+  };
+
+  std::vector<std::shared_ptr<Chunk>> slots_;
+  std::vector<std::uint32_t> free_slots_;
+  std::uint64_t last_id_ = 0;
+  std::uint64_t num_steps_ = 0;
+  std::uint64_t record_nbytes_ = 0;
+  std::uint64_t allocated_nbytes_ = 0;
+
+  std::uint64_t epoch_ = 0;
+  std::vector<std::uint64_t> readers_;
+  std::deque<Retired> retired_;
+};
+
+}  // namespace reverie
+
+#endif  // REVERIE_CHUNK_STORE_H_

@@ -1,0 +1,103 @@
+#include "item_store.h"
+
+#include <algorithm>
+
+namespace reverie {
+namespace {
+
+constexpr std::uint32_t kLastGeneration = 0xfffffffeu;
+
+}  // namespace
+
+void ItemStore::Grow(std::uint32_t num_slots) {
+  while (pages_.size() * kPageSize < num_slots) {
+    pages_.push_back(std::make_unique<Item[]>(kPageSize));
+  }
+  num_slots_ = num_slots;
+}
+
+std::uint32_t ItemStore::Allocate() {
+  std::uint32_t slot = free_head_;
+  if (slot != kNoSlot) {
+    free_head_ = at(slot).chunk;
+  } else {
+    if (num_slots_ == kNoSlot) return kNoSlot;
+    slot = num_slots_;
+    Grow(num_slots_ + 1);
+  }
+  Item& item = at(slot);
+  ++item.generation;
+  item.times_sampled = 0;
+  ++size_;
+  return slot;
+}
+
+void ItemStore::Free(std::uint32_t slot) {
+  Item& item = at(slot);
+  ++item.generation;
+  --size_;
+  if (!spans.empty()) spans.erase(slot);
+  if (item.generation == kLastGeneration) return;  // retired
+  item.chunk = free_head_;
+  free_head_ = slot;
+}
+
+std::uint32_t ItemStore::Find(std::uint64_t key) const {
+  const auto slot = static_cast<std::uint32_t>(key);
+  const auto generation = static_cast<std::uint32_t>(key >> 32);
+  if (slot >= num_slots_ || generation % 2 == 0) return kNoSlot;
+  return at(slot).generation == generation ? slot : kNoSlot;
+}
+
+std::vector<std::uint64_t> ItemStore::FreeKeys() const {
+  std::vector<std::uint64_t> keys;
+  for (std::uint32_t slot = free_head_; slot != kNoSlot; slot = at(slot).chunk) {
+    // The last live generation was one lower than the free one.
+    keys.push_back((std::uint64_t{at(slot).generation - 1} << 32) | slot);
+  }
+  std::reverse(keys.begin(), keys.end());
+  return keys;
+}
+
+std::int64_t ItemStore::Restore(const std::uint64_t* live, std::size_t num_live,
+                                const std::uint64_t* free, std::size_t num_free) {
+  // Every slot was once handed out, so an honest file names nearly all of them;
+  // the margin is for retired ones. It also bounds what a crafted key can cost.
+  const std::size_t limit = num_live + num_free + 1024;
+  const auto key_at = [&](std::size_t i) { return i < num_live ? live[i] : free[i - num_live]; };
+  std::uint32_t num_slots = 0;
+  std::uint32_t generation = 0;
+  for (std::size_t i = 0; i < num_live + num_free; ++i) {
+    const std::uint64_t key = key_at(i);
+    const auto slot = static_cast<std::uint32_t>(key);
+    const auto key_generation = static_cast<std::uint32_t>(key >> 32);
+    if (slot >= limit || slot == kNoSlot || key_generation % 2 == 0 ||
+        key_generation >= kLastGeneration) {
+      return static_cast<std::int64_t>(i);
+    }
+    num_slots = std::max(num_slots, slot + 1);
+    generation = std::max(generation, key_generation);
+  }
+  Grow(num_slots);
+  for (std::size_t i = 0; i < num_live + num_free; ++i) {
+    const std::uint64_t key = key_at(i);
+    Item& item = at(static_cast<std::uint32_t>(key));
+    if (item.generation != 0) return static_cast<std::int64_t>(i);
+    item.generation = static_cast<std::uint32_t>(key >> 32) + (i < num_live ? 0 : 1);
+  }
+  for (std::uint32_t slot = 0; slot < num_slots; ++slot) {
+    if (at(slot).generation != 0) continue;
+    at(slot).generation = generation + 1;  // nothing newer was ever issued
+    at(slot).chunk = free_head_;
+    free_head_ = slot;
+  }
+  for (std::size_t i = 0; i < num_free; ++i) {
+    const auto slot = static_cast<std::uint32_t>(free[i]);
+    at(slot).chunk = free_head_;
+    free_head_ = slot;
+  }
+  size_ = static_cast<std::uint32_t>(num_live);
+  return -1;
+}
+
+}  // namespace reverie

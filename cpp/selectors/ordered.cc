@@ -1,0 +1,73 @@
+#include "selectors/ordered.h"
+
+#include "prefetch.h"
+
+namespace reverie {
+namespace {
+
+class Ordered : public Selector {
+ public:
+  explicit Ordered(const ItemOrder* order) : order_(*order) {}
+
+  void Insert(std::uint32_t, double) override {}
+  void Update(std::uint32_t, double) override {}
+  void Delete(std::uint32_t) override {}
+
+ protected:
+  const ItemOrder& order_;
+};
+
+class Uniform final : public Ordered {
+ public:
+  using Ordered::Ordered;
+
+  void Select(Rng* rng, std::size_t n, std::uint32_t* slots,
+              double* probabilities) const override {
+    const auto span = static_cast<std::uint32_t>(order_.span());
+    const double probability = 1.0 / order_.size();
+    // Two passes, so that the cache misses of all draws overlap.
+    for (std::size_t i = 0; i < n; ++i) {
+      slots[i] = rng->Below(span);
+      Prefetch(order_.address(slots[i]));
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+      std::uint32_t slot = order_[slots[i]];
+      while (slot == kNoSlot) slot = order_[rng->Below(span)];  // a hole: draw again
+      slots[i] = slot;
+      probabilities[i] = probability;
+    }
+  }
+};
+
+// The item at one end of the order, which never is a hole.
+class End final : public Ordered {
+ public:
+  End(const ItemOrder* order, bool oldest) : Ordered(order), oldest_(oldest) {}
+
+  void Select(Rng*, std::size_t n, std::uint32_t* slots, double* probabilities) const override {
+    const std::uint32_t slot = order_[oldest_ ? 0 : order_.span() - 1];
+    for (std::size_t i = 0; i < n; ++i) {
+      slots[i] = slot;
+      probabilities[i] = 1.0;
+    }
+  }
+
+ private:
+  const bool oldest_;
+};
+
+}  // namespace
+
+std::unique_ptr<Selector> MakeOrderedSelector(OrderedKind kind, const ItemOrder* order) {
+  switch (kind) {
+    case OrderedKind::kUniform:
+      return std::make_unique<Uniform>(order);
+    case OrderedKind::kFifo:
+      return std::make_unique<End>(order, true);
+    case OrderedKind::kLifo:
+      return std::make_unique<End>(order, false);
+  }
+  return nullptr;
+}
+
+}  // namespace reverie

@@ -1,0 +1,174 @@
+#include "store.h"
+
+#include <chrono>
+#include <utility>
+
+namespace reverie {
+
+std::shared_ptr<Table> Store::CreateTable(const Table::Config& config) {
+  auto table = std::make_shared<Table>(config, &chunks_);
+  std::lock_guard<std::mutex> lock(mutex_);
+  tables_.push_back(table);
+  return table;
+}
+
+Status Store::Sample(Table* table, const RecordLayout* layout, std::size_t n, std::uint32_t steps,
+                     std::uint32_t piece, void* const* outputs, const SampleInfo& info) {
+  std::vector<Row> rows(n);
+  std::uint64_t epoch;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (closed_) return Status::Of(Code::kClosed);
+    if (!table->CanSample(static_cast<std::int64_t>(n))) return Status::Of(Code::kWouldBlock);
+    const Status status = table->Sample(layout, n, steps, rows.data(), info);
+    if (!status.ok()) return status;
+    if (piece != steps) table->PickPieces(rows.data(), n, steps, piece);
+    epoch = chunks_.Enter();
+  }
+  Gather(*layout, rows.data(), n, piece, outputs, options_.gather_threads);
+  Garbage garbage;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    chunks_.Leave(epoch, &garbage);
+  }
+  return Status();
+}
+
+Store::Reader::~Reader() {
+  if (epoch_ == 0) return;
+  Garbage garbage;
+  std::lock_guard<std::mutex> lock(store_->mutex_);
+  store_->chunks_.Leave(epoch_, &garbage);
+}
+
+Status Store::Reader::Select(Table* table, const RecordLayout* layout, const std::uint64_t* keys,
+                             std::size_t n, std::uint32_t steps) {
+  std::lock_guard<std::mutex> lock(store_->mutex_);
+  steps_ = steps;
+  const Status status = table->Select(layout, keys, n, &steps_, &rows_, &keys_);
+  if (status.ok()) epoch_ = store_->chunks_.Enter();
+  return status;
+}
+
+Status Store::Reader::Find(Table* table, const RecordLayout* layout, std::uint64_t key) {
+  std::lock_guard<std::mutex> lock(store_->mutex_);
+  rows_.resize(1);
+  const std::vector<Span>* spans = nullptr;
+  const Status status = table->Find(key, layout, &rows_[0], &steps_, &spans);
+  if (!status.ok()) return status;
+  if (spans != nullptr) spans_ = *spans;
+  epoch_ = store_->chunks_.Enter();
+  return status;
+}
+
+void Store::Reader::GatherRows(const RecordLayout& layout, void* const* outputs) const {
+  Gather(layout, rows_.data(), rows_.size(), steps_, outputs, store_->options_.gather_threads);
+}
+
+void Store::Reader::GatherSpan(const RecordLayout& layout, std::size_t column,
+                               void* output) const {
+  const Span span = spans_.empty() ? Span{0, steps_} : spans_[column];
+  GatherColumn(layout, column, rows_[0], span.start, span.length, output);
+}
+
+Status Store::WaitToSample(Table* table, double seconds) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  ++waiting_;
+  const bool ready = can_sample_.wait_for(lock, std::chrono::duration<double>(seconds),
+                                          [&] { return closed_ || table->CanSample(1); });
+  --waiting_;
+  if (closed_) return Status::Of(Code::kClosed);
+  return Status::Of(ready ? Code::kOk : Code::kWouldBlock);
+}
+
+std::size_t Store::UpdatePriorities(Table* table, const std::uint64_t* keys,
+                                    const double* priorities, std::size_t n) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return table->UpdatePriorities(keys, priorities, n);
+}
+
+std::size_t Store::Delete(Table* table, const std::uint64_t* keys, std::size_t n) {
+  Garbage garbage;
+  std::lock_guard<std::mutex> lock(mutex_);
+  return table->Delete(keys, n, &garbage);
+}
+
+void Store::Clear(Table* table) {
+  Garbage garbage;
+  std::lock_guard<std::mutex> lock(mutex_);
+  table->Clear(&garbage);
+}
+
+Store::Info Store::info() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return {chunks_.num_chunks(), chunks_.num_steps(), chunks_.record_nbytes(),
+          chunks_.allocated_nbytes()};
+}
+
+Store::TableInfo Store::table_info(const Table& table) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return {table.size(), table.config().max_size, table.limiter().config(),
+          table.limiter().counters()};
+}
+
+TableState Store::table_state(const Table& table) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return table.Save();
+}
+
+Snapshot Store::TakeSnapshot() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return reverie::TakeSnapshot(chunks_, tables_);
+}
+
+Chunk* Store::FindRestored(std::uint64_t id) {
+  const auto found = restored_.find(id);
+  return found == restored_.end() ? nullptr : found->second;
+}
+
+Chunk* Store::RestoreChunk(std::shared_ptr<const RecordLayout> layout, std::uint64_t id,
+                           std::uint32_t count) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (id == 0 || count == 0 || FindRestored(id) != nullptr) return nullptr;
+  Chunk* chunk = chunks_.Create(std::move(layout), count, id);
+  restored_[id] = chunk;
+  chunks_.Publish(chunk, count);
+  chunk->sealed = true;
+  return chunk;
+}
+
+Status Store::LinkChunk(std::uint64_t id, std::uint64_t next_id) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  Chunk* chunk = FindRestored(id);
+  Chunk* next = FindRestored(next_id);
+  // Streams are written front to back, so ids rise along them: no cycles.
+  if (chunk == nullptr || next == nullptr || chunk->next != nullptr || next_id <= id) {
+    return Status::Invalid("no such chunks to link", static_cast<std::int64_t>(id));
+  }
+  chunk->next = next;
+  chunk->next_id = next_id;
+  return Status();
+}
+
+Status Store::RestoreTable(Table* table, const TableState& state) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  std::vector<Chunk*> chunks_by_row;
+  chunks_by_row.reserve(state.items.chunk_id.size());
+  for (const std::uint64_t id : state.items.chunk_id) chunks_by_row.push_back(FindRestored(id));
+  return table->Restore(state, chunks_by_row);
+}
+
+void Store::SealRestore() {
+  Garbage garbage;
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (const auto& entry : restored_) chunks_.Unref(entry.second, &garbage);
+  restored_.clear();
+}
+
+void Store::Close() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  closed_ = true;
+  can_sample_.notify_all();
+}
+
+}  // namespace reverie

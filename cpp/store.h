@@ -1,0 +1,133 @@
+#ifndef REVERIE_STORE_H_
+#define REVERIE_STORE_H_
+
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "chunk_store.h"
+#include "snapshot.h"
+#include "status.h"
+#include "table.h"
+
+namespace reverie {
+
+// The chunks and tables of one process, and the only owner of their lock.
+//
+// Locks, in the order they are taken: a Writer's mutex, then the store's. No
+// other core lock exists, and none is held while a gather copies, while chunks
+// are freed, or while anyone waits for the GIL. One mutex for all tables makes
+// an insert into several tables, and a snapshot of them, a single point in time.
+class Store : public std::enable_shared_from_this<Store> {
+ public:
+  struct Options {
+    std::size_t chunk_nbytes;  // of a writer's chunks, once they have grown
+    int gather_threads;        // at most, for one batch
+  };
+  struct Info {
+    std::uint64_t num_chunks;
+    std::uint64_t num_steps;
+    std::uint64_t record_nbytes;
+    std::uint64_t allocated_nbytes;
+  };
+  struct TableInfo {
+    std::uint32_t size;
+    std::uint32_t max_size;
+    RateLimiter::Config limiter;
+    RateLimiter::Counters counters;
+  };
+
+  explicit Store(const Options& options) : options_(options) {}
+
+  std::shared_ptr<Table> CreateTable(const Table::Config& config);
+
+  // One batch into outputs[c], (n, steps / pieces per item ...): see Gather().
+  // `piece` < steps gives one of each item's steps / piece disjoint pieces, at
+  // random. kWouldBlock where the limiter or an empty table forbids it.
+  // Selecting holds the lock, gathering does not.
+  Status Sample(Table* table, const RecordLayout* layout, std::size_t n, std::uint32_t steps,
+                std::uint32_t piece, void* const* outputs, const SampleInfo& info);
+
+  // Items by key or all of them, at one point in time; counts as no sample. The
+  // reader pins the rows until it is destroyed.
+  class Reader {
+   public:
+    explicit Reader(std::shared_ptr<Store> store) : store_(std::move(store)) {}
+    ~Reader();
+    Reader(const Reader&) = delete;
+    Reader& operator=(const Reader&) = delete;
+
+    Status Select(Table* table, const RecordLayout* layout, const std::uint64_t* keys,
+                  std::size_t n, std::uint32_t steps);
+    Status Find(Table* table, const RecordLayout* layout, std::uint64_t key);
+    void GatherRows(const RecordLayout& layout, void* const* outputs) const;
+    void GatherSpan(const RecordLayout& layout, std::size_t column, void* output) const;
+
+    const std::vector<std::uint64_t>& keys() const { return keys_; }
+    std::uint32_t steps() const { return steps_; }
+    // After Find(): how many steps `column` covers.
+    std::uint32_t span_length(std::size_t column) const {
+      return spans_.empty() ? steps_ : spans_[column].length;
+    }
+
+   private:
+    const std::shared_ptr<Store> store_;
+    std::uint64_t epoch_ = 0;
+    std::uint32_t steps_ = 0;
+    std::vector<Row> rows_;
+    std::vector<std::uint64_t> keys_;
+    std::vector<Span> spans_;
+  };
+
+  // Waits until one sample is allowed, the store is closed or the time is over.
+  Status WaitToSample(Table* table, double seconds);
+
+  std::size_t UpdatePriorities(Table* table, const std::uint64_t* keys, const double* priorities,
+                               std::size_t n);
+  std::size_t Delete(Table* table, const std::uint64_t* keys, std::size_t n);
+  void Clear(Table* table);
+
+  Info info() const;
+  TableInfo table_info(const Table& table) const;
+  TableState table_state(const Table& table) const;
+  Snapshot TakeSnapshot() const;
+
+  // Restoring into a store that nobody else can see yet. Null: the id is in use.
+  Chunk* RestoreChunk(std::shared_ptr<const RecordLayout> layout, std::uint64_t id,
+                      std::uint32_t count);
+  Status LinkChunk(std::uint64_t id, std::uint64_t next_id);
+  // The chunks are named by state.items.chunk_id.
+  Status RestoreTable(Table* table, const TableState& state);
+  // Drops the references that kept restored chunks alive until now.
+  void SealRestore();
+
+  // Later samples, waits and appends give kClosed; what runs ends well. Idempotent.
+  void Close();
+
+  // For Writer, its only caller.
+  const Options& options() const { return options_; }
+  std::mutex& mutex() { return mutex_; }
+  ChunkStore& chunks() { return chunks_; }
+  bool closed() const { return closed_; }
+  void NotifySamplers() {
+    if (waiting_ != 0) can_sample_.notify_all();
+  }
+
+ private:
+  Chunk* FindRestored(std::uint64_t id);
+
+  const Options options_;
+  mutable std::mutex mutex_;
+  std::condition_variable can_sample_;
+  int waiting_ = 0;
+  bool closed_ = false;
+  ChunkStore chunks_;
+  std::vector<std::shared_ptr<Table>> tables_;
+  std::unordered_map<std::uint64_t, Chunk*> restored_;
+};
+
+}  // namespace reverie
+
+#endif  // REVERIE_STORE_H_
