@@ -1,0 +1,360 @@
+"""The replay buffer manager: create, add, sample, save, load, clear, close."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import ArrayLike
+
+from reverie.backends import Backend, BufferSettings, find_backend
+from reverie.checkpoint.loading import has_checkpoint
+from reverie.errors import ClosedError, InvalidArgumentError, NotInitializedError
+from reverie.sample import SampleInfo
+from reverie.table import check_int
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+class ReplayBufferManager:
+    """Manages one replay buffer: its life, its data, its checkpoints.
+
+    The names, the arguments and the results are those of Smart Control's
+    `ReplayBufferManager`, which needs Reverb; this one needs nothing but NumPy.
+    A context manager: leaving it closes the buffer. Thread-safe.
+
+    Args:
+        data_spec: what one step looks like: any nest whose leaves have a shape and
+            a dtype (`Trajectory` of `tf.TensorSpec`, dm_env specs, gymnasium
+            spaces, `jax.ShapeDtypeStruct`, NumPy arrays, `reverie.ArraySpec`).
+        capacity: the most items it holds; then the oldest goes for each new one.
+            Memory grows with the data, not with the capacity.
+        checkpoint_dir: folder of checkpoints; made by the first save. Entries that
+            are not ours are never touched.
+        sequence_length: consecutive steps of each item, all of one episode.
+        backend: the engine; "embedded" keeps everything in this process.
+        table_name: name of the table, also the one taken from a checkpoint of
+            Reverb's that holds several.
+        stride_length: steps between the starts of two items.
+        pad_end_of_episodes: pad the rest of an episode that fills no window.
+        tile_end_of_episodes: every last step of an episode starts a padded window;
+            needs padding. See `TrajectoryObserver` for both.
+        seed: of the sampler, 0 to 2**64 - 1; None draws one. The same seed and the
+            same calls give the same batches; a checkpoint goes on where it was.
+        max_to_keep: newest checkpoints that a save leaves; None keeps all.
+        on_corrupt: what `load_replay_buffer` does about a damaged checkpoint:
+            "raise", or "fallback" to the one before it, with a warning.
+
+    Raises:
+        SpecError: a leaf of the spec cannot be stored; names its path.
+        InvalidArgumentError: a number is out of range, or two settings contradict.
+    """
+
+    def __init__(
+        self,
+        data_spec: Any,
+        capacity: int,
+        checkpoint_dir: str | os.PathLike[str],
+        sequence_length: int = 2,
+        *,
+        backend: str = "embedded",
+        table_name: str = "uniform_table",
+        stride_length: int = 1,
+        pad_end_of_episodes: bool = False,
+        tile_end_of_episodes: bool = False,
+        seed: int | None = None,
+        max_to_keep: int | None = 3,
+        on_corrupt: str = "raise",
+    ) -> None:
+        self._backend: Backend | None = None
+        self._closed = False
+        if not isinstance(checkpoint_dir, str | os.PathLike) or not os.fspath(checkpoint_dir):
+            raise InvalidArgumentError(
+                f"checkpoint_dir: found {checkpoint_dir!r:.200}, wanted the path of a folder."
+            )
+        if not isinstance(table_name, str) or not table_name:
+            raise InvalidArgumentError(f"table_name: found {table_name!r:.200}, wanted a name.")
+        if on_corrupt not in ("raise", "fallback"):
+            raise InvalidArgumentError(
+                f"on_corrupt: found {on_corrupt!r:.200}, wanted 'raise' or 'fallback'."
+            )
+        if max_to_keep is not None:
+            check_int("max_to_keep", max_to_keep, 1, 2**31)
+        self._engine = find_backend(backend)
+        self._settings = BufferSettings(
+            data_spec=data_spec,
+            capacity=capacity,
+            checkpoint_dir=Path(checkpoint_dir),
+            sequence_length=sequence_length,
+            table_name=table_name,
+            stride_length=stride_length,
+            pad_end_of_episodes=pad_end_of_episodes,
+            tile_end_of_episodes=tile_end_of_episodes,
+            seed=seed,
+            max_to_keep=max_to_keep,
+            on_corrupt=on_corrupt,
+        )
+        self._engine.validate(self._settings)
+
+    def __repr__(self) -> str:
+        """`ReplayBufferManager('uniform_table', 49 of 50000 items, './ckpt')`."""
+        if self._closed:
+            state = "closed"
+        elif self._backend is None:
+            state = "not created or loaded yet"
+        else:
+            state = f"{self._backend.num_frames()} of {self._settings.capacity} items"
+        name, folder = self._settings.table_name, str(self._settings.checkpoint_dir)
+        return f"ReplayBufferManager({name!r}, {state}, {folder!r})"
+
+    def __enter__(self) -> ReplayBufferManager:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Closes the buffer."""
+        self.close()
+
+    def create_replay_buffer(self) -> tuple[Any, Any]:
+        """A fresh, empty buffer and its observer.
+
+        Checkpoints in `checkpoint_dir` are neither read nor deleted; a warning says
+        so when there are any. A buffer created or loaded before is closed.
+
+        Returns:
+            `(replay_buffer, observer)`: a `ReplayBuffer`, and a `TrajectoryObserver`
+            to be called with each step.
+
+        Raises:
+            ClosedError: the manager is closed.
+        """
+        self._check_open()
+        if has_checkpoint(self._settings.checkpoint_dir):
+            warnings.warn(
+                f"{str(self._settings.checkpoint_dir)!r} holds checkpoints, which "
+                "create_replay_buffer() leaves alone: the new buffer is empty. Use "
+                "load_replay_buffer() to go on from the newest one.",
+                stacklevel=2,
+            )
+        return self._adopt(self._engine.create(self._settings))
+
+    def load_replay_buffer(
+        self, *, progress: Callable[[int, int], None] | None = None
+    ) -> tuple[Any, Any]:
+        """The newest complete checkpoint in `checkpoint_dir`, native or Reverb's.
+
+        Everything is verified before the live buffer, if there is one, is closed
+        and replaced; on any error it stays as it is.
+
+        Args:
+            progress: called with bytes read so far and in all.
+
+        Returns:
+            `(replay_buffer, observer)`, as `create_replay_buffer`.
+
+        Raises:
+            CheckpointNotFoundError: there is none.
+            CheckpointCorruptError: it is damaged; names the file. Never an empty
+                or partial buffer.
+            CheckpointMismatchError: it does not fit the spec, table or capacity.
+            CheckpointVersionError: a later version of this library wrote it.
+            MissingDependencyError: it is Reverb's, and the `reverb-files` extra is
+                not installed.
+            ClosedError: the manager is closed.
+        """
+        self._check_open()
+        return self._adopt(self._engine.load(self._settings, progress))
+
+    def get_replay_buffer_and_observer(self) -> tuple[Any, Any]:
+        """The buffer and its observer; creates them if there are none yet.
+
+        Raises:
+            ClosedError: the manager is closed.
+        """
+        self._check_open()
+        if self._backend is None:
+            return self.create_replay_buffer()
+        return self._backend.replay_buffer, self._backend.observer
+
+    def get_dataset(self, batch_size: int = 64, num_steps: int | None = None) -> tf.data.Dataset:
+        """An endless TensorFlow dataset of `(data, SampleInfo)`.
+
+        Args:
+            batch_size: B, sequences in each batch.
+            num_steps: T, steps of each sequence; None means `sequence_length`. A
+                divisor of it cuts each item into pieces.
+
+        Returns:
+            Data leaves `[B, T, *shape]`, info fields `[B, T]`, all static.
+
+        Raises:
+            NotInitializedError: nothing was created or loaded yet (a RuntimeError).
+            InvalidArgumentError: a number is out of range.
+            MissingDependencyError: TensorFlow is not installed.
+            ClosedError: the manager is closed.
+        """
+        return self._require("get_dataset").dataset(batch_size, num_steps)
+
+    def sample(
+        self,
+        batch_size: int,
+        num_steps: int | None = None,
+        out: Any = None,
+        timeout: float | None = None,
+    ) -> tuple[Any, SampleInfo]:
+        """A batch in NumPy, items chosen uniformly with replacement.
+
+        Sees every observer call that has returned.
+
+        Args:
+            batch_size: B.
+            num_steps: T; None means `sequence_length`. A divisor of it takes one of
+                each item's disjoint pieces, at random.
+            out: a nest of arrays of just the result's shapes, filled and returned
+                instead of fresh ones.
+            timeout: seconds to wait while the buffer is empty; None waits (and
+                answers Ctrl-C), 0 does not.
+
+        Returns:
+            `(data, info)`: leaves `[B, T, *shape]`, and a SampleInfo of `[B]` fields.
+
+        Raises:
+            NotInitializedError: nothing was created or loaded yet.
+            InvalidArgumentError: a number is out of range, or `out` does not fit.
+            UnstackableError: a chosen item has not `sequence_length` steps.
+            WaitTimeoutError: `timeout` passed.
+            EndlessWaitError: no timeout, and no other thread that could add.
+            ClosedError: the manager is closed.
+        """
+        return self._require("sample").sample(batch_size, num_steps, out, timeout)
+
+    def gather_all(self) -> Any:
+        """Every item in insertion order, leaves `[N, T, *shape]`. Counts as no sample.
+
+        For looking inside and for tests: it costs memory for all items at once.
+
+        Raises:
+            UnstackableError: items differ in length; `iter_items()` reads them.
+            NotInitializedError, ClosedError: as for `sample`.
+        """
+        return self._require("gather_all").gather_all()
+
+    def iter_items(self) -> Iterator[tuple[int, Any]]:
+        """Key and data of every item, in insertion order, whatever its length.
+
+        Leaves are `[T, *shape]`; columns that cover unequal steps keep their own T.
+        """
+        return self._require("iter_items").iter_items()
+
+    def update_priorities(self, keys: ArrayLike, priorities: ArrayLike) -> int:
+        """Sets the priorities of items.
+
+        Args:
+            keys: `SampleInfo.key`, `[B]` or `[B, T]`.
+            priorities: finite and not negative, one for each key.
+
+        Returns:
+            How many keys were stale: their items have left the buffer.
+
+        Raises:
+            InvalidArgumentError: a shape or a value; then nothing was changed.
+            NotInitializedError, ClosedError: as for `sample`.
+        """
+        return self._require("update_priorities").update_priorities(keys, priorities)
+
+    def num_frames(self) -> int:
+        """Items in the buffer, every finished observer call included; 0 before it exists.
+
+        Raises:
+            ClosedError: the manager is closed.
+        """
+        self._check_open()
+        return 0 if self._backend is None else self._backend.num_frames()
+
+    def info(self) -> Any:
+        """Sizes in items, steps and bytes, counters, rates and settings: a `TableInfo`.
+
+        Raises:
+            NotInitializedError, ClosedError: as for `sample`.
+        """
+        return self._require("info").info()
+
+    def save(
+        self, wait: bool = True, *, progress: Callable[[int, int], None] | None = None
+    ) -> Path | None:
+        """Saves a checkpoint, durable and complete or not at all.
+
+        Adding and sampling go on meanwhile; what they do after the call began is
+        not in it. Checkpoints beyond the newest `max_to_keep` are then removed.
+
+        Args:
+            wait: False returns at once and writes in the background; a failure
+                reaches the caller on its next call of the manager.
+            progress: called with bytes written so far and in all.
+
+        Returns:
+            The checkpoint's folder, or None with `wait=False`.
+
+        Raises:
+            CheckpointLockedError: another process saves into the folder.
+            CheckpointWriteError: the folder cannot be written, or the disk is full.
+                Earlier checkpoints are intact.
+            NotInitializedError, ClosedError: as for `sample`.
+        """
+        return self._require("save").save(wait, progress)
+
+    def clear(self) -> None:
+        """Empties the buffer; does nothing before it exists.
+
+        Handles already given out stay valid. Checkpoints on disk stay, too, and do
+        not come back by themselves.
+
+        Raises:
+            ClosedError: the manager is closed.
+        """
+        self._check_open()
+        if self._backend is not None:
+            self._backend.clear()
+
+    def close(self) -> None:
+        """Releases everything, after a background save has ended. Idempotent.
+
+        Raises:
+            CheckpointError: the background save failed; the manager is closed all
+                the same.
+        """
+        self._closed = True
+        backend, self._backend = self._backend, None
+        if backend is not None:
+            backend.close()
+
+    def _adopt(self, backend: Backend) -> tuple[Any, Any]:
+        previous, self._backend = self._backend, backend
+        if previous is not None:
+            previous.close()
+        return backend.replay_buffer, backend.observer
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("The ReplayBufferManager is closed. Make a new one to go on.")
+        if self._backend is not None:
+            self._backend.check()
+
+    def _require(self, call: str) -> Backend:
+        self._check_open()
+        if self._backend is None:
+            raise NotInitializedError(
+                f"{call}() before there is a buffer: call create_replay_buffer() or "
+                "load_replay_buffer() first."
+            )
+        return self._backend

@@ -1,0 +1,171 @@
+"""Nests: from a step to its leaves and back, checked against the data spec.
+
+`Nest` is the one place that knows a spec's structure. The fast path is a single
+call of optree; when a step does not match, the slow path finds out where and
+says so, or casts a leaf whose dtype is merely convenient (float64 into float32).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optree
+from numpy.typing import NDArray
+
+from reverie.errors import StepMismatchError
+from reverie.specs import Column, array_spec_nest, columns_of, record_dtype
+from reverie.trajectory import LAST, boundary_columns
+
+
+class Nest:
+    """The structure of one step: its columns, and how to flatten and rebuild it.
+
+    Immutable, hence free to share between threads.
+
+    Attributes:
+        spec: the data spec with `ArraySpec` leaves.
+        columns: its leaves by path, in flattened order.
+        record_dtype: packed structured dtype of a stored step.
+        boundary: where a Trajectory-like step keeps its step types, else None.
+
+    Raises:
+        SpecError: the spec cannot be stored; the message holds the path.
+    """
+
+    def __init__(self, data_spec: Any) -> None:
+        self.spec = array_spec_nest(data_spec)
+        self.columns: tuple[Column, ...] = columns_of(self.spec)
+        self.record_dtype = record_dtype(self.columns)
+        self.boundary = boundary_columns(self.spec)
+        self._treespec: Any = optree.tree_structure(self.spec)
+        self.flatten_up_to = self._treespec.flatten_up_to  # raises ValueError; see explain()
+
+    def __repr__(self) -> str:
+        """`Nest(6 columns, 244 bytes)`."""
+        return f"Nest({len(self.columns)} columns, {self.record_dtype.itemsize} bytes)"
+
+    def leaves(self, step: Any) -> list[Any]:
+        """The leaves of `step` in column order, as they are.
+
+        Raises:
+            StepMismatchError: its structure is not the spec's; says where.
+        """
+        try:
+            return self.flatten_up_to(step)  # type: ignore[no-any-return]
+        except (ValueError, TypeError):
+            raise self.explain(step) from None
+
+    def unflatten(self, leaves: Sequence[Any]) -> Any:
+        """The nest with these leaves, one per column."""
+        return self._treespec.unflatten(leaves)
+
+    def explain(self, step: Any) -> StepMismatchError:
+        """The error that says where the structure of `step` leaves the spec's."""
+        return StepMismatchError(
+            f"Step does not match the data spec {difference(self.spec, step)}. "
+            "Nothing was stored."
+        )
+
+    def pad_record(self) -> bytes:
+        """A pad step: zeros, for a Trajectory with the step types of a boundary."""
+        record = np.zeros((), self.record_dtype)
+        if self.boundary is not None:
+            record[self.columns[self.boundary.step_type].path] = LAST
+        return record.tobytes()
+
+
+def convert(leaf: Any, column: Column) -> NDArray[Any]:
+    """`leaf` as a C-contiguous array of exactly the column's dtype and shape.
+
+    NumPy's `same_kind` casting; Python numbers are as weak as in NumPy's own
+    arithmetic. An integer that does not fit is an error, not a wrap-around.
+
+    Raises:
+        StepMismatchError: the shape differs, the dtype cannot be cast, or an
+            integer does not fit; names the path, what was found and wanted.
+    """
+    wanted = column.spec
+    where = f"Step leaf {column.path!r}"
+    try:
+        found = np.asarray(leaf)
+    except Exception as error:  # whatever a foreign __array__ raises
+        raise StepMismatchError(
+            f"{where}: found {type(leaf).__name__}, which is no array ({error!s:.200}); "
+            f"wanted {_describe(wanted)}. Nothing was stored."
+        ) from None
+    if found.shape != wanted.shape:
+        hint = ""
+        if found.shape[1:] == wanted.shape:
+            hint = " Steps have no batch axis: pass one step at a time."
+        raise StepMismatchError(
+            f"{where}: found shape {found.shape}, wanted {_describe(wanted)}.{hint} "
+            "Nothing was stored."
+        )
+    weak_int = isinstance(leaf, int) and not isinstance(leaf, bool)
+    castable = np.can_cast(found.dtype, wanted.dtype, casting="same_kind") or (
+        weak_int and wanted.dtype.kind in "iu"
+    )
+    if not castable:
+        raise StepMismatchError(
+            f"{where}: found dtype {found.dtype}, wanted {_describe(wanted)}; this is no "
+            "same_kind cast, so convert it yourself if the loss is meant. Nothing was stored."
+        )
+    if wanted.dtype.kind in "iu" and found.dtype != wanted.dtype:
+        limits = np.iinfo(wanted.dtype)
+        outside = (found < limits.min) | (found > limits.max)
+        if np.any(outside):
+            value = found[outside].flat[0] if found.shape else found
+            raise StepMismatchError(
+                f"{where}: found the value {value}, wanted {_describe(wanted)}, which holds "
+                f"{limits.min} to {limits.max}. Nothing was stored."
+            )
+    return np.array(found, dtype=wanted.dtype, order="C")
+
+
+def difference(spec: Any, step: Any, path: str = "") -> str:
+    """Where and how `step` first leaves the structure of `spec`, in words."""
+    where = f"at {path.lstrip('/') or 'the root'!r}"
+    if isinstance(spec, Mapping):
+        if not isinstance(step, Mapping):
+            return f"{where}: found {_kind(step)}, wanted a mapping with keys {_keys(spec)}"
+        missing = [key for key in spec if key not in step]
+        extra = [key for key in step if key not in spec]
+        if missing or extra:
+            return f"{where}: missing keys {missing!r:.200}, unknown keys {extra!r:.200}"
+        pairs = [(key, spec[key], step[key]) for key in spec]
+    elif isinstance(spec, tuple | list):
+        named = hasattr(spec, "_fields")
+        if type(step) is not type(spec) and (named or not isinstance(step, type(spec))):
+            return f"{where}: found {_kind(step)}, wanted {_kind(spec)}"
+        if len(step) != len(spec):
+            return f"{where}: found {len(step)} entries, wanted {len(spec)}"
+        names = spec._fields if named else range(len(spec))
+        pairs = [(name, a, b) for name, a, b in zip(names, spec, step, strict=True)]
+    else:
+        return ""  # a leaf: anything may stand here
+    for name, inner_spec, inner_step in pairs:
+        found = difference(inner_spec, inner_step, f"{path}/{name}")
+        if found:
+            return found
+    if type(spec) is not type(step):
+        return f"{where}: found {_kind(step)}, wanted {_kind(spec)}"
+    return ""
+
+
+def _kind(value: Any) -> str:
+    cls = type(value)
+    if isinstance(value, Mapping):
+        return f"{cls.__name__} with keys {_keys(value)}"
+    if isinstance(value, tuple | list):
+        return f"{cls.__module__}.{cls.__name__} of {len(value)}"
+    return f"{cls.__name__}"
+
+
+def _keys(mapping: Mapping[Any, Any]) -> str:
+    return f"{list(mapping)!r:.200}"
+
+
+def _describe(spec: Any) -> str:
+    return f"{spec.dtype} of shape {spec.shape}"

@@ -1,0 +1,165 @@
+"""Data specs: what one step looks like, leaf by leaf.
+
+A data spec is a nest (any pytree) whose leaves have a shape and a dtype. This
+module turns whatever the user's framework calls that (`tf.TensorSpec`, dm_env
+specs, gymnasium spaces, `jax.ShapeDtypeStruct`, NumPy arrays) into `ArraySpec`
+leaves, by their attributes alone: no framework is imported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optree
+
+from reverie.errors import SpecError
+
+_STORABLE_KINDS = "biufc"
+_WAY_OUT = (
+    "Every leaf of a data spec needs a fixed shape and a numeric dtype, for example "
+    "reverie.ArraySpec((3,), np.float32)."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ArraySpec:
+    """Shape and dtype of one leaf of a step.
+
+    Attributes:
+        shape: extents, all known and not negative; `()` for a scalar.
+        dtype: a bool, integer, float or complex NumPy dtype of at most 16 bytes,
+            kept in native byte order.
+        name: for the reader only; columns are named by their path in the nest.
+
+    Raises:
+        SpecError: the shape or the dtype cannot be stored in a fixed-width record.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        """Brings shape and dtype into their canonical form."""
+        object.__setattr__(self, "shape", _shape(self.shape))
+        object.__setattr__(self, "dtype", _dtype(self.dtype))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the leaf in one record."""
+        return self.dtype.itemsize * math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One leaf of the spec: its path in the nest, such as `observation/position`."""
+
+    path: str
+    spec: ArraySpec
+
+
+def array_spec_nest(data_spec: Any) -> Any:
+    """The same nest with an `ArraySpec` at each leaf.
+
+    gymnasium's `Dict` and `Tuple` spaces become dicts and tuples, the form in
+    which their samples come.
+
+    Raises:
+        SpecError: a leaf has no shape or dtype, or none that can be stored; the
+            message holds its path.
+    """
+    return _convert(data_spec, "")
+
+
+def columns_of(spec_nest: Any) -> tuple[Column, ...]:
+    """The columns of a nest of `ArraySpec`s, in flattened order.
+
+    Raises:
+        SpecError: there is no leaf, or all leaves together have no byte.
+    """
+    accessors, leaves, _ = optree.tree_flatten_with_accessor(spec_nest)
+    columns = tuple(
+        Column(path_of(accessor), leaf) for accessor, leaf in zip(accessors, leaves, strict=True)
+    )
+    if not any(column.spec.nbytes for column in columns):
+        raise SpecError(f"The data spec {spec_nest!r:.200} has no leaf with data. {_WAY_OUT}")
+    return columns
+
+
+def path_of(accessor: Any) -> str:
+    """`observation/0/position` for an optree accessor; `value` for the root itself.
+
+    `~` and `/` inside a key are written `~0` and `~1`, as in JSON pointers, so
+    that paths are unique.
+    """
+    parts = []
+    for entry in accessor:
+        key = str(getattr(entry, "field", entry.entry))
+        parts.append(key.replace("~", "~0").replace("/", "~1"))
+    return "/".join(parts) or "value"
+
+
+def record_dtype(columns: tuple[Column, ...]) -> np.dtype[Any]:
+    """The packed structured dtype of a stored step; its fields are the paths."""
+    return np.dtype([(c.path, c.spec.dtype, c.spec.shape) for c in columns])
+
+
+def _convert(node: Any, path: str) -> Any:
+    spaces = getattr(node, "spaces", None)
+    if isinstance(spaces, Mapping):
+        return {key: _convert(space, f"{path}/{key}") for key, space in spaces.items()}
+    if isinstance(spaces, tuple | list):
+        return tuple(_convert(space, f"{path}/{i}") for i, space in enumerate(spaces))
+    if hasattr(node, "shape") and hasattr(node, "dtype"):
+        return _leaf(node, path)
+    children, treespec = optree.tree_flatten(node, is_leaf=lambda child: child is not node)
+    if treespec.num_leaves == 1 and treespec.is_leaf():
+        raise SpecError(
+            f"{_where(path)}: found {node!r:.200} of type {type(node).__name__}, which has no "
+            f"shape and dtype. {_WAY_OUT}"
+        )
+    names = [path_of(accessor) for accessor in treespec.accessors()]
+    return treespec.unflatten(
+        _convert(child, f"{path}/{name}") for child, name in zip(children, names, strict=True)
+    )
+
+
+def _leaf(leaf: Any, path: str) -> ArraySpec:
+    try:
+        name = getattr(leaf, "name", None)
+        return ArraySpec(leaf.shape, leaf.dtype, name if isinstance(name, str) else None)
+    except SpecError as error:
+        raise SpecError(f"{_where(path)}: {error}") from None
+
+
+def _where(path: str) -> str:
+    return f"Data spec leaf {path.lstrip('/') or 'value'!r}"
+
+
+def _shape(shape: Any) -> tuple[int, ...]:
+    try:
+        # A TensorShape of unknown rank raises here, an unknown extent is None.
+        extents = tuple(int(extent) for extent in shape)
+    except (TypeError, ValueError):
+        raise SpecError(f"shape {shape!r:.200} is not fully known. {_WAY_OUT}") from None
+    if any(extent < 0 for extent in extents):
+        raise SpecError(f"shape {extents} has a negative extent. {_WAY_OUT}")
+    return extents
+
+
+def _dtype(dtype: Any) -> np.dtype[Any]:
+    try:
+        # TensorFlow's dtypes say which NumPy dtype they are.
+        found = np.dtype(getattr(dtype, "as_numpy_dtype", dtype))
+    except TypeError:
+        found = None
+    if found is None or found.kind not in _STORABLE_KINDS or found.char in "gG":
+        raise SpecError(
+            f"dtype {dtype!r:.200} cannot be stored: wanted a bool, integer, float or complex "
+            f"NumPy dtype of fixed width. {_WAY_OUT}"
+        )
+    return found.newbyteorder("=")

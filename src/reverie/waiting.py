@@ -1,0 +1,52 @@
+"""Waiting for data: with a timeout, open to Ctrl-C, never silent, never in vain."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+
+from reverie.errors import EndlessWaitError, WaitTimeoutError
+
+_SLICE_S = 0.1  # how long Ctrl-C may have to wait
+_FIRST_REPORT_S = 5.0
+_log = logging.getLogger("reverie")
+
+
+def wait_until(
+    ready: Callable[[float], bool], *, timeout: float | None, what: Callable[[], str]
+) -> None:
+    """Calls `ready(slice_s)` until it says True.
+
+    Args:
+        ready: waits at most so many seconds, without the GIL; True when the wait
+            is over. It may raise, for example when the store is closed.
+        timeout: seconds; None waits for ever, 0 does not wait at all.
+        what: says in words what is waited for, with the numbers. Logged as a
+            warning after five seconds, then each time the wait has doubled.
+
+    Raises:
+        WaitTimeoutError: `timeout` passed.
+        EndlessWaitError: there is no timeout, and this is the only thread of the
+            process, so nobody is left who could add what is waited for.
+    """
+    start = time.monotonic()
+    report_at = _FIRST_REPORT_S
+    while True:
+        waited = time.monotonic() - start
+        left = _SLICE_S if timeout is None else min(_SLICE_S, timeout - waited)
+        if ready(max(left, 0.0)):
+            return
+        waited = time.monotonic() - start
+        if timeout is not None and waited >= timeout:
+            raise WaitTimeoutError(f"Waited {waited:.3g} s {what()}.")
+        if timeout is None and len(sys._current_frames()) == 1:
+            raise EndlessWaitError(
+                f"Would wait for ever {what()}: this is the only thread of the process, so "
+                "nobody could add to it. Add steps first, add them from another thread, or "
+                "pass a timeout."
+            )
+        if waited >= report_at:
+            _log.warning("Waiting for %.0f s so far %s.", waited, what())
+            report_at *= 2
