@@ -20,7 +20,30 @@ bool SameShape(PyArrayObject* array, const std::vector<std::ptrdiff_t>& leading,
   return true;
 }
 
+template <typename T>
+nb::object NewOf(int type_num, const std::vector<std::ptrdiff_t>& shape, T** values) {
+  npy_intp dims[2];
+  for (std::size_t i = 0; i < shape.size(); ++i) dims[i] = shape[i];
+  PyObject* array = PyArray_SimpleNew(static_cast<int>(shape.size()), dims, type_num);
+  if (array == nullptr) throw nb::python_error();
+  *values = static_cast<T*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(array)));
+  return nb::steal(array);
+}
+
 }  // namespace
+
+nb::object NewVector(const std::vector<std::ptrdiff_t>& shape, std::uint64_t** values) {
+  return NewOf(NPY_UINT64, shape, values);
+}
+nb::object NewVector(const std::vector<std::ptrdiff_t>& shape, std::int64_t** values) {
+  return NewOf(NPY_INT64, shape, values);
+}
+nb::object NewVector(const std::vector<std::ptrdiff_t>& shape, std::int32_t** values) {
+  return NewOf(NPY_INT32, shape, values);
+}
+nb::object NewVector(const std::vector<std::ptrdiff_t>& shape, double** values) {
+  return NewOf(NPY_DOUBLE, shape, values);
+}
 
 void InitNumpy() {
   if (_import_array() < 0) throw nb::python_error();
@@ -33,7 +56,8 @@ TypedLayout::TypedLayout(nb::sequence columns) {
     column.dtype = nb::borrow(nb::object(entry[0]));
     if (!PyArray_DescrCheck(column.dtype.ptr())) throw nb::type_error("expected a numpy.dtype");
     auto* descr = reinterpret_cast<PyArray_Descr*>(column.dtype.ptr());
-    if (PyDataType_REFCHK(descr) || PyDataType_ELSIZE(descr) <= 0 || !PyArray_ISNBO(descr->byteorder)) {
+    if (PyDataType_REFCHK(descr) || PyDataType_ELSIZE(descr) <= 0 ||
+        !PyArray_ISNBO(descr->byteorder)) {
       throw nb::value_error("dtype must be plain, fixed-width and in native byte order");
     }
     column.type_num = descr->type_num;
@@ -105,8 +129,7 @@ int TypedLayout::LeafBytes(nb::sequence leaves, std::vector<const void*>* column
       }
       (*columns)[i] = PyArray_DATA(array);
     } else if (PyArray_IsScalar(items[i], Generic) && column.shape.empty() && column.nbytes <= 16 &&
-               Py_TYPE(items[i]) ==
-                   reinterpret_cast<PyArray_Descr*>(column.dtype.ptr())->typeobj) {
+               Py_TYPE(items[i]) == reinterpret_cast<PyArray_Descr*>(column.dtype.ptr())->typeobj) {
       void* bytes = scratch->data() + 16 * i;
       PyArray_ScalarAsCtype(items[i], bytes);
       (*columns)[i] = bytes;

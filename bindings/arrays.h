@@ -53,6 +53,12 @@ void InitNumpy();
 template <typename T>
 using Vector = nb::ndarray<nb::numpy, T, nb::ndim<1>>;
 
+// A new array of one of the types of SampleInfo, and its values.
+nb::object NewVector(const std::vector<std::ptrdiff_t>& shape, std::uint64_t** values);
+nb::object NewVector(const std::vector<std::ptrdiff_t>& shape, std::int64_t** values);
+nb::object NewVector(const std::vector<std::ptrdiff_t>& shape, std::int32_t** values);
+nb::object NewVector(const std::vector<std::ptrdiff_t>& shape, double** values);
+
 // Arrays that callers pass in: any unit-stride vector of exactly this dtype.
 template <typename T>
 using InVector = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;

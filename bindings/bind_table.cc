@@ -12,15 +12,6 @@ namespace {
 
 using namespace nb::literals;
 
-template <typename T>
-nb::object NewInfo(std::size_t batch_size, std::size_t repeat, bool repeated, T** data) {
-  const std::size_t n = batch_size * repeat;
-  *data = new T[n];
-  nb::capsule owner(*data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
-  if (!repeated) return nb::cast(nb::ndarray<nb::numpy, T>(*data, {batch_size}, owner));
-  return nb::cast(nb::ndarray<nb::numpy, T>(*data, {batch_size, repeat}, owner));
-}
-
 nb::object Sample(TableHandle& self, const TypedLayout& layout, std::uint32_t batch_size,
                   std::uint32_t steps, std::uint32_t piece, bool repeat_info, nb::object out) {
   if (batch_size == 0 || steps == 0 || piece == 0 || steps % piece != 0) {
@@ -39,12 +30,12 @@ nb::object Sample(TableHandle& self, const TypedLayout& layout, std::uint32_t ba
   }
   reverie::SampleInfo info{};
   info.repeat = repeat_info ? piece : 1;
-  nb::tuple infos = nb::make_tuple(NewInfo(batch_size, info.repeat, repeat_info, &info.key),
-                                   NewInfo(batch_size, info.repeat, repeat_info, &info.probability),
-                                   NewInfo(batch_size, info.repeat, repeat_info, &info.table_size),
-                                   NewInfo(batch_size, info.repeat, repeat_info, &info.priority),
-                                   NewInfo(batch_size, info.repeat, repeat_info,
-                                           &info.times_sampled));
+  std::vector<std::ptrdiff_t> info_shape{batch_size};
+  if (repeat_info) info_shape.push_back(piece);
+  nb::tuple infos =
+      nb::make_tuple(NewVector(info_shape, &info.key), NewVector(info_shape, &info.probability),
+                     NewVector(info_shape, &info.table_size), NewVector(info_shape, &info.priority),
+                     NewVector(info_shape, &info.times_sampled));
   reverie::Status status;
   {
     nb::gil_scoped_release release;
@@ -62,8 +53,8 @@ nb::object Gather(TableHandle& self, const TypedLayout& layout,
   reverie::Status status;
   {
     nb::gil_scoped_release release;
-    status = reader.Select(self.table.get(), layout.layout().get(),
-                           keys ? keys->data() : nullptr, keys ? keys->size() : 0, steps);
+    status = reader.Select(self.table.get(), layout.layout().get(), keys ? keys->data() : nullptr,
+                           keys ? keys->size() : 0, steps);
   }
   Check(status);
   const auto n = static_cast<std::ptrdiff_t>(reader.keys().size());

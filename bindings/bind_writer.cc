@@ -77,14 +77,9 @@ void BindWriter(nb::module_& m) {
         const auto* pad = static_cast<const std::uint8_t*>(pad_record.data());
         std::vector<std::shared_ptr<reverie::Table>> targets;
         for (const TableHandle* table : tables) targets.push_back(table->table);
-        const Writer::Config config{sequence_length,
-                                    stride_length,
-                                    priority,
-                                    pad_end,
-                                    tile_end,
-                                    {pad, pad + pad_record.size()},
-                                    boundary_column,
-                                    boundary_value};
+        const Writer::Config config{sequence_length, stride_length, priority,
+                                    pad_end,         tile_end,      {pad, pad + pad_record.size()},
+                                    boundary_column, boundary_value};
         return WriterHandle{layout, std::make_unique<Writer>(self.store, layout.layout(),
                                                              std::move(targets), config)};
       },

@@ -21,9 +21,8 @@ void Check(const reverie::Status& status) {
       PyErr_SetString(closed, "the store was closed");
       break;
     case Code::kLengthMismatch:
-      PyErr_SetObject(length_mismatch, nb::make_tuple(status.key, status.column, status.found,
-                                                      status.wanted)
-                                           .ptr());
+      PyErr_SetObject(length_mismatch,
+                      nb::make_tuple(status.key, status.column, status.found, status.wanted).ptr());
       break;
     case Code::kLayoutMismatch:
       PyErr_SetString(PyExc_ValueError, "the item's records have another layout");
@@ -34,8 +33,8 @@ void Check(const reverie::Status& status) {
     case Code::kInvalid:
       PyErr_SetObject(
           PyExc_ValueError,
-          nb::str((std::string(status.what) + " (index " + std::to_string(status.found) + ")")
-                      .c_str())
+          nb::str(
+              (std::string(status.what) + " (index " + std::to_string(status.found) + ")").c_str())
               .ptr());
       break;
   }

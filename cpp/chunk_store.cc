@@ -37,9 +37,10 @@ void ChunkStore::Unref(Chunk* chunk, Garbage* garbage) {
   std::shared_ptr<Chunk> owner = std::move(slots_[chunk->slot]);
   free_slots_.push_back(chunk->slot);
   if (readers_.empty()) {
-    garbage->push_back(std::move(owner));
+    garbage->Push(std::move(owner));
   } else {
-    retired_.push_back({epoch_, std::move(owner)});
+    chunk->retired_at = epoch_;
+    retired_.Push(std::move(owner));
   }
 }
 
@@ -76,9 +77,8 @@ void ChunkStore::Leave(std::uint64_t epoch, Garbage* garbage) {
   readers_.erase(std::find(readers_.begin(), readers_.end(), epoch));
   const std::uint64_t oldest =
       readers_.empty() ? epoch_ + 1 : *std::min_element(readers_.begin(), readers_.end());
-  while (!retired_.empty() && retired_.front().epoch < oldest) {
-    garbage->push_back(std::move(retired_.front().chunk));
-    retired_.pop_front();
+  while (retired_.front() != nullptr && retired_.front()->retired_at < oldest) {
+    garbage->Push(retired_.Pop());
   }
 }
 

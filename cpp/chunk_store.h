@@ -3,8 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "record_layout.h"
@@ -34,21 +34,54 @@ struct Chunk {
   std::shared_ptr<const RecordLayout> layout;
   std::unique_ptr<std::uint8_t[]> data;
 
+  // Of the ChunkQueue that the chunk may be in, once no table or writer needs it.
+  std::uint64_t retired_at = 0;
+  std::shared_ptr<Chunk> behind;
+
   std::uint8_t* record(std::uint32_t index) const {
     return data.get() + std::size_t{index} * layout->record_nbytes();
   }
 };
 
+// A queue linked through its chunks, so that nothing it does can fail: a chunk is
+// put aside in the middle of an eviction, where running out of memory would hurt.
+class ChunkQueue {
+ public:
+  ChunkQueue() = default;
+  ~ChunkQueue() {  // one by one: a chain that frees itself would recurse
+    while (first_ != nullptr) Pop();
+  }
+  ChunkQueue(const ChunkQueue&) = delete;
+  ChunkQueue& operator=(const ChunkQueue&) = delete;
+
+  const Chunk* front() const { return first_.get(); }  // null: none
+  void Push(std::shared_ptr<Chunk> chunk) noexcept {
+    Chunk* const last = chunk.get();
+    (first_ == nullptr ? first_ : last_->behind) = std::move(chunk);
+    last_ = last;
+  }
+  std::shared_ptr<Chunk> Pop() noexcept {
+    std::shared_ptr<Chunk> chunk = std::move(first_);
+    first_ = std::move(chunk->behind);
+    return chunk;
+  }
+
+ private:
+  std::shared_ptr<Chunk> first_;
+  Chunk* last_ = nullptr;
+};
+
 // Chunks to be freed by the caller once it has dropped the store's mutex:
 // returning megabytes to the system is no work for a critical section.
-using Garbage = std::vector<std::shared_ptr<Chunk>>;
+using Garbage = ChunkQueue;
 
 // All chunks of a store, by slot, with their reference counts, and the epochs
 // that keep a freed chunk's bytes alive while a gather may still read them.
 //
 // Not thread-safe: guarded by the store's mutex, but for the bytes of published
 // records, which anyone who holds a reference or an epoch may read. Every
-// operation is O(1), Leave() O(gathers under way).
+// operation is O(1), Leave() O(gathers under way). Create() and ReserveReader()
+// throw std::bad_alloc with nothing changed; nothing else throws.
 class ChunkStore {
  public:
   // A new, empty, open chunk with one reference. `id` 0 issues the next one.
@@ -67,7 +100,9 @@ class ChunkStore {
   void UnrefWindow(Chunk* chunk, std::uint32_t offset, std::uint32_t length, Garbage* garbage);
 
   // Brackets a gather: what was referenced at Enter() stays readable until
-  // Leave(), whatever is evicted meanwhile.
+  // Leave(), whatever is evicted meanwhile. ReserveReader() makes room for one
+  // Enter().
+  void ReserveReader() { readers_.reserve(readers_.size() + 1); }
   std::uint64_t Enter();
   void Leave(std::uint64_t epoch, Garbage* garbage);
 
@@ -84,11 +119,6 @@ class ChunkStore {
   std::uint64_t allocated_nbytes() const { return allocated_nbytes_; }
 
  private:
-  struct Retired {
-    std::uint64_t epoch;  // readers that entered at or before it may still read
-    std::shared_ptr<Chunk> chunk;
-  };
-
   std::vector<std::shared_ptr<Chunk>> slots_;
   std::vector<std::uint32_t> free_slots_;
   std::uint64_t last_id_ = 0;
@@ -98,7 +128,7 @@ class ChunkStore {
 
   std::uint64_t epoch_ = 0;
   std::vector<std::uint64_t> readers_;
-  std::deque<Retired> retired_;
+  ChunkQueue retired_;  // readers that entered at or before `retired_at` may still read
 };
 
 }  // namespace reverie

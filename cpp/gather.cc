@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
-#include <system_error>
+#include <exception>
+#include <functional>
 #include <thread>
 #include <vector>
 
@@ -40,27 +41,33 @@ void CopyBytes(std::uint8_t* to, const std::uint8_t* from, std::size_t nbytes) {
   }
 }
 
+struct Target {
+  std::uint8_t* to;  // where this column's next value goes
+  std::size_t offset;
+  std::size_t nbytes;
+};
+
 void GatherRange(const RecordLayout& layout, const Row* rows, std::size_t begin, std::size_t end,
-                 std::uint32_t steps, std::uint8_t* const* outputs) {
-  const auto& columns = layout.columns();
+                 std::uint32_t steps, Target* targets) {
+  Target* const targets_end = targets + layout.columns().size();
   const std::size_t record_nbytes = layout.record_nbytes();
-  const std::size_t lines =
-      std::min(kLinesAhead, (record_nbytes * steps + kLine - 1) / kLine + 1);
+  const auto address = [record_nbytes](const Row& row) {
+    return row.chunk->data.get() + row.offset * record_nbytes;
+  };
+  const std::size_t lines = std::min(kLinesAhead, (record_nbytes * steps + kLine - 1) / kLine + 1);
   for (std::size_t i = begin; i < end; ++i) {
     if (i + kRowsAhead < end) {
-      const Row& ahead = rows[i + kRowsAhead];
-      const std::uint8_t* record = ahead.chunk->record(ahead.offset);
+      const std::uint8_t* record = address(rows[i + kRowsAhead]);
       for (std::size_t line = 0; line < lines; ++line) Prefetch(record + line * kLine);
     }
     Row row = rows[i];
-    std::size_t index = i * steps;
     for (std::uint32_t left = steps; left != 0;) {
       const std::uint32_t run = std::min(left, row.chunk->capacity - row.offset);
-      const std::uint8_t* record = row.chunk->record(row.offset);
-      for (std::uint32_t t = 0; t < run; ++t, ++index, record += record_nbytes) {
-        for (std::size_t c = 0; c < columns.size(); ++c) {
-          const std::size_t nbytes = columns[c].nbytes;
-          CopyBytes(outputs[c] + index * nbytes, record + columns[c].offset, nbytes);
+      const std::uint8_t* record = address(row);
+      for (std::uint32_t t = 0; t < run; ++t, record += record_nbytes) {
+        for (Target* target = targets; target != targets_end; ++target) {
+          CopyBytes(target->to, record + target->offset, target->nbytes);
+          target->to += target->nbytes;
         }
       }
       left -= run;
@@ -82,23 +89,37 @@ void AdvanceRow(Row* row, std::uint32_t skip) {
 
 void Gather(const RecordLayout& layout, const Row* rows, std::size_t num_rows, std::uint32_t steps,
             void* const* outputs, int max_threads) {
-  const auto* bytes = reinterpret_cast<std::uint8_t* const*>(outputs);
   const std::size_t total = num_rows * steps * layout.record_nbytes();
-  const std::size_t wanted = std::min<std::size_t>(
-      {static_cast<std::size_t>(std::max(1, max_threads)), 1 + total / kBytesPerThread,
-       std::max<std::size_t>(num_rows, 1)});
+  const std::size_t parts =
+      std::min<std::size_t>({static_cast<std::size_t>(std::max(1, max_threads)),
+                             1 + total / kBytesPerThread, std::max<std::size_t>(num_rows, 1)});
+  // All memory is taken before the first thread starts: none may be left behind.
+  const auto& columns = layout.columns();
+  std::vector<Target> targets;
+  targets.reserve(parts * columns.size());
   std::vector<std::thread> threads;
-  std::size_t begin = 0;
-  for (std::size_t i = 1; i < wanted; ++i) {
-    const std::size_t end = num_rows * i / wanted;
+  threads.reserve(parts - 1);
+  for (std::size_t part = 0; part < parts; ++part) {
+    const std::size_t first = num_rows * part / parts * steps;
+    for (std::size_t c = 0; c < columns.size(); ++c) {
+      auto* to = static_cast<std::uint8_t*>(outputs[c]) + first * columns[c].nbytes;
+      targets.push_back({to, columns[c].offset, columns[c].nbytes});
+    }
+  }
+  const auto run = [&](std::size_t part, std::size_t last) {
+    GatherRange(layout, rows, num_rows * part / parts, num_rows * last / parts, steps,
+                targets.data() + part * columns.size());
+  };
+  std::size_t part = 0;
+  while (part + 1 < parts) {
     try {
-      threads.emplace_back(GatherRange, std::cref(layout), rows, begin, end, steps, bytes);
-    } catch (const std::system_error&) {
+      threads.emplace_back(run, part, part + 1);
+    } catch (const std::exception&) {
       break;  // no thread to be had: this one does the rest
     }
-    begin = end;
+    ++part;
   }
-  GatherRange(layout, rows, begin, num_rows, steps, bytes);
+  run(part, parts);
   for (auto& thread : threads) thread.join();
 }
 

@@ -2,10 +2,14 @@
 
 namespace reverie {
 
-std::uint32_t ItemOrder::PushBack(std::uint32_t slot) {
+void ItemOrder::Reserve() {
   if (back_ / kPageSize - first_page_ == pages_.size()) {
     pages_.push_back(std::make_unique<std::uint32_t[]>(kPageSize));
   }
+}
+
+std::uint32_t ItemOrder::PushBack(std::uint32_t slot) {
+  Reserve();
   At(back_) = slot;
   ++size_;
   return static_cast<std::uint32_t>(back_++);

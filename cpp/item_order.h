@@ -12,12 +12,15 @@ namespace reverie {
 // The slots of a table's items in insertion order: 4 bytes an item.
 //
 // A queue of pages in which an erased item leaves a hole. Holes at both ends are
-// dropped at once, and the queue is packed when over half of it is holes, so at
-// least half the places are taken (from 64 on) and every operation is amortised
-// O(1). The uniform, FIFO and LIFO selectors are mere views of it.
+// dropped at once, and the queue is packed when over half of it and of 64 places
+// is holes, so n items span at most 2 n + 64 places and every operation is
+// amortised O(1). The uniform, FIFO and LIFO selectors are mere views of it.
 // Not thread-safe.
 class ItemOrder {
  public:
+  // Makes room for one PushBack(), which then cannot fail.
+  void Reserve();
+
   // Appends; returns the place, to be kept in the item, that Erase() wants.
   std::uint32_t PushBack(std::uint32_t slot);
 

@@ -1,19 +1,31 @@
 #include "item_store.h"
 
 #include <algorithm>
+#include <new>
 
 namespace reverie {
 namespace {
 
-constexpr std::uint32_t kLastGeneration = 0xfffffffeu;
+// Of a retired slot: the next item would take the last odd generation, and the
+// one after it the first again.
+constexpr std::uint32_t kRetired = 0xfffffffeu;
 
 }  // namespace
 
-void ItemStore::Grow(std::uint32_t num_slots) {
+void ItemStore::ReserveSlots(std::uint32_t num_slots) {
   while (pages_.size() * kPageSize < num_slots) {
     pages_.push_back(std::make_unique<Item[]>(kPageSize));
   }
-  num_slots_ = num_slots;
+}
+
+void ItemStore::Reserve(std::uint32_t item_length, double item_priority) {
+  std::uint32_t num_slots = num_slots_;
+  if (free_head_ == kNoSlot) {
+    if (num_slots == kNoSlot) throw std::bad_alloc();
+    ReserveSlots(++num_slots);
+  }
+  length.Reserve(item_length, size_ != 0, num_slots);
+  priority.Reserve(item_priority, size_ != 0, num_slots);
 }
 
 std::uint32_t ItemStore::Allocate() {
@@ -21,9 +33,10 @@ std::uint32_t ItemStore::Allocate() {
   if (slot != kNoSlot) {
     free_head_ = at(slot).chunk;
   } else {
-    if (num_slots_ == kNoSlot) return kNoSlot;
+    if (num_slots_ == kNoSlot) throw std::bad_alloc();
     slot = num_slots_;
-    Grow(num_slots_ + 1);
+    ReserveSlots(num_slots_ + 1);
+    ++num_slots_;
   }
   Item& item = at(slot);
   ++item.generation;
@@ -37,7 +50,7 @@ void ItemStore::Free(std::uint32_t slot) {
   ++item.generation;
   --size_;
   if (!spans.empty()) spans.erase(slot);
-  if (item.generation == kLastGeneration) return;  // retired
+  if (item.generation == kRetired) return;
   item.chunk = free_head_;
   free_head_ = slot;
 }
@@ -66,19 +79,19 @@ std::int64_t ItemStore::Restore(const std::uint64_t* live, std::size_t num_live,
   const std::size_t limit = num_live + num_free + 1024;
   const auto key_at = [&](std::size_t i) { return i < num_live ? live[i] : free[i - num_live]; };
   std::uint32_t num_slots = 0;
-  std::uint32_t generation = 0;
   for (std::size_t i = 0; i < num_live + num_free; ++i) {
     const std::uint64_t key = key_at(i);
     const auto slot = static_cast<std::uint32_t>(key);
-    const auto key_generation = static_cast<std::uint32_t>(key >> 32);
-    if (slot >= limit || slot == kNoSlot || key_generation % 2 == 0 ||
-        key_generation >= kLastGeneration) {
+    const auto generation = static_cast<std::uint32_t>(key >> 32);
+    // A slot that is free has a generation left for its next item.
+    const std::uint32_t last = i < num_live ? kRetired - 1 : kRetired - 3;
+    if (slot >= limit || slot == kNoSlot || generation % 2 == 0 || generation > last) {
       return static_cast<std::int64_t>(i);
     }
     num_slots = std::max(num_slots, slot + 1);
-    generation = std::max(generation, key_generation);
   }
-  Grow(num_slots);
+  ReserveSlots(num_slots);
+  num_slots_ = num_slots;
   for (std::size_t i = 0; i < num_live + num_free; ++i) {
     const std::uint64_t key = key_at(i);
     Item& item = at(static_cast<std::uint32_t>(key));
@@ -86,10 +99,7 @@ std::int64_t ItemStore::Restore(const std::uint64_t* live, std::size_t num_live,
     item.generation = static_cast<std::uint32_t>(key >> 32) + (i < num_live ? 0 : 1);
   }
   for (std::uint32_t slot = 0; slot < num_slots; ++slot) {
-    if (at(slot).generation != 0) continue;
-    at(slot).generation = generation + 1;  // nothing newer was ever issued
-    at(slot).chunk = free_head_;
-    free_head_ = slot;
+    if (at(slot).generation == 0) at(slot).generation = kRetired;
   }
   for (std::size_t i = 0; i < num_free; ++i) {
     const auto slot = static_cast<std::uint32_t>(free[i]);

@@ -1,6 +1,8 @@
 #ifndef REVERIE_ITEM_STORE_H_
 #define REVERIE_ITEM_STORE_H_
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <unordered_map>
@@ -46,6 +48,13 @@ class LazyColumn {
     values_[slot] = value;
   }
 
+  // Makes room for Set() with the same arguments, which then cannot fail.
+  void Reserve(T value, bool others, std::uint32_t num_slots) {
+    if (values_.empty() && (!others || value == common_)) return;
+    if (values_.capacity() >= num_slots) return;
+    values_.reserve(std::max<std::size_t>(num_slots, 2 * values_.capacity()));
+  }
+
   bool uniform() const { return values_.empty(); }
   const T* address(std::uint32_t slot) const { return values_.data() + slot; }
 
@@ -65,7 +74,11 @@ class ItemStore {
  public:
   static constexpr std::uint32_t kPageSize = 1024;
 
-  // A slot for a new item, with its generation set. kNoSlot: 2**32 are in use.
+  // Makes room for one Allocate() and for its length and priority. Throws
+  // std::bad_alloc with nothing changed, also where 2**32 - 1 slots are in use.
+  void Reserve(std::uint32_t item_length, double item_priority);
+
+  // A slot for a new item, with its generation set. Throws as Reserve().
   std::uint32_t Allocate();
   void Free(std::uint32_t slot);
 
@@ -87,7 +100,7 @@ class ItemStore {
   // Rebuilds an empty store so that `live` keys are alive and the next slots
   // used are `free`'s, from its end. Returns the index of the first key that is
   // malformed or repeats a slot, counting through `live` and then `free`; -1 if
-  // all is well. Slots named by neither are free, too.
+  // all is well. Slots named by neither stay unused: they may have been retired.
   std::int64_t Restore(const std::uint64_t* live, std::size_t num_live, const std::uint64_t* free,
                        std::size_t num_free);
 
@@ -96,7 +109,7 @@ class ItemStore {
   std::unordered_map<std::uint32_t, std::vector<Span>> spans;
 
  private:
-  void Grow(std::uint32_t num_slots);
+  void ReserveSlots(std::uint32_t num_slots);
 
   std::vector<std::unique_ptr<Item[]>> pages_;
   std::uint32_t num_slots_ = 0;

@@ -20,6 +20,7 @@ Status Store::Sample(Table* table, const RecordLayout* layout, std::size_t n, st
     std::lock_guard<std::mutex> lock(mutex_);
     if (closed_) return Status::Of(Code::kClosed);
     if (!table->CanSample(static_cast<std::int64_t>(n))) return Status::Of(Code::kWouldBlock);
+    chunks_.ReserveReader();  // now, as nothing may fail once samples are counted
     const Status status = table->Sample(layout, n, steps, rows.data(), info);
     if (!status.ok()) return status;
     if (piece != steps) table->PickPieces(rows.data(), n, steps, piece);
@@ -65,8 +66,7 @@ void Store::Reader::GatherRows(const RecordLayout& layout, void* const* outputs)
   Gather(layout, rows_.data(), rows_.size(), steps_, outputs, store_->options_.gather_threads);
 }
 
-void Store::Reader::GatherSpan(const RecordLayout& layout, std::size_t column,
-                               void* output) const {
+void Store::Reader::GatherSpan(const RecordLayout& layout, std::size_t column, void* output) const {
   const Span span = spans_.empty() ? Span{0, steps_} : spans_[column];
   GatherColumn(layout, column, rows_[0], span.start, span.length, output);
 }
@@ -129,9 +129,11 @@ Chunk* Store::FindRestored(std::uint64_t id) {
 Chunk* Store::RestoreChunk(std::shared_ptr<const RecordLayout> layout, std::uint64_t id,
                            std::uint32_t count) {
   std::lock_guard<std::mutex> lock(mutex_);
-  if (id == 0 || count == 0 || FindRestored(id) != nullptr) return nullptr;
+  // Half of all ids are left for new chunks, which count on from the highest.
+  if (id == 0 || id >> 63 != 0 || count == 0 || FindRestored(id) != nullptr) return nullptr;
+  Chunk*& restored = restored_[id];
   Chunk* chunk = chunks_.Create(std::move(layout), count, id);
-  restored_[id] = chunk;
+  restored = chunk;
   chunks_.Publish(chunk, count);
   chunk->sealed = true;
   return chunk;
@@ -161,7 +163,9 @@ Status Store::RestoreTable(Table* table, const TableState& state) {
 void Store::SealRestore() {
   Garbage garbage;
   std::lock_guard<std::mutex> lock(mutex_);
-  for (const auto& entry : restored_) chunks_.Unref(entry.second, &garbage);
+  for (const auto& entry : restored_) {
+    if (entry.second != nullptr) chunks_.Unref(entry.second, &garbage);
+  }
   restored_.clear();
 }
 

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "chunk_store.h"
@@ -94,7 +96,8 @@ class Store : public std::enable_shared_from_this<Store> {
   TableState table_state(const Table& table) const;
   Snapshot TakeSnapshot() const;
 
-  // Restoring into a store that nobody else can see yet. Null: the id is in use.
+  // Restoring into a store that nobody else can see yet. Null: the id is in use,
+  // 0 or 2**63 and above, or the count is 0.
   Chunk* RestoreChunk(std::shared_ptr<const RecordLayout> layout, std::uint64_t id,
                       std::uint32_t count);
   Status LinkChunk(std::uint64_t id, std::uint64_t next_id);

@@ -1,11 +1,17 @@
 #include "table.h"
 
-#include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "prefetch.h"
 
 namespace reverie {
+namespace {
+
+// Of a restored counter, so that counting on never overflows.
+constexpr std::int64_t kMaxCounter = std::int64_t{1} << 62;
+
+}  // namespace
 
 Table::Table(const Config& config, ChunkStore* chunks)
     : config_(config),
@@ -15,19 +21,20 @@ Table::Table(const Config& config, ChunkStore* chunks)
       limiter_(config.limiter),
       rng_(config.seed) {}
 
+void Table::ReserveInsert(std::uint32_t length, double priority) {
+  items_.Reserve(length, priority);
+  order_.Reserve();
+}
+
 void Table::Insert(Chunk* chunk, std::uint32_t offset, std::uint32_t length, double priority,
                    Garbage* garbage) {
+  ReserveInsert(length, priority);  // nothing after it can fail
   const std::uint32_t slot = items_.Allocate();
   Item& item = items_.at(slot);
-  try {
-    const bool others = items_.size() > 1;
-    items_.length.Set(slot, length, others, items_.num_slots());
-    items_.priority.Set(slot, priority, others, items_.num_slots());
-    item.order = order_.PushBack(slot);
-  } catch (...) {
-    items_.Free(slot);
-    throw;
-  }
+  const bool others = items_.size() > 1;
+  items_.length.Set(slot, length, others, items_.num_slots());
+  items_.priority.Set(slot, priority, others, items_.num_slots());
+  item.order = order_.PushBack(slot);
   item.chunk = chunk->slot;
   item.offset = offset;
   chunks_->RefWindow(chunk, offset, length);
@@ -52,6 +59,11 @@ void Table::Remove(std::uint32_t slot, Garbage* garbage) {
   chunks_->UnrefWindow(chunks_->at(item.chunk), item.offset, items_.length.Get(slot), garbage);
   items_.Free(slot);
   limiter_.Deleted();
+}
+
+bool Table::Fits(const RecordLayout* layout, std::uint32_t slot, std::uint32_t steps) const {
+  return items_.length.Get(slot) == steps && items_.spans.empty() &&
+         chunks_->at(items_.at(slot).chunk)->layout.get() == layout;
 }
 
 Status Table::CheckSteps(const RecordLayout* layout, std::uint32_t slot,
@@ -84,14 +96,15 @@ Status Table::CheckSteps(const RecordLayout* layout, std::uint32_t slot,
 Status Table::Sample(const RecordLayout* layout, std::size_t n, std::uint32_t steps, Row* rows,
                      const SampleInfo& info) {
   if (slots_.size() < n) {
-    slots_.resize(n);
     probabilities_.resize(n);
+    slots_.resize(n);  // last, as its size tells whether both are long enough
   }
   // A batch that fails must not use up randomness: the next one is as it was.
   const Rng::State before = rng_.state();
   sampler_->Select(&rng_, n, slots_.data(), probabilities_.data());
   for (std::size_t i = 0; i < n; ++i) Prefetch(&items_.at(slots_[i]));
   for (std::size_t i = 0; i < n; ++i) {
+    if (Fits(layout, slots_[i], steps)) continue;
     const Status status = CheckSteps(layout, slots_[i], steps);
     if (!status.ok()) {
       rng_.set_state(before);
@@ -103,7 +116,7 @@ Status Table::Sample(const RecordLayout* layout, std::size_t n, std::uint32_t st
     const std::uint32_t slot = slots_[i];
     Item& item = items_.at(slot);
     rows[i] = {chunks_->at(item.chunk), item.offset};
-    ++item.times_sampled;
+    if (item.times_sampled != std::numeric_limits<std::int32_t>::max()) ++item.times_sampled;
     const std::uint64_t key = items_.key(slot);
     const double priority = items_.priority.Get(slot);
     for (std::size_t r = i * info.repeat; r < (i + 1) * info.repeat; ++r) {
@@ -247,7 +260,7 @@ Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks
   const std::size_t n = from.offset.size();
   if (size() != 0 || items_.num_slots() != 0) return Status::Invalid("table not fresh", -1);
   if (n > config_.max_size) return Status::Invalid("more items than max_size", -1);
-  if (!from.key.empty()) {
+  if (from.key.size() == n) {  // an empty table has free keys, too
     const std::int64_t bad =
         items_.Restore(from.key.data(), n, state.free_keys.data(), state.free_keys.size());
     if (bad >= 0) return Status::Invalid("key malformed or used twice", bad);
@@ -299,6 +312,10 @@ Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks
     auto& spans = items_.spans[order_[from.span_item[i]]];
     if (spans.empty()) spans.assign(layout.columns().size(), Span{0, length});
     spans[from.span_column[i]] = {from.span_start[i], from.span_length[i]};
+  }
+  for (const std::int64_t counter :
+       {state.counters.inserts, state.counters.samples, state.counters.deletes}) {
+    if (counter < 0 || counter > kMaxCounter) return Status::Invalid("counter out of range", -1);
   }
   limiter_.set_counters(state.counters);
   if (!rng_.set_state(state.rng)) return Status::Invalid("RNG state is all zeros", -1);

@@ -63,6 +63,10 @@ class Table {
 
   Table(const Config& config, ChunkStore* chunks);
 
+  // Makes room for one Insert() of this length and priority, which then cannot
+  // fail. Throws std::bad_alloc with nothing changed.
+  void ReserveInsert(std::uint32_t length, double priority);
+
   // Adds an item over `length` steps from `offset` in `chunk` on, and references
   // the chunks. In a full table the remover then picks a victim, which may be
   // the new item. O(1). Throws std::bad_alloc with nothing changed.
@@ -108,6 +112,9 @@ class Table {
   const RateLimiter& limiter() const { return limiter_; }
 
  private:
+  // Whether an item is a plain run of `steps` records of `layout`: the common case
+  // of CheckSteps(), without its words.
+  bool Fits(const RecordLayout* layout, std::uint32_t slot, std::uint32_t steps) const;
   Status CheckSteps(const RecordLayout* layout, std::uint32_t slot, std::uint32_t steps) const;
   void Remove(std::uint32_t slot, Garbage* garbage);
 
@@ -119,7 +126,7 @@ class Table {
   std::unique_ptr<Selector> remover_;
   RateLimiter limiter_;
   Rng rng_;
-  std::vector<std::uint32_t> slots_;      // scratch of Sample()
+  std::vector<std::uint32_t> slots_;  // scratch of Sample()
   std::vector<double> probabilities_;
 };
 

@@ -40,7 +40,10 @@ Status Writer::Append(const void* const* columns, Last last) {
 }
 
 Status Writer::AppendRecord(const void* const* columns) {
-  if (held_.empty() || fill_ == held_.back()->capacity) Roll();
+  if (held_.empty() || fill_ == held_.back()->capacity) {
+    const Status status = Roll();
+    if (!status.ok()) return status;
+  }
   Chunk* const chunk = held_.back();
   // Nobody reads this record yet: it is published below.
   if (columns != nullptr) {
@@ -48,35 +51,50 @@ Status Writer::AppendRecord(const void* const* columns) {
   } else {
     std::memcpy(chunk->record(fill_), config_.pad_record.data(), config_.pad_record.size());
   }
+  const std::uint64_t steps = cached_ + 1;
+  const bool completes = steps >= config_.sequence_length &&
+                         (steps - config_.sequence_length) % config_.stride_length == 0;
   Garbage garbage;
   std::lock_guard<std::mutex> lock(store_->mutex());
   if (store_->closed()) return Status::Of(Code::kClosed);
+  if (completes) {
+    // All that can fail comes first: a step goes in with all its items or not at all.
+    for (const auto& table : tables_) {
+      table->ReserveInsert(config_.sequence_length, config_.priority);
+    }
+  }
   store_->chunks().Publish(chunk, 1);
   ++fill_;
-  ++cached_;
-  if (cached_ >= config_.sequence_length &&
-      (cached_ - config_.sequence_length) % config_.stride_length == 0) {
-    MakeItem(&garbage);
-  }
+  cached_ = steps;
+  if (completes) MakeItem(&garbage);
   // The next window takes at most this many of the steps so far.
   Release(config_.sequence_length - 1, &garbage);
   return Status();
 }
 
-void Writer::Roll() {
+Status Writer::Roll() {
   const std::size_t record_nbytes = layout_->record_nbytes();
   const auto capacity = static_cast<std::uint32_t>(
       std::max<std::size_t>(1, next_nbytes_ / std::max<std::size_t>(1, record_nbytes)));
-  next_nbytes_ = std::min(2 * next_nbytes_, store_->options().chunk_nbytes);
+  Garbage garbage;
   std::lock_guard<std::mutex> lock(store_->mutex());
+  if (store_->closed()) return Status::Of(Code::kClosed);
   Chunk* const chunk = store_->chunks().Create(layout_, capacity);
-  if (!held_.empty()) {
-    held_.back()->sealed = true;
-    held_.back()->next = chunk;
-    held_.back()->next_id = chunk->id;
+  try {
+    held_.push_back(chunk);
+  } catch (...) {
+    store_->chunks().Unref(chunk, &garbage);
+    throw;
   }
-  held_.push_back(chunk);
+  if (held_.size() > 1) {
+    Chunk* const full = held_[held_.size() - 2];
+    full->sealed = true;
+    full->next = chunk;
+    full->next_id = chunk->id;
+  }
+  next_nbytes_ = std::min(2 * next_nbytes_, store_->options().chunk_nbytes);
   fill_ = 0;
+  return Status();
 }
 
 void Writer::MakeItem(Garbage* garbage) {
@@ -118,16 +136,22 @@ Status Writer::EndEpisode(bool pad) {
       pads = length - static_cast<std::uint32_t>(cached_);
     }
   }
-  for (; pads > 0; --pads) {
-    const Status status = AppendRecord(nullptr);
-    if (!status.ok()) return status;
+  const auto forget = [this] {
+    Garbage garbage;
+    std::lock_guard<std::mutex> lock(store_->mutex());
+    cached_ = 0;
+    covered_ = 0;
+    Release(0, &garbage);
+  };
+  Status status;
+  try {
+    for (; pads > 0 && status.ok(); --pads) status = AppendRecord(nullptr);
+  } catch (...) {
+    forget();  // or the next episode's steps would follow half the padding
+    throw;
   }
-  cached_ = 0;
-  covered_ = 0;
-  Garbage garbage;
-  std::lock_guard<std::mutex> lock(store_->mutex());
-  Release(0, &garbage);
-  return Status();
+  forget();
+  return status;
 }
 
 Status Writer::Reset(bool write_cached_steps, std::uint64_t* uncovered) {

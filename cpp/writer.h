@@ -46,7 +46,9 @@ class Writer {
   ~Writer();
 
   // Stores one step, given a pointer to each column's bytes. Windows it completes
-  // are items, visible to samplers, when it returns. kClosed changes nothing.
+  // are items, visible to samplers, when it returns. kClosed changes nothing, nor
+  // does std::bad_alloc, but where it strikes the padding of an ended episode:
+  // then the episode is over, and windows over its padding are missing.
   Status Append(const void* const* columns, Last last);
 
   // Ends the episode: pads it first if `write_cached_steps` and pad_end say so.
@@ -62,7 +64,7 @@ class Writer {
  private:
   Status AppendRecord(const void* const* columns);
   Status EndEpisode(bool pad);
-  void Roll();
+  Status Roll();
   void MakeItem(Garbage* garbage);
   void Release(std::uint64_t keep_steps, Garbage* garbage);
 
@@ -76,9 +78,9 @@ class Writer {
   // each; the last one is open. `fill_` counts its records.
   std::deque<Chunk*> held_;
   std::uint32_t fill_ = 0;
-  std::uint64_t cached_ = 0;         // steps of the open episode
-  std::uint64_t covered_ = 0;        // of them, up to the last item's end
-  std::size_t next_nbytes_;          // of the next chunk
+  std::uint64_t cached_ = 0;   // steps of the open episode
+  std::uint64_t covered_ = 0;  // of them, up to the last item's end
+  std::size_t next_nbytes_;    // of the next chunk
 };
 
 }  // namespace reverie

@@ -30,7 +30,7 @@ class Closed(Exception):
     """The store was closed."""
 
 class Store:
-    def __init__(self, *, chunk_nbytes: int = 1048576, gather_threads: int = 0) -> None: ...
+    def __init__(self, *, chunk_nbytes: int = 1048576, gather_threads: int = 1) -> None: ...
     def create_table(
         self,
         *,
@@ -103,6 +103,8 @@ class Table:
 
         `steps` = 0 takes the first item's length. Raises KeyError for a stale key.
         """
+    def gather_item(self, layout: RecordLayout, key: int) -> list[NDArray[Any]]:
+        """One item whole: each column (T, *shape) with its own T. KeyError if stale."""
     def items(self) -> dict[str, NDArray[Any]]:
         """All items in insertion order: key, chunk, offset, length, priority,
         times_sampled (see TableSnapshot.items), and span arrays."""

@@ -186,7 +186,9 @@ class ReplayBufferManager:
             return self.create_replay_buffer()
         return self._backend.replay_buffer, self._backend.observer
 
-    def get_dataset(self, batch_size: int = 64, num_steps: int | None = None) -> tf.data.Dataset:
+    def get_dataset(
+        self, batch_size: int = 64, num_steps: int | None = None
+    ) -> tf.data.Dataset:
         """An endless TensorFlow dataset of `(data, SampleInfo)`.
 
         Args:

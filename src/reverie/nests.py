@@ -53,7 +53,7 @@ class Nest:
             StepMismatchError: its structure is not the spec's; says where.
         """
         try:
-            return self.flatten_up_to(step)  # type: ignore[no-any-return]
+            return self.flatten_up_to(step)
         except (ValueError, TypeError):
             raise self.explain(step) from None
 
@@ -141,7 +141,7 @@ def difference(spec: Any, step: Any, path: str = "") -> str:
             return f"{where}: found {_kind(step)}, wanted {_kind(spec)}"
         if len(step) != len(spec):
             return f"{where}: found {len(step)} entries, wanted {len(spec)}"
-        names = spec._fields if named else range(len(spec))
+        names: Any = getattr(spec, "_fields", range(len(spec)))
         pairs = [(name, a, b) for name, a, b in zip(names, spec, step, strict=True)]
     else:
         return ""  # a leaf: anything may stand here

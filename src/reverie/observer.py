@@ -82,7 +82,9 @@ class TrajectoryObserver:
 
     def __repr__(self) -> str:
         """`TrajectoryObserver('uniform_table', 3 steps into its episode)`."""
-        state = "closed" if self._writer is None else f"{self._cached_steps} steps into its episode"
+        state = (
+            "closed" if self._writer is None else f"{self._cached_steps} steps into its episode"
+        )
         return f"TrajectoryObserver({self._table.name!r}, {state})"
 
     def __call__(self, step: Any, *, last: bool | None = None) -> None:
@@ -104,7 +106,7 @@ class TrajectoryObserver:
         if writer is None or self._table._closed:
             raise self._closed_error()
         try:
-            leaves = self._flatten(step)
+            leaves: list[Any] = self._flatten(step)
         except (ValueError, TypeError):
             raise self._table.nest.explain(step) from None
         ends = -1 if self._asks_column and last is None else self._ends(step, last)

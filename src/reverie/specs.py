@@ -83,7 +83,8 @@ def columns_of(spec_nest: Any) -> tuple[Column, ...]:
     """
     accessors, leaves, _ = optree.tree_flatten_with_accessor(spec_nest)
     columns = tuple(
-        Column(path_of(accessor), leaf) for accessor, leaf in zip(accessors, leaves, strict=True)
+        Column(path_of(accessor), leaf)
+        for accessor, leaf in zip(accessors, leaves, strict=True)
     )
     if not any(column.spec.nbytes for column in columns):
         raise SpecError(f"The data spec {spec_nest!r:.200} has no leaf with data. {_WAY_OUT}")
@@ -162,4 +163,5 @@ def _dtype(dtype: Any) -> np.dtype[Any]:
             f"dtype {dtype!r:.200} cannot be stored: wanted a bool, integer, float or complex "
             f"NumPy dtype of fixed width. {_WAY_OUT}"
         )
-    return found.newbyteorder("=")
+    native: np.dtype[Any] = found.newbyteorder("=")
+    return native

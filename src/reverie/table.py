@@ -144,7 +144,7 @@ class ReplayTable:
             raise self._error(f"Table {self.name!r} {self._closed}")
 
     def close(self, why: str = "is closed. Create or load the buffer anew.") -> None:
-        """Refuses later use and wakes who waits. Memory goes with the last handle. Idempotent."""
+        """Refuses later use, wakes who waits. Memory goes with the last handle. Idempotent."""
         if not self._closed:
             self._closed = why
             self.store.close()
@@ -204,7 +204,9 @@ class ReplayTable:
             raise self.translate(error) from None
         return batch[0], SampleInfo._make(batch[1])
 
-    def gather(self, keys: ArrayLike | None = None) -> tuple[list[NDArray[Any]], NDArray[np.uint64]]:
+    def gather(
+        self, keys: ArrayLike | None = None
+    ) -> tuple[list[NDArray[Any]], NDArray[np.uint64]]:
         """Items by key, or all in insertion order: columns `[N, T, *shape]`, and keys `[N]`.
 
         One point in time; counts as no sample. Costs memory for all N items.
@@ -340,8 +342,8 @@ class ReplayTable:
         key, column, found, wanted = error.args
         what = "" if column < 0 else f" in column {self.nest.columns[column].path!r}"
         return UnstackableError(
-            f"Item {key} of table {self.name!r} has {found} steps{what}, wanted {wanted}: items "
-            "of unequal length cannot be stacked into [N, T, ...]. Read them one by one with "
+            f"Item {key} of table {self.name!r} has {found} steps{what}, wanted {wanted}: "
+            "items of unequal length cannot be stacked into [N, T, ...]. Read them one by one with "
             "iter_items(), or use the sequence_length they were written with."
         )
 

@@ -69,7 +69,8 @@ def boundary_columns(spec_nest: Any) -> BoundaryColumns | None:
         return None
     scalar = ArraySpec((), np.dtype(np.int32))
     if any(
-        not isinstance(spec, ArraySpec) or (spec.shape, spec.dtype) != (scalar.shape, scalar.dtype)
+        not isinstance(spec, ArraySpec)
+        or (spec.shape, spec.dtype) != (scalar.shape, scalar.dtype)
         for spec in (spec_nest.step_type, spec_nest.next_step_type)
     ):
         return None

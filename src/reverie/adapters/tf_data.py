@@ -119,7 +119,7 @@ class _Source:
             self._calls = int(np.clip(_MAX_NBYTES_PER_CALL // nbytes, 1, _MAX_BATCHES_PER_CALL))
         specs = [column.spec for column in table.nest.columns]
         self._dtypes = [spec.dtype for spec in specs]
-        self._dtypes += [np.uint64, np.float64, np.int64, np.float64, np.int32]
+        self._dtypes += [np.dtype(kind) for kind in ("u8", "f8", "i8", "f8", "i4")]
         self._shapes = [spec.shape for spec in specs] + [()] * len(SampleInfo._fields)
 
     def batches(self) -> Any:
@@ -158,7 +158,8 @@ class _Source:
         if self._pieces > 1:
             order = self._rng.permutation(self._batch * self._pieces)
             arrays = [
-                array.reshape(order.size, self._steps, *array.shape[2:])[order] for array in arrays
+                array.reshape(order.size, self._steps, *array.shape[2:])[order]
+                for array in arrays
             ]
         return (
             np.True_,

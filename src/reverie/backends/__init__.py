@@ -109,4 +109,4 @@ def find_backend(name: str) -> BackendModule:
         raise InvalidArgumentError(
             f"backend: found {name!r:.200}, wanted one of {sorted(BACKENDS)}."
         )
-    return importlib.import_module(BACKENDS[name])  # type: ignore[return-value]
+    return importlib.import_module(BACKENDS[name])

@@ -1,0 +1,599 @@
+#include "table.h"
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <set>
+
+#include "check.h"
+
+namespace reverie_test {
+namespace {
+
+constexpr OrderedKind kKinds[] = {OrderedKind::kUniform, OrderedKind::kFifo, OrderedKind::kLifo};
+
+// A long stream over chunks of four steps, held by one reference each.
+struct Stream {
+  std::shared_ptr<const RecordLayout> layout = StepLayout();
+  ChunkStore chunks;
+  std::vector<Row> steps;
+  std::vector<Chunk*> all;
+
+  explicit Stream(std::uint32_t num_steps) {
+    while (steps.size() < num_steps) {
+      Chunk* chunk = chunks.Create(layout, 4);
+      chunks.Publish(chunk, 4);
+      if (!all.empty()) all.back()->next = chunk;
+      all.push_back(chunk);
+      for (std::uint32_t i = 0; i < 4; ++i) {
+        layout->Pack(Step(steps.size()).columns().data(), chunk->record(i));
+        steps.push_back({chunk, i});
+      }
+    }
+  }
+  Chunk* chunk(std::size_t step) { return all[step / 4]; }
+  void Insert(Table* table, std::size_t step, std::uint32_t length, double priority = 1.0) {
+    Garbage garbage;
+    table->Insert(chunk(step), static_cast<std::uint32_t>(step % 4), length, priority, &garbage);
+  }
+  Status Sample(Table* table, Batch* batch, std::vector<Row>* rows, std::uint32_t length) {
+    rows->resize(batch->key.size());
+    return table->Sample(layout.get(), rows->size(), length, rows->data(), batch->info);
+  }
+};
+
+bool Same(const TableState& a, const TableState& b) {
+  const ItemColumns& x = a.items;
+  const ItemColumns& y = b.items;
+  return x.key == y.key && x.chunk_id == y.chunk_id && x.offset == y.offset &&
+         x.length == y.length && x.priority == y.priority && x.times_sampled == y.times_sampled &&
+         x.span_item == y.span_item && x.span_column == y.span_column &&
+         x.span_start == y.span_start && x.span_length == y.span_length &&
+         a.free_keys == b.free_keys && a.rng == b.rng && a.counters.inserts == b.counters.inserts &&
+         a.counters.samples == b.counters.samples && a.counters.deletes == b.counters.deletes;
+}
+
+std::vector<Chunk*> ChunksByRow(Stream* stream, const TableState& state) {
+  std::vector<Chunk*> rows;
+  for (const std::uint64_t id : state.items.chunk_id) rows.push_back(stream->all[id - 1]);
+  return rows;
+}
+
+struct ModelItem {
+  std::uint64_t key;
+  std::size_t step;
+  std::uint32_t length;
+  double priority;
+  std::int32_t times_sampled;
+};
+
+// A table, and the same as a plain vector. `forgetful`: the model is wrong, as it
+// does not count what Delete() takes away.
+struct Modelled {
+  Stream* stream;
+  Table::Config config;
+  std::unique_ptr<Table> table;
+  bool forgetful = false;
+  std::vector<ModelItem> model;
+  std::vector<std::uint64_t> stale;
+  RateLimiter::Counters counters;
+
+  Modelled(Stream* s, const Table::Config& c)
+      : stream(s), config(c), table(std::make_unique<Table>(c, &s->chunks)) {}
+
+  void Evict(std::size_t index) {
+    stale.push_back(model[index].key);
+    model.erase(model.begin() + static_cast<std::ptrdiff_t>(index));
+    ++counters.deletes;
+  }
+
+  void Insert(std::size_t step, std::uint32_t length, double priority) {
+    stream->Insert(table.get(), step, length, priority);
+    model.push_back({0, step, length, priority, 0});
+    ++counters.inserts;
+    const std::vector<std::uint64_t> keys = table->Save().items.key;
+    if (model.size() <= config.max_size) {
+      model.back().key = keys.back();
+      CHECK(std::find(stale.begin(), stale.end(), keys.back()) == stale.end());
+      return;
+    }
+    std::size_t victim = 0;
+    if (config.remover == OrderedKind::kLifo) victim = model.size() - 1;
+    if (config.remover == OrderedKind::kUniform) {  // whoever is no longer there
+      while (victim < keys.size() && keys[victim] == model[victim].key) ++victim;
+    }
+    if (victim + 1 != model.size()) model.back().key = keys.back();
+    Evict(victim);
+    if (stale.back() == 0) stale.pop_back();  // the new item itself, whose key nobody saw
+  }
+
+  void Delete(const std::vector<std::uint64_t>& keys) {
+    Garbage garbage;
+    std::size_t expected = 0;
+    for (const std::uint64_t key : keys) {
+      const auto found = std::find_if(model.begin(), model.end(),
+                                      [key](const ModelItem& item) { return item.key == key; });
+      if (found == model.end()) {
+        ++expected;
+      } else {
+        Evict(static_cast<std::size_t>(found - model.begin()));
+        if (forgetful) --counters.deletes;
+      }
+    }
+    CHECK_EQ(table->Delete(keys.data(), keys.size(), &garbage), expected);
+  }
+
+  void Update(const std::vector<std::uint64_t>& keys, double priority) {
+    std::size_t expected = 0;
+    for (const std::uint64_t key : keys) {
+      ++expected;
+      for (ModelItem& item : model) {
+        if (item.key != key) continue;
+        item.priority = priority;
+        --expected;
+      }
+    }
+    const std::vector<double> priorities(keys.size(), priority);
+    CHECK_EQ(table->UpdatePriorities(keys.data(), priorities.data(), keys.size()), expected);
+  }
+
+  void Sample(std::uint32_t length) {
+    Batch batch(5, 1);
+    std::vector<Row> rows;
+    const TableState before = table->Save();
+    const Status status = stream->Sample(table.get(), &batch, &rows, length);
+    if (!status.ok()) {
+      CHECK_EQ(status.code, Code::kLengthMismatch);
+      CHECK_EQ(status.wanted, length);
+      for (const ModelItem& item : model) {
+        if (item.key == status.key) CHECK_EQ(status.found, item.length);
+      }
+      CHECK(Same(table->Save(), before));  // not even randomness is used up
+      return;
+    }
+    counters.samples += 5;
+    for (std::size_t i = 0; i < 5; ++i) {
+      const auto item = std::find_if(model.begin(), model.end(), [&](const ModelItem& candidate) {
+        return candidate.key == batch.key[i];
+      });
+      REQUIRE(item != model.end());
+      if (config.sampler == OrderedKind::kFifo) CHECK(item == model.begin());
+      if (config.sampler == OrderedKind::kLifo) CHECK(item + 1 == model.end());
+      const bool uniform = config.sampler == OrderedKind::kUniform;
+      CHECK_EQ(batch.probability[i], uniform ? 1.0 / static_cast<double>(model.size()) : 1.0);
+      CHECK_EQ(batch.table_size[i], model.size());
+      CHECK_EQ(batch.priority[i], item->priority);
+      CHECK_EQ(batch.times_sampled[i], ++item->times_sampled);
+      CHECK_EQ(item->length, length);
+      CHECK(rows[i].chunk == stream->steps[item->step].chunk);
+      CHECK_EQ(rows[i].offset, stream->steps[item->step].offset);
+    }
+  }
+
+  void Clear() {
+    Garbage garbage;
+    table->Clear(&garbage);
+    for (const ModelItem& item : model) stale.push_back(item.key);
+    model.clear();
+    counters = {};
+  }
+
+  void SaveAndRestore() {
+    Garbage garbage;
+    const TableState state = table->Save();
+    auto restored = std::make_unique<Table>(config, &stream->chunks);
+    REQUIRE(restored->Restore(state, ChunksByRow(stream, state)).ok());
+    CHECK(Same(restored->Save(), state));
+    table->Clear(&garbage);
+    table = std::move(restored);
+  }
+
+  void Check() {
+    const TableState state = table->Save();
+    std::map<const Chunk*, std::uint32_t> refs;
+    REQUIRE(CHECK_EQ(state.items.key.size(), model.size()));
+    CHECK_EQ(table->size(), model.size());
+    for (std::size_t i = 0; i < model.size(); ++i) {
+      const ModelItem& item = model[i];
+      CHECK_EQ(state.items.key[i], item.key);
+      CHECK_EQ(state.items.chunk_id[i], stream->chunk(item.step)->id);
+      CHECK_EQ(state.items.offset[i], item.step % 4);
+      CHECK_EQ(state.items.length[i], item.length);
+      CHECK_EQ(state.items.priority[i], item.priority);
+      CHECK_EQ(state.items.times_sampled[i], item.times_sampled);
+      for (std::size_t c = item.step / 4; c <= (item.step + item.length - 1) / 4; ++c) {
+        ++refs[stream->all[c]];
+      }
+    }
+    for (const Chunk* chunk : stream->all) CHECK_EQ(chunk->refs, 1 + refs[chunk]);
+    CHECK_EQ(state.counters.inserts, counters.inserts);
+    CHECK_EQ(state.counters.samples, counters.samples);
+    CHECK_EQ(state.counters.deletes, counters.deletes);
+  }
+
+  std::vector<std::uint64_t> SomeKeys(Rng* rng) const {
+    std::vector<std::uint64_t> keys;
+    for (std::uint32_t i = rng->Below(6); i != 0; --i) {
+      const auto& from = rng->Below(3) == 0 ? stale : std::vector<std::uint64_t>();
+      if (!from.empty()) {
+        keys.push_back(from[rng->Below(static_cast<std::uint32_t>(from.size()))]);
+      } else if (!model.empty()) {
+        keys.push_back(model[rng->Below(static_cast<std::uint32_t>(model.size()))].key);
+      }
+    }
+    return keys;  // may name an item twice: then it is stale the second time
+  }
+};
+
+void RunRandom(Modelled* both, bool mixed, std::uint64_t seed, int operations) {
+  Rng rng(seed);
+  for (int i = 0; i < operations; ++i) {
+    const std::uint32_t dice = rng.Below(1000);
+    if (dice < 500) {
+      const std::uint32_t length = mixed ? 1 + rng.Below(9) : 3;
+      both->Insert(rng.Below(80), length, mixed ? rng.Below(3) : 1.0);
+    } else if (dice < 600) {
+      both->Delete(both->SomeKeys(&rng));
+    } else if (dice < 700) {
+      both->Update(both->SomeKeys(&rng), mixed ? rng.Below(3) : 1.0);
+    } else if (dice < 985) {
+      if (!both->model.empty()) both->Sample(3);
+    } else if (dice < 995) {
+      both->SaveAndRestore();
+    } else {
+      both->Clear();
+    }
+    both->Check();
+  }
+}
+
+TEST(ATableIsWhatAPlainVectorWouldBe) {
+  for (const OrderedKind sampler : kKinds) {
+    for (const OrderedKind remover : kKinds) {
+      for (const bool mixed : {false, true}) {
+        Stream stream(100);
+        Modelled both(&stream, TableConfig(40, sampler, remover));
+        RunRandom(&both, mixed, 1, 600);
+        both.Clear();
+        both.Check();  // all references are given back
+      }
+    }
+  }
+}
+
+TEST(TheCheckSeesAWrongModel) {
+  CHECK(Fails([] {
+    Stream stream(100);
+    Modelled both(&stream, TableConfig(40));
+    both.forgetful = true;
+    RunRandom(&both, false, 1, 100);
+  }));
+}
+
+// Draws with one of three deliberate faults.
+class Biased final : public Selector {
+ public:
+  enum class Fault { kOlder, kAfterHole, kNeverNewest };
+  Biased(const ItemOrder* order, Fault fault) : order_(*order), fault_(fault) {}
+  void Insert(std::uint32_t, double) override {}
+  void Update(std::uint32_t, double) override {}
+  void Delete(std::uint32_t) override {}
+  void Select(Rng* rng, std::size_t n, std::uint32_t* slots, double*) const override {
+    const auto span = static_cast<std::uint32_t>(order_.span());
+    for (std::size_t i = 0; i < n; ++i) {
+      std::uint32_t place;
+      do {
+        place = rng->Below(fault_ == Fault::kNeverNewest ? span - 1 : span);
+        if (fault_ == Fault::kOlder) place = std::min(place, rng->Below(span));
+        while (fault_ == Fault::kAfterHole && order_[place] == kNoSlot) ++place;
+      } while (order_[place] == kNoSlot);
+      slots[i] = order_[place];
+    }
+  }
+
+ private:
+  const ItemOrder& order_;
+  const Fault fault_;
+};
+
+bool SelectsUniformly(const Selector& selector, std::uint32_t num_slots, std::size_t size) {
+  Rng rng(5);
+  const std::size_t n = 1000 * size;
+  std::vector<std::uint32_t> slots(n);
+  std::vector<double> probabilities(n);
+  selector.Select(&rng, n, slots.data(), probabilities.data());
+  std::vector<std::uint64_t> counts(num_slots);
+  for (const std::uint32_t slot : slots) ++counts[slot];
+  counts.erase(std::remove(counts.begin(), counts.end(), 0u), counts.end());
+  return counts.size() == size && LooksUniform(counts);
+}
+
+TEST(UniformSelectionIsUniformDespiteHoles) {
+  ItemOrder order;
+  std::vector<std::uint32_t> places;
+  for (std::uint32_t slot = 0; slot < 60; ++slot) places.push_back(order.PushBack(slot));
+  for (std::uint32_t slot = 1; slot < 58; slot += 1 + slot % 3) {
+    order.Erase(places[slot], [](std::uint32_t, std::uint32_t) { CHECK(false); });
+  }
+  REQUIRE(order.span() == 60 && order.size() < 40);
+  const auto uniform = MakeOrderedSelector(OrderedKind::kUniform, &order);
+  CHECK(SelectsUniformly(*uniform, 60, order.size()));
+  for (const auto fault :
+       {Biased::Fault::kOlder, Biased::Fault::kAfterHole, Biased::Fault::kNeverNewest}) {
+    CHECK(!SelectsUniformly(Biased(&order, fault), 60, order.size()));
+  }
+}
+
+TEST(UniformSamplesOfATableAreUniform) {
+  Stream stream(40);
+  Table table(TableConfig(30), &stream.chunks);
+  for (std::size_t i = 0; i < 50; ++i) stream.Insert(&table, i % 30, 2);
+  const TableState state = table.Save();
+  Garbage garbage;
+  table.Delete(state.items.key.data() + 5, 10, &garbage);
+  std::map<std::uint64_t, std::uint64_t> counts;
+  Batch batch(100, 1);
+  std::vector<Row> rows;
+  for (int i = 0; i < 200; ++i) {
+    REQUIRE(stream.Sample(&table, &batch, &rows, 2).ok());
+    for (const std::uint64_t key : batch.key) ++counts[key];
+  }
+  std::vector<std::uint64_t> values;
+  for (const auto& entry : counts) values.push_back(entry.second);
+  CHECK_EQ(values.size(), 20u);
+  CHECK(LooksUniform(values));
+}
+
+TEST(PiecesOfAnItemAreDisjointAndEquallyLikely) {
+  Stream stream(40);
+  Table table(TableConfig(10), &stream.chunks);
+  stream.Insert(&table, 3, 12);
+  Batch batch(3000, 1);
+  std::vector<Row> rows;
+  REQUIRE(stream.Sample(&table, &batch, &rows, 12).ok());
+  table.PickPieces(rows.data(), rows.size(), 12, 3);
+  std::vector<std::uint64_t> counts(4);
+  for (const Row& row : rows) {
+    const std::uint64_t step = (row.chunk->id - 1) * 4 + row.offset;
+    REQUIRE(step >= 3 && (step - 3) % 3 == 0 && step < 15);
+    ++counts[(step - 3) / 3];
+  }
+  CHECK(LooksUniform(counts));
+}
+
+TEST(InfoIsRepeatedForEachStepThatAsksForIt) {
+  Stream stream(20);
+  Table table(TableConfig(10), &stream.chunks);
+  stream.Insert(&table, 0, 4, 2.5);
+  Batch batch(6, 1);
+  batch.info.repeat = 3;
+  Row rows[2];
+  REQUIRE(table.Sample(stream.layout.get(), 2, 4, rows, batch.info).ok());
+  CHECK_EQ(batch.times_sampled, (std::vector<std::int32_t>{1, 1, 1, 2, 2, 2}));
+  CHECK_EQ(batch.priority, std::vector<double>(6, 2.5));
+}
+
+TEST(ForeignLayoutsAreRefused) {
+  Stream stream(20);
+  const auto other = StepLayout();
+  Table table(TableConfig(10), &stream.chunks);
+  stream.Insert(&table, 0, 2);
+  const TableState before = table.Save();
+  Batch batch(1, 1);
+  Row row;
+  CHECK_EQ(table.Sample(other.get(), 1, 2, &row, batch.info).code, Code::kLayoutMismatch);
+  std::uint32_t length = 0;
+  const std::vector<Span>* spans;
+  CHECK_EQ(table.Find(before.items.key[0], other.get(), &row, &length, &spans).code,
+           Code::kLayoutMismatch);
+  CHECK(Same(table.Save(), before));
+}
+
+TEST(SelectTakesItemsByKeyOrAllInOrder) {
+  Stream stream(40);
+  Table table(TableConfig(10), &stream.chunks);
+  for (std::size_t i = 0; i < 5; ++i) stream.Insert(&table, i, i == 4 ? 3 : 2);
+  const std::vector<std::uint64_t> keys = table.Save().items.key;
+  const auto select = [&](const std::vector<std::uint64_t>* wanted, std::uint32_t steps) {
+    std::vector<Row> rows;
+    std::vector<std::uint64_t> found;
+    const Status status =
+        table.Select(stream.layout.get(), wanted != nullptr ? wanted->data() : nullptr,
+                     wanted != nullptr ? wanted->size() : 0, &steps, &rows, &found);
+    return std::make_pair(status, found);
+  };
+  const std::vector<std::uint64_t> some{keys[2], keys[0], keys[2]};
+  CHECK_EQ(select(&some, 2).second, some);
+  CHECK_EQ(select(&some, 0).second, some);  // the first one's length
+  CHECK_EQ(select(&some, 3).first.code, Code::kLengthMismatch);
+  const std::vector<std::uint64_t> last{keys[4]};
+  CHECK_EQ(select(&last, 0).second, last);
+  const Status mixed = select(nullptr, 0).first;  // the last one is longer
+  CHECK_EQ(mixed.code, Code::kLengthMismatch);
+  CHECK_EQ(mixed.key, keys[4]);
+  CHECK_EQ(mixed.found, 3);
+  CHECK_EQ(mixed.wanted, 2);
+  Garbage garbage;
+  table.Delete(&keys[4], 1, &garbage);
+  CHECK_EQ(select(nullptr, 0).second, std::vector<std::uint64_t>(keys.begin(), keys.end() - 1));
+  CHECK_EQ(select(&last, 0).first.code, Code::kStaleKey);
+  CHECK_EQ(select(&last, 0).first.key, keys[4]);
+  CHECK_EQ(table.limiter().counters().samples, 0);
+}
+
+// Four items over ten steps; the second has columns of unequal lengths.
+TableState GoodState() {
+  Stream stream(12);
+  Table table(TableConfig(10), &stream.chunks);
+  for (std::size_t i = 0; i < 4; ++i) stream.Insert(&table, 2 * i, 4);
+  TableState state = table.Save();
+  state.items.span_item = {1, 1, 1, 1};
+  state.items.span_column = {0, 1, 2, 3};
+  state.items.span_start = {0, 1, 0, 3};
+  state.items.span_length = {4, 2, 0, 1};
+  return state;
+}
+
+TEST(ColumnsOfUnequalLengthsAreRestoredAndSaved) {
+  Stream stream(12);
+  const TableState state = GoodState();
+  Table table(TableConfig(10), &stream.chunks);
+  REQUIRE(table.Restore(state, ChunksByRow(&stream, state)).ok());
+  CHECK(Same(table.Save(), state));
+  Row row;
+  std::uint32_t length = 0;
+  const std::vector<Span>* spans = nullptr;
+  REQUIRE(table.Find(state.items.key[1], stream.layout.get(), &row, &length, &spans).ok());
+  REQUIRE(spans != nullptr && spans->size() == 4);
+  CHECK_EQ((*spans)[3].start, 3u);
+  CHECK_EQ((*spans)[3].length, 1u);
+  REQUIRE(table.Find(state.items.key[2], stream.layout.get(), &row, &length, &spans).ok());
+  CHECK(spans == nullptr);
+  // Such an item is in no batch: which column is short is told.
+  std::uint32_t steps = 4;
+  std::vector<Row> rows;
+  std::vector<std::uint64_t> found;
+  const Status status =
+      table.Select(stream.layout.get(), &state.items.key[1], 1, &steps, &rows, &found);
+  CHECK_EQ(status.code, Code::kLengthMismatch);
+  CHECK_EQ(status.column, 1);
+  CHECK_EQ(status.found, 2);
+}
+
+TEST(WithoutKeysFreshOnesAreIssued) {
+  Stream stream(12);
+  TableState state = GoodState();
+  state.items.key.clear();
+  state.free_keys.clear();
+  Table table(TableConfig(10), &stream.chunks);
+  REQUIRE(table.Restore(state, ChunksByRow(&stream, state)).ok());
+  const TableState saved = table.Save();
+  CHECK_EQ(std::set<std::uint64_t>(saved.items.key.begin(), saved.items.key.end()).size(), 4u);
+  CHECK_EQ(saved.items.offset, state.items.offset);
+  CHECK_EQ(saved.items.span_item, state.items.span_item);
+}
+
+TEST(AnEmptiedTableDoesNotIssueItsOldKeysAfterRestore) {
+  Stream stream(12);
+  Table table(TableConfig(10), &stream.chunks);
+  for (std::size_t i = 0; i < 4; ++i) stream.Insert(&table, i, 2);
+  const std::vector<std::uint64_t> old = table.Save().items.key;
+  Garbage garbage;
+  table.Clear(&garbage);
+  Table restored(TableConfig(10), &stream.chunks);
+  REQUIRE(restored.Restore(table.Save(), {}).ok());
+  for (std::size_t i = 0; i < 6; ++i) stream.Insert(&restored, i, 2);
+  for (const std::uint64_t key : restored.Save().items.key) {
+    CHECK(std::find(old.begin(), old.end(), key) == old.end());
+  }
+}
+
+TEST(EveryBrokenStateIsRefusedAndItsRowIsNamed) {
+  constexpr double kInf = std::numeric_limits<double>::infinity();
+  struct Case {
+    const char* what;
+    std::int64_t index;
+    std::function<void(TableState*)> breaks;
+  };
+  const Case cases[] = {
+      {"", 0, [](TableState*) {}},
+      {"more items than max_size", -1,
+       [](TableState* s) {
+         s->items.key.assign(11, 0);
+         s->items.offset.assign(11, 0);
+       }},
+      {"key malformed or used twice", 2, [](TableState* s) { s->items.key[2] = s->items.key[1]; }},
+      {"key malformed or used twice", 4, [](TableState* s) { s->free_keys = {0}; }},
+      {"chunk unknown", 3, [](TableState* s) { s->items.chunk_id[3] = 0; }},
+      {"length is 0", 2, [](TableState* s) { s->items.length[2] = 0; }},
+      {"offset past its chunk", 0, [](TableState* s) { s->items.offset[0] = 4; }},
+      {"offset past its chunk", 0, [](TableState* s) { s->items.offset[0] = 0xffffffffu; }},
+      {"priority not finite and >= 0", 1, [](TableState* s) { s->items.priority[1] = -0.5; }},
+      {"priority not finite and >= 0", 1, [](TableState* s) { s->items.priority[1] = std::nan(""); }},
+      {"priority not finite and >= 0", 1, [](TableState* s) { s->items.priority[1] = kInf; }},
+      {"times_sampled below 0", 2, [](TableState* s) { s->items.times_sampled[2] = -1; }},
+      {"window past the end of its chunks", 3, [](TableState* s) { s->items.length[3] = 7; }},
+      {"window past the end of its chunks", 3,
+       [](TableState* s) { s->items.length[3] = 0xffffffffu; }},
+      {"window past the end of its chunks", 2,  // into a chunk of another layout
+       [](TableState* s) {
+         s->items.chunk_id[2] = 3;
+         s->items.length[2] = 5;
+       }},
+      {"span of an unknown item", 4, [](TableState* s) { s->items.span_item[0] = 4; }},
+      {"span outside its item", 1, [](TableState* s) { s->items.span_column[0] = 4; }},
+      {"span outside its item", 1, [](TableState* s) { s->items.span_start[2] = 5; }},
+      {"span outside its item", 1, [](TableState* s) { s->items.span_length[3] = 2; }},
+      {"span outside its item", 1, [](TableState* s) { s->items.span_length[3] = 0xffffffffu; }},
+      {"counter out of range", -1, [](TableState* s) { s->counters.samples = -1; }},
+      {"counter out of range", -1,
+       [](TableState* s) { s->counters.inserts = std::numeric_limits<std::int64_t>::max(); }},
+      {"RNG state is all zeros", -1, [](TableState* s) { s->rng = {0, 0, 0, 0}; }},
+  };
+  for (const Case& c : cases) {
+    Stream stream(12);
+    Chunk* foreign = stream.chunks.Create(StepLayout(), 4);
+    stream.all.back()->next = foreign;
+    TableState state = GoodState();
+    c.breaks(&state);
+    std::vector<Chunk*> rows;
+    for (const std::uint64_t id : state.items.chunk_id) {
+      rows.push_back(id == 0 ? nullptr : stream.all[id - 1]);
+    }
+    Table table(TableConfig(10), &stream.chunks);
+    const Status status = table.Restore(state, rows);
+    CHECK_EQ(std::string(status.what), std::string(c.what));
+    CHECK_EQ(status.code, *c.what == '\0' ? Code::kOk : Code::kInvalid);
+    if (!status.ok()) CHECK_EQ(status.found, c.index);
+  }
+  Stream stream(12);
+  Table used(TableConfig(10), &stream.chunks);
+  stream.Insert(&used, 0, 2);
+  CHECK_EQ(std::string(used.Restore(GoodState(), {}).what), std::string("table not fresh"));
+}
+
+TEST(TimesSampledStopsAtItsLargestValue) {
+  Stream stream(12);
+  TableState state = GoodState();
+  constexpr std::int32_t kMost = std::numeric_limits<std::int32_t>::max();
+  state.items.times_sampled[0] = kMost - 1;
+  Table table(TableConfig(10, OrderedKind::kFifo), &stream.chunks);
+  REQUIRE(table.Restore(state, ChunksByRow(&stream, state)).ok());
+  Batch batch(3, 1);
+  std::vector<Row> rows;
+  REQUIRE(stream.Sample(&table, &batch, &rows, 4).ok());
+  CHECK_EQ(batch.times_sampled, std::vector<std::int32_t>(3, kMost));
+}
+
+TEST(TheLimiterAllowsWhatItsRuleSays) {
+  for (const double ratio : {0.5, 1.0, 3.0}) {
+    RateLimiter limiter({3, ratio, 1.0, 9.0});
+    Rng rng(4);
+    std::int64_t inserts = 0, samples = 0, deletes = 0;
+    for (int i = 0; i < 3000; ++i) {
+      const std::int64_t n = 1 + rng.Below(4);
+      const double diff = static_cast<double>(inserts) * ratio - static_cast<double>(samples);
+      const bool sample = inserts - deletes >= 3 && diff - static_cast<double>(n) >= 1.0;
+      CHECK_EQ(limiter.CanSample(n), sample);
+      CHECK_EQ(limiter.CanInsert(n), inserts + n - deletes <= 3 ||
+                                         diff + static_cast<double>(n) * ratio <= 9.0);
+      if (sample) {
+        limiter.Sampled(n);
+        samples += n;
+      } else {
+        limiter.Inserted();
+        ++inserts;
+        if (rng.Below(3) == 0) {
+          limiter.Deleted();
+          ++deletes;
+        }
+      }
+    }
+    CHECK(samples > 0);
+  }
+}
+
+}  // namespace
+}  // namespace reverie_test
+
+TEST_MAIN
