@@ -19,6 +19,15 @@ import optree
 from reverie.errors import SpecError
 
 _STORABLE_KINDS = "biufc"
+# NumPy dtypes that the package ml_dtypes adds, JAX's among them; with their bytes.
+EXTENSION_DTYPES = {
+    "bfloat16": 2,
+    "float8_e4m3b11fnuz": 1,
+    "float8_e4m3fn": 1,
+    "float8_e4m3fnuz": 1,
+    "float8_e5m2": 1,
+    "float8_e5m2fnuz": 1,
+}
 _WAY_OUT = (
     "Every leaf of a data spec needs a fixed shape and a numeric dtype, for example "
     "reverie.ArraySpec((3,), np.float32)."
@@ -31,8 +40,8 @@ class ArraySpec:
 
     Attributes:
         shape: extents, all known and not negative; `()` for a scalar.
-        dtype: a bool, integer, float or complex NumPy dtype of at most 16 bytes,
-            kept in native byte order.
+        dtype: a bool, integer, float or complex NumPy dtype of at most 16 bytes, or
+            bfloat16 or a float8 of ml_dtypes; kept in native byte order.
         name: for the reader only; columns are named by their path in the nest.
 
     Raises:
@@ -158,10 +167,11 @@ def _dtype(dtype: Any) -> np.dtype[Any]:
         found = np.dtype(getattr(dtype, "as_numpy_dtype", dtype))
     except TypeError:
         found = None
-    if found is None or found.kind not in _STORABLE_KINDS or found.char in "gG":
+    plain = found is not None and found.kind in _STORABLE_KINDS and found.char not in "gG"
+    if found is None or not (plain or found.name in EXTENSION_DTYPES):
         raise SpecError(
             f"dtype {dtype!r:.200} cannot be stored: wanted a bool, integer, float or complex "
-            f"NumPy dtype of fixed width. {_WAY_OUT}"
+            f"NumPy dtype of fixed width, or bfloat16. {_WAY_OUT}"
         )
     native: np.dtype[Any] = found.newbyteorder("=")
     return native
