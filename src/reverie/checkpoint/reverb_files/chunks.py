@@ -1,0 +1,184 @@
+"""The records of `chunks.tfrecord`: the steps themselves, packed."""
+
+from __future__ import annotations
+
+import dataclasses
+from array import array
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reverie import errors
+from reverie.checkpoint.reverb_files import schema, tensors
+from reverie.checkpoint.reverb_files.items import Items
+from reverie.checkpoint.reverb_files.layout import Ints, Slices
+from reverie.checkpoint.reverb_files.places import Budget, Place
+from reverie.checkpoint.reverb_files.tfrecord import ReadProgress, read_records
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Chunks:
+    """All chunks of a checkpoint; the arrays have one element for each chunk.
+
+    Attributes:
+        places: Where the records are.
+        keys: Keys, uint64.
+        order: What sorts `keys`.
+        episode: A number for each episode.
+        start: First step of the episode.
+        rows: Steps.
+        dense: Whether they are consecutive.
+        num_tensors: Columns in the chunk.
+        first_tensor: Number of its first column in `tensors`.
+        delta_encoded: Whether differences between steps were stored.
+        tensors: The packed columns of all chunks.
+        tensor_chunk: Chunk of each packed column.
+        tensor_type: A number for each dtype and step shape, for each packed column.
+    """
+
+    places: list[Place]
+    keys: np.ndarray[Any, np.dtype[np.uint64]]
+    order: Ints
+    episode: Ints
+    start: Ints
+    rows: Ints
+    dense: np.ndarray[Any, np.dtype[np.bool_]]
+    num_tensors: Ints
+    first_tensor: Ints
+    delta_encoded: np.ndarray[Any, np.dtype[np.bool_]]
+    tensors: list[tensors.Packed]
+    tensor_chunk: Ints
+    tensor_type: Ints
+
+    def resolve(self, items: Items) -> Slices:
+        """Finds the chunks that a table's items refer to.
+
+        Args:
+            items: The items of one table, at least one.
+
+        Returns:
+            Their slices, each known to lie inside its chunk.
+
+        Raises:
+            CheckpointCorruptError: A chunk is missing, or a slice is not inside.
+        """
+        item, wanted = _ints(items.slice_item), np.array(items.slice_chunk, np.uint64)
+        offset, length = _ints(items.slice_offset), _ints(items.slice_length)
+        index = _ints(items.slice_index)
+        found = np.searchsorted(self.keys, wanted, sorter=self.order)
+        chunk = np.append(self.order, -1)[found]
+        missing = np.flatnonzero((chunk < 0) | (np.append(self.keys, 0)[chunk] != wanted))
+        if len(missing):
+            raise items.place(item[missing[0]]).corrupt(
+                f"chunk {wanted[missing[0]]} is missing ({len(missing)} slices refer to chunks "
+                "that are not in the checkpoint)"
+            )
+        outside = (offset + length > self.rows[chunk]) | (index >= self.num_tensors[chunk])
+        if outside.any():
+            bad = np.flatnonzero(outside)[0]
+            raise items.place(item[bad]).corrupt(
+                f"a slice of rows {offset[bad]} to {offset[bad] + length[bad]} of column "
+                f"{index[bad]}, but chunk {wanted[bad]} has {self.rows[chunk[bad]]} rows and "
+                f"{self.num_tensors[chunk[bad]]} columns"
+            )
+        return Slices(
+            item=item,
+            column=_ints(items.slice_column),
+            tensor=self.first_tensor[chunk] + index,
+            offset=offset,
+            length=length,
+            episode=self.episode[chunk],
+            step=self.start[chunk] + offset,
+            dense=self.dense[chunk],
+        )
+
+
+def read_chunks(path: Path, budget: Budget, progress: ReadProgress) -> Chunks:
+    """Reads all chunks and checks what they say about themselves; unpacks nothing.
+
+    Raises:
+        CheckpointCorruptError: Two chunks of one key, or one whose sizes do not
+            agree with each other.
+        CheckpointMismatchError: A chunk as old releases of Reverb wrote them.
+        CheckpointLimitError: The budget is used up.
+    """
+    places: list[Place] = []
+    keys: dict[int, None] = {}
+    packed: list[tensors.Packed] = []
+    # The columns are: episode, start, rows, dense, tensors, first tensor, delta-encoded.
+    numbers = [array("Q"), *(array("q") for _ in range(6))]
+    for place, payload in read_records(path, budget, progress=progress):
+        message = schema.parse("Chunk", payload, place)
+        if message.chunk_key in keys:
+            raise place.corrupt(f"a second chunk of key {message.chunk_key}")
+        columns = _columns(message, place)
+        span = message.sequence_range
+        row = (
+            span.episode_id,
+            span.start,
+            columns[0].rows,
+            not span.sparse,
+            len(columns),
+            len(packed),
+            message.delta_encoded,
+        )
+        for values, value in zip(numbers, row, strict=True):
+            values.append(value)
+        keys[message.chunk_key] = None
+        places.append(place)
+        packed += columns
+    episode, start, rows, dense, num_tensors, first_tensor, delta = map(np.array, numbers)
+    key_array = np.fromiter(keys, np.uint64, len(keys))
+    types: dict[tuple[int, tuple[int, ...]], int] = {}
+    return Chunks(
+        places=places,
+        keys=key_array,
+        order=np.argsort(key_array),
+        episode=np.unique(episode, return_inverse=True)[1].reshape(-1),
+        start=start,
+        rows=rows,
+        dense=dense.astype(np.bool_),
+        num_tensors=num_tensors,
+        first_tensor=first_tensor,
+        delta_encoded=delta.astype(np.bool_),
+        tensors=packed,
+        tensor_chunk=np.repeat(np.arange(len(places)), num_tensors),
+        tensor_type=np.array(
+            [types.setdefault((one.code, one.step_shape), len(types)) for one in packed],
+            np.int64,
+        ),
+    )
+
+
+def _columns(message: Any, place: Place) -> list[tensors.Packed]:
+    if message.deprecated_data:
+        raise errors.CheckpointMismatchError(
+            f"{place}: a chunk as old releases of Reverb wrote them. Load the checkpoint with "
+            "dm-reverb 0.14 and save it again."
+        )
+    columns = [tensors.packed(tensor, place) for tensor in message.data.tensors]
+    if not columns or len({column.rows for column in columns}) != 1:
+        raise place.corrupt("a chunk without columns, or with columns of different lengths")
+    if message.HasField("data_tensors_len") and message.data_tensors_len != len(columns):
+        raise place.corrupt(
+            f"{len(columns)} columns, and {message.data_tensors_len} were declared"
+        )
+    sizes = [column.nbytes for column in columns]
+    if None not in sizes and message.HasField("data_uncompressed_size"):
+        nbytes = sum(size for size in sizes if size is not None)
+        if nbytes != message.data_uncompressed_size:
+            raise place.corrupt(
+                f"{nbytes} bytes of steps, and {message.data_uncompressed_size} were declared"
+            )
+    span, rows = message.sequence_range, columns[0].rows
+    steps = span.end - span.start + 1
+    if not message.HasField("sequence_range") or span.start < 0:
+        raise place.corrupt("a chunk that does not say which steps it holds")
+    if rows > steps or (rows < steps and not span.sparse):
+        raise place.corrupt(f"{rows} rows, but steps {span.start} to {span.end} of an episode")
+    return columns
+
+
+def _ints(values: array[int]) -> Ints:
+    return np.array(values, np.int64)

@@ -1,0 +1,183 @@
+"""The columns inside a chunk: their dtypes, their shapes, their packed bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from typing import Any
+
+import numpy as np
+
+from reverie import errors
+from reverie.checkpoint.reverb_files import deps
+from reverie.checkpoint.reverb_files.model import Array
+from reverie.checkpoint.reverb_files.places import Place, shown
+
+# TensorFlow's DataType numbers (types.proto).
+_NUMPY = {
+    1: "float32",
+    2: "float64",
+    3: "int32",
+    4: "uint8",
+    5: "int16",
+    6: "int8",
+    8: "complex64",
+    9: "int64",
+    10: "bool",
+    17: "uint16",
+    18: "complex128",
+    19: "float16",
+    22: "uint32",
+    23: "uint64",
+}
+_ML_DTYPES = {14: "bfloat16", 24: "float8_e5m2", 25: "float8_e4m3fn"}
+_OTHERS = {7: "string", 11: "qint8", 12: "quint8", 13: "qint32", 15: "qint16", 16: "quint16"}
+_MAX_RANK = 32  # Less the step axis and one to spare, what NumPy 1 allows.
+# Snappy's longest copy makes 64 bytes out of 3, so no block grows more than this.
+_MAX_SNAPPY_GROWTH = 22
+# Steps of zero bytes cost nothing to claim; more than this no chunk has.
+_MAX_EMPTY_STEPS = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Packed:
+    """One column of one chunk, still packed.
+
+    Attributes:
+        code: TensorFlow's number of the dtype.
+        rows: Steps.
+        step_shape: Shape of one step.
+        payload: The bytes as they are in the file.
+    """
+
+    code: int
+    rows: int
+    step_shape: tuple[int, ...]
+    payload: bytes
+
+    @property
+    def nbytes(self) -> int | None:
+        """Bytes once unpacked, or None for a dtype of no fixed width."""
+        width = itemsize(self.code)
+        return None if width is None else self.rows * math.prod(self.step_shape) * width
+
+
+def itemsize(code: int) -> int | None:
+    """Bytes of one element, or None for a dtype that cannot be read."""
+    if code in _NUMPY:
+        return np.dtype(_NUMPY[code]).itemsize
+    if code in _ML_DTYPES:
+        return 2 if code == 14 else 1
+    return None
+
+
+def type_name(code: int) -> str:
+    """A dtype's name for messages."""
+    return (_NUMPY | _ML_DTYPES | _OTHERS).get(code, f"number {code} of TensorFlow")
+
+
+def dtype_of(code: int, what: str) -> np.dtype[Any]:
+    """The NumPy dtype of a TensorFlow dtype.
+
+    Args:
+        code: TensorFlow's number.
+        what: The column, for messages.
+
+    Raises:
+        CheckpointMismatchError: Texts, quantized and other dtypes that have no
+            fixed-width NumPy dtype.
+        MissingDependencyError: bfloat16 or float8 without the ml_dtypes package.
+    """
+    if code in _NUMPY:
+        return np.dtype(_NUMPY[code])
+    if code not in _ML_DTYPES:
+        raise errors.CheckpointMismatchError(
+            f"{what} has dtype {type_name(code)}; only bool, integers, floats and complex "
+            "numbers can be read. Store it as numbers, or leave the column out, and save again."
+        )
+    try:
+        import ml_dtypes
+    except ImportError as error:
+        raise errors.MissingDependencyError(
+            f"{what} has dtype {type_name(code)}, which needs ml_dtypes. "
+            "Run: pip install ml_dtypes"
+        ) from error
+    return np.dtype(getattr(ml_dtypes, _ML_DTYPES[code]))
+
+
+def packed(message: Any, place: Place) -> Packed:
+    """Checks the description of a chunk's column; unpacks nothing.
+
+    Args:
+        message: A "Tensor" message.
+        place: The chunk's record.
+
+    Raises:
+        CheckpointCorruptError: The shape is none, or does not agree with the
+            size that the packed bytes declare.
+    """
+    if message.tensor_shape.unknown_rank or message.string_val:
+        raise place.corrupt("a tensor that is not stored as Reverb stores it")
+    shape = tuple(dim.size for dim in message.tensor_shape.dim)
+    if not 1 <= len(shape) <= _MAX_RANK or min(shape) < 0 or shape[0] == 0:
+        raise place.corrupt(f"a tensor of shape {shown(shape)}, and steps were wanted")
+    tensor = Packed(message.dtype, shape[0], shape[1:], message.tensor_content)
+    nbytes = tensor.nbytes
+    if nbytes is not None:
+        declared = _snappy_length(tensor.payload)
+        if declared != nbytes or nbytes > _MAX_SNAPPY_GROWTH * len(tensor.payload):
+            raise place.corrupt(
+                f"a tensor of {nbytes} bytes by its shape {shown(shape)}, but its "
+                f"{len(tensor.payload)} packed bytes declare {declared}"
+            )
+        if nbytes == 0 and tensor.rows > _MAX_EMPTY_STEPS:
+            raise place.corrupt(f"a tensor of {tensor.rows} steps without any bytes")
+    return tensor
+
+
+def unpack(tensor: Packed, *, delta_encoded: bool, place: Place) -> Array:
+    """Unpacks a column.
+
+    Args:
+        tensor: The packed column, as `packed` checked it.
+        delta_encoded: Whether the writer stored differences between steps.
+        place: The chunk's record.
+
+    Returns:
+        The steps, shape (rows, *step shape), in native byte order; the memory may
+        be shared and read-only.
+
+    Raises:
+        CheckpointCorruptError: The packed bytes are damaged.
+        CheckpointMismatchError: The dtype cannot be read.
+    """
+    dtype = dtype_of(tensor.code, f"{place}: a column")
+    try:
+        raw = deps.load().snappy_decompress(tensor.payload)
+        steps = np.frombuffer(raw, np.uint8) if tensor.nbytes else np.empty(0, np.uint8)
+    except Exception as error:  # Only cramjam knows what it raises.
+        raise place.corrupt(f"the packed steps are damaged ({error})") from error
+    if len(steps) != tensor.nbytes:
+        raise place.corrupt(f"{len(steps)} unpacked bytes, and {tensor.nbytes} were declared")
+    shape = (tensor.rows, *tensor.step_shape)
+    if dtype == np.bool_:
+        # Any other byte than 0 and 1 would be an undefined value in C++.
+        return (steps != 0).reshape(shape)
+    wire = dtype if sys.byteorder == "little" else dtype.newbyteorder("<")
+    values = steps.view(wire).astype(dtype, copy=False).reshape(shape)
+    # Reverb encodes differences of integers only, and not of scalar steps.
+    if delta_encoded and dtype.kind in "iu" and len(shape) > 1:
+        unsigned = np.dtype(f"u{dtype.itemsize}")
+        values = np.cumsum(values.view(unsigned), axis=0, dtype=unsigned).view(dtype)
+    return values
+
+
+def _snappy_length(payload: bytes) -> int | None:
+    """The unpacked size that a raw Snappy block declares, None if there is none."""
+    value = 0
+    for position, byte in enumerate(payload[:5]):
+        value |= (byte & 0x7F) << (7 * position)
+        if byte < 0x80:
+            return value
+    return None

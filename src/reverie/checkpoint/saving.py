@@ -1,0 +1,121 @@
+"""Saving one table's store: in the foreground or behind the caller's back."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from reverie import _core
+from reverie.checkpoint.lock import FolderLock
+from reverie.checkpoint.manifest import TableSettings
+from reverie.checkpoint.native import write_checkpoint
+from reverie.table import ReplayTable
+
+Progress = Callable[[int, int], None]
+
+
+class Saver:
+    """Saves into one folder, one checkpoint at a time.
+
+    Owns a share in the folder's lock from the first save until `close()`.
+    Thread-safe.
+
+    Args:
+        root: the folder of checkpoints.
+        max_to_keep: newest checkpoints to keep; None keeps all.
+    """
+
+    def __init__(self, root: Path, max_to_keep: int | None) -> None:
+        self._root = root
+        self._max_to_keep = max_to_keep
+        self._lock = FolderLock(root)
+        weakref.finalize(self, self._lock.close)  # a forgotten manager must not keep the folder
+        self._mutex = threading.Lock()  # guards the two below
+        self._pool: ThreadPoolExecutor | None = None
+        self._pending: Future[Path] | None = None
+
+    def save(
+        self, table: ReplayTable, *, wait: bool = True, progress: Progress | None = None
+    ) -> Path | None:
+        """Saves the table as it is now.
+
+        The snapshot is taken at once, under the store's lock; adding and sampling
+        go on while it is written.
+
+        Args:
+            table: what to save.
+            wait: False writes in the background and returns None; the next call of
+                `save`, `wait` or `close` raises what went wrong.
+            progress: called with bytes written and in all, from the writing thread.
+
+        Returns:
+            The checkpoint's folder, once it is durable.
+
+        Raises:
+            CheckpointError: see `write_checkpoint`; also of an earlier background
+                save, and then nothing new was begun.
+        """
+        self.wait()
+        table.check_open()
+        snapshot = table.store.snapshot()
+        if wait:
+            return self._write(table, snapshot, progress)
+        with self._mutex:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(1, "reverie-save")
+            self._pending = self._pool.submit(self._write, table, snapshot, progress)
+        return None
+
+    def failed(self) -> bool:
+        """Whether a background save has ended in an error that nobody has seen."""
+        pending = self._pending
+        return pending is not None and pending.done() and pending.exception() is not None
+
+    def wait(self) -> None:
+        """Waits for a background save; raises what went wrong in it, once."""
+        with self._mutex:
+            pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def close(self) -> None:
+        """Waits for a background save, gives the folder back; raises as `wait`. Idempotent."""
+        try:
+            self.wait()
+        finally:
+            with self._mutex:
+                pool, self._pool = self._pool, None
+            if pool is not None:
+                pool.shutdown()
+            self._lock.close()
+
+    def _write(
+        self, table: ReplayTable, snapshot: _core.Snapshot, progress: Progress | None
+    ) -> Path:
+        settings = TableSettings(
+            name=table.name,
+            max_size=table.capacity,
+            sampler="uniform",
+            remover="fifo",
+            min_size_to_sample=table.min_size_to_sample,
+            samples_per_insert=1.0,
+            min_diff=-math.inf,
+            max_diff=math.inf,
+            max_times_sampled=0,
+        )
+        return write_checkpoint(
+            self._root,
+            snapshot,
+            record_dtype=table.nest.record_dtype,
+            spec_json={"sequence_length": table.sequence_length},
+            tables=[settings],
+            saved_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            max_to_keep=self._max_to_keep,
+            lock=self._lock,
+            progress=progress,
+        )

@@ -1,0 +1,559 @@
+"""Damaged and crafted native checkpoints: one declared error each, nothing loaded.
+
+Damage is accidental, so a checksum finds it. A crafted file has right checksums
+(`forge`), so only the checks of sizes, types and references stand in its way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from tests.checkpoint_support import Table, contents, load, save, snapshot
+
+from reverie.checkpoint import find_newest, reader, streams, verify
+from reverie.checkpoint.files import FileSystem, OpenFolder
+from reverie.checkpoint.manifest import frame
+from reverie.errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointLimitError,
+    CheckpointVersionError,
+)
+
+POSIX = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
+SEGMENT = "segment-00000001-00000.npy"
+Files = dict[str, bytes]
+
+
+class MemoryFileSystem(FileSystem):
+    """One checkpoint folder in memory, so that thousands of damages cost no disk."""
+
+    def __init__(self, files: Files) -> None:
+        self.files = files
+        self.at: dict[int, list] = {}
+
+    def lstat(self, path: Path) -> os.stat_result:
+        return SimpleNamespace(st_mode=stat.S_IFDIR)
+
+    def open_folder(self, path: Path) -> OpenFolder:
+        return OpenFolder(path, None)
+
+    def close_folder(self, folder: OpenFolder) -> None:
+        pass
+
+    def names_in(self, folder: OpenFolder) -> list[str]:
+        return sorted(self.files)
+
+    def open_in(self, folder: OpenFolder, name: str) -> int:
+        if name not in self.files:
+            raise FileNotFoundError(2, "No such file", name)
+        self.at[len(self.at)] = [self.files[name], 0]
+        return len(self.at) - 1
+
+    def _status(self, data: bytes) -> os.stat_result:
+        return SimpleNamespace(st_mode=stat.S_IFREG, st_size=len(data))
+
+    def lstat_in(self, folder: OpenFolder, name: str) -> os.stat_result:
+        if name not in self.files:
+            raise FileNotFoundError(2, "No such file", name)
+        return self._status(self.files[name])
+
+    def fstat(self, fd: int) -> os.stat_result:
+        return self._status(self.at[fd][0])
+
+    def read_into(self, fd: int, buffer: memoryview) -> int:
+        data, start = self.at[fd]
+        piece = data[start : start + len(buffer)]
+        buffer[: len(piece)] = piece
+        self.at[fd][1] += len(piece)
+        return len(piece)
+
+    def close(self, fd: int) -> None:
+        pass
+
+
+def load_files(files: Files) -> dict:
+    return load(Path("memory"), fs=MemoryFileSystem(files))
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    folder = save(tmp_path_factory.mktemp("good"))
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """A checkpoint of the same shape and number with other contents."""
+    folder = save(tmp_path_factory.mktemp("other"), snapshot(5))
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_undamaged_files_load_from_memory(good: Files) -> None:
+    assert load_files(good) == contents(snapshot())
+
+
+def check_detected(damages: Iterator[Files]) -> int:
+    """Every damage must be refused, or change nothing of what is loaded."""
+    number = 0
+    for number, files in enumerate(damages, 1):
+        try:
+            found = load_files(files)
+        except CheckpointError:
+            continue
+        assert found == contents(snapshot()), f"damage {number} was loaded"
+    return number
+
+
+def truncations(good: Files) -> Iterator[Files]:
+    for name, data in good.items():
+        for length in range(len(data)):
+            yield {**good, name: data[:length]}
+
+
+def byte_changes(good: Files, number: int) -> Iterator[Files]:
+    rng = random.Random(1)
+    for _ in range(number):
+        name = rng.choice(sorted(good))
+        data = bytearray(good[name])
+        at = rng.randrange(len(data))
+        data[at] = rng.choice([0x00, 0xFF, data[at] ^ 1 << rng.randrange(8)])
+        yield {**good, name: bytes(data)}
+
+
+def zeroed_blocks(good: Files) -> Iterator[Files]:
+    for name, data in good.items():
+        for start in range(0, len(data), 64):
+            block = data[start : start + 64]
+            yield {**good, name: data[:start] + bytes(len(block)) + data[start + len(block) :]}
+
+
+def test_every_truncation_is_detected(good: Files) -> None:
+    assert check_detected(truncations(good)) > 3000
+
+
+def test_every_sampled_byte_change_is_detected_or_harmless(good: Files) -> None:
+    assert check_detected(byte_changes(good, 4000)) == 4000
+
+
+def test_every_zeroed_block_is_detected_or_harmless(good: Files) -> None:
+    assert check_detected(zeroed_blocks(good)) > 50
+
+
+def test_bytes_after_the_end_are_detected(good: Files) -> None:
+    for name, data in good.items():
+        with pytest.raises(CheckpointCorruptError):
+            load_files({**good, name: data + b"\0"})
+
+
+def test_every_missing_file_is_named(good: Files) -> None:
+    for name in good:
+        with pytest.raises(CheckpointCorruptError, match=f"{name}.* is missing"):
+            load_files({n: d for n, d in good.items() if n != name})
+
+
+def test_every_file_of_another_checkpoint_is_detected(good: Files, other: Files) -> None:
+    assert load_files(other) == contents(snapshot(5))
+    changed = [name for name in good if good[name] != other[name] and name != "manifest.json"]
+    assert len(changed) >= 3
+    for name in changed:
+        assert len(good[name]) == len(other[name])
+        with pytest.raises(CheckpointCorruptError, match=f"{name}.*CRC-32"):
+            load_files({**good, name: other[name]})
+
+
+def test_files_that_changed_places_are_detected(good: Files) -> None:
+    for one in good:
+        for two in good:
+            if one < two:
+                with pytest.raises(CheckpointCorruptError):
+                    load_files({**good, one: good[two], two: good[one]})
+
+
+def test_without_the_crc_check_the_damage_check_fails(
+    good: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams.CheckedFile, "check_crc", lambda self, wanted: None)
+    with pytest.raises(AssertionError, match="was loaded"):
+        check_detected(byte_changes(good, 1000))
+
+
+def test_without_the_size_check_bytes_after_the_end_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save(tmp_path)
+    with (folder / SEGMENT).open("ab") as file:
+        file.write(b"\0")
+    sizes = {p.name: p.stat().st_size for p in folder.iterdir()}
+    with pytest.raises(CheckpointCorruptError, match=f"{sizes[SEGMENT]}.*expected"):
+        load(folder)
+    monkeypatch.setattr(streams.CheckedFile, "check_size", lambda *_: None)
+    monkeypatch.setattr(reader.Reader, "check_sizes", lambda *_: None)
+    assert load(folder) == contents(snapshot())
+
+
+def forge(files: Files, edit: Callable[[dict, Files], None]) -> Files:
+    """The files after `edit(document, files)`, with sizes and checksums made right."""
+    document = json.loads(files["manifest.json"])["manifest"]
+    made = {name: data for name, data in files.items() if name != "manifest.json"}
+    before = dict(made)
+    edit(document, made)
+    for name, data in made.items():
+        if before.get(name) != data and name in document["files"]:
+            document["files"][name]["nbytes"] = len(data)
+            document["files"][name]["crc32"] = f"{zlib.crc32(data):08x}"
+    made["manifest.json"] = frame(json.dumps(document).encode())
+    return made
+
+
+def test_a_forgery_that_changes_nothing_loads(good: Files) -> None:
+    assert load_files(forge(good, lambda document, files: None)) == contents(snapshot())
+
+
+def patched(name: str, at: int, data: bytes) -> Callable[[dict, Files], None]:
+    """Writes `data` over a file's data section from byte `at` on."""
+
+    def edit(document: dict, files: Files) -> None:
+        raw = bytearray(files[name])
+        start = raw.index(b"\n") + 1 + at
+        raw[start : start + len(data)] = data
+        files[name] = bytes(raw)
+
+    return edit
+
+
+def swapped(name: str, old: bytes, new: bytes) -> Callable[[dict, Files], None]:
+    """Replaces text of a header, keeping its length by its padding."""
+
+    def edit(document: dict, files: Files) -> None:
+        head, data = files[name].split(b"\n", 1)
+        assert old in head
+        head = head.replace(old, new).rstrip(b" ")
+        files[name] = head.ljust(len(files[name]) - len(data) - 1) + b"\n" + data
+
+    return edit
+
+
+def put(*path: object, value: object) -> Callable[[dict, Files], None]:
+    """Puts a value into the manifest."""
+
+    def edit(document: dict, files: Files) -> None:
+        at = document
+        for step in path[:-1]:
+            at = at[step]
+        at[path[-1]] = value
+
+    return edit
+
+
+def both(*edits: Callable[[dict, Files], None]) -> Callable[[dict, Files], None]:
+    def edit(document: dict, files: Files) -> None:
+        for one in edits:
+            one(document, files)
+
+    return edit
+
+
+def u4(value: int) -> bytes:
+    return value.to_bytes(4, "little")
+
+
+def u8(value: int) -> bytes:
+    return value.to_bytes(8, "little")
+
+
+FORGED = {
+    "bool 255": (patched(SEGMENT, 12, b"\xff"), "'done': a bool"),
+    "bool 2": (patched(SEGMENT, 12 + 21, b"\x02"), "'done': a bool"),
+    "item of an unknown chunk": (patched("items-0.npy", 8, u8(4)), "row 0: chunk 4"),
+    "item of chunk 0": (patched("items-0.npy", 8, u8(0)), "row 0: chunk 0"),
+    "item before its chunk": (patched("items-0.npy", 16, u4(2**32 - 1)), "row 0: offset"),
+    "item past its chunks": (patched("items-0.npy", 20, u4(11)), "row 0: length 11"),
+    "item of 2**32-1 steps": (patched("items-0.npy", 20, u4(2**32 - 1)), "row 0: length"),
+    "item of no steps": (patched("items-0.npy", 20, u4(0)), "row 0: length 0"),
+    "key twice": (patched("items-0.npy", 36, u8(3 << 32)), "occurs twice"),
+    "key of a dead item": (patched("items-0.npy", 0, u8(2 << 32)), "odd generation"),
+    "key of a far slot": (patched("items-0.npy", 0, u8(1 << 32 | 2**31)), "a slot below"),
+    "free key in use": (patched("free-0.npy", 0, u8(7 << 32)), "free-0.*occurs twice"),
+    "priority nan": (patched("items-0.npy", 24, np.float64("nan").tobytes()), "priority nan"),
+    "priority inf": (patched("items-0.npy", 24, np.float64("inf").tobytes()), "priority inf"),
+    "priority -1": (patched("items-0.npy", 24, np.float64(-1).tobytes()), "priority -1"),
+    "times sampled -1": (patched("items-0.npy", 32, b"\xff" * 4), "times_sampled -1"),
+    "span of no item": (patched("spans-1.npy", 0, u8(1)), "item 1"),
+    "span of item 2**63": (patched("spans-1.npy", 0, u8(2**63)), "item 9223372036854775808"),
+    "span of no column": (patched("spans-1.npy", 8, u4(3)), "column 3"),
+    "span past its item": (patched("spans-1.npy", 16, u4(10)), "inside its item"),
+    "span overflow": (patched("spans-1.npy", 12, b"\xff" * 8), "inside its item"),
+    "object dtype": (swapped(SEGMENT, b"'<i8'", b"'|O'"), "expected"),
+    "other dtype": (swapped(SEGMENT, b"'<i8'", b"'<u8'"), "expected"),
+    "big endian": (swapped(SEGMENT, b"'<i8'", b"'>i8'"), "expected"),
+    "zero-sized dtype": (swapped("free-0.npy", b"'<u8'", b"'|S0'"), "expected"),
+    "other field": (swapped(SEGMENT, b"'step'", b"'stop'"), "expected"),
+    "fortran order": (swapped(SEGMENT, b"False", b"True"), "expected False|'True'.*'False'"),
+    "huge shape": (swapped(SEGMENT, b"(11,)", b"(%d,)" % 2**62), "expected"),
+    "overflowing shape": (swapped(SEGMENT, b"(11,)", b"(4294967296, 4294967296)"), "expected"),
+    "negative shape": (swapped(SEGMENT, b"(11,)", b"(-1,)"), "expected"),
+    "fewer rows": (swapped(SEGMENT, b"(11,)", b"(10,)"), "expected"),
+    "shape 2**40": (put("files", SEGMENT, "shape", value=[2**40]), "a header and that many"),
+    "gap between chunks": (put("chunks", 1, "offset", value=5), "expected 4"),
+    "chunks that overlap": (put("chunks", 1, "offset", value=0), "without gap or overlap"),
+    "offset 2**53": (put("chunks", 1, "offset", value=2**53), "an integer from 0"),
+    "chunk in two places": (put("chunks", 1, "id", value="3"), "stands there twice"),
+    "chunk too short": (put("chunks", 2, "count", value=2), "end at record 10, expected 11"),
+    "chunk too long": (put("chunks", 2, "count", value=4), "end at record 12, expected 11"),
+    "chunk chain broken": (put("chunks", 0, "next", value="0"), "row 1: length 2"),
+    "chunk chain in a circle": (put("chunks", 3, "next", value="3"), "is older"),
+    "chunk after itself": (put("chunks", 0, "next", value="3"), "is older"),
+    "chunk with two before it": (put("chunks", 2, "next", value="9"), "two predecessors"),
+    "chunk before an unknown": (put("chunks", 0, "next", value="4"), "does not exist"),
+    "segment without chunks": (
+        both(
+            lambda document, files: document["chunks"].pop(3),
+            put("chunks", 1, "next", value="0"),
+        ),
+        "each file described once",
+    ),
+    "file that nothing uses": (
+        lambda document, files: document["files"].update(
+            {"items-7.npy": document["files"]["items-0.npy"]}
+        ),
+        "each file described once",
+    ),
+    "two tables in one file": (put("tables", 1, "items", value="items-0.npy"), "items-1.npy"),
+    "no generator": (put("tables", 0, "rng_state", value=["0" * 16] * 4), "not all zeros"),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_crafted_checkpoint_is_refused(good: Files, name: str) -> None:
+    edit, message = FORGED[name]
+    with pytest.raises(CheckpointCorruptError, match=message):
+        load_files(forge(good, edit))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        put("columns", 0, "shape", value=[0]),
+        put("columns", 0, "shape", value=[]),
+        put("columns", 0, "dtype", value="<f8"),
+        put("columns", 0, "dtype", value="<i4"),
+        put("columns", 0, "path", value="observation/velocity"),
+    ],
+)
+def test_columns_that_the_files_do_not_have_are_refused_by_verify(
+    good: Files, edit: Callable[[dict, Files], None]
+) -> None:
+    fs = MemoryFileSystem(forge(good, edit))
+    with pytest.raises(CheckpointCorruptError, match=r"holds .*expected"):
+        verify(Path("memory"), fs=fs)
+
+
+def test_a_crafted_newer_version_says_so(good: Files) -> None:
+    with pytest.raises(CheckpointVersionError, match=r"format version 2.*up to 1"):
+        load_files(forge(good, put("format_version", value=2)))
+
+
+_BAD_NAMES = [
+    *("../../etc/passwd", "/etc/passwd", "..", ".", "", "a/b.npy", "a\\..\\b.npy", "C:\\x.npy"),
+    *("C:x.npy", "\\\\server\\share.npy", "items-0.npy:stream", "items-0.npy\x00", "\x00"),
+    *("items-0.npy ", " items-0.npy", "items-0.npy.", "items-0.npy\n", "\nitems-0.npy"),
+    *("ITEMS-0.NPY", "Items-0.npy", "items-0.NPY", "items-0", "items-.npy", "items-00.npy"),
+    *("items-01.npy", "items--1.npy", "items-+1.npy", "items-1e3.npy", "items-0x1.npy"),
+    *(
+        "items-\u0661.npy",
+        "items-1000000.npy",
+        "items-0.npy/",
+        "./items-0.npy",
+        "items-0.npy/..",
+    ),
+    *("CON", "CON.npy", "nul", "AUX.npy", "COM1.npy", "LPT1.npy", "prn.npy", "manifest.json"),
+    *(".reverie.lock", "segment-1-1.npy", "segment-00000001.npy", "segment-00000001-0.npy"),
+    *("segment-00000001-00000.npz", "segment-00000001-00000.npy.gz", "segment-/..-00000.npy"),
+    *("segment-00000001-00000.npy\u202e", "segment-\uff10\uff10000001-00000.npy"),
+    *("~/x.npy", "$HOME.npy", "%00.npy", "file:///etc/passwd", "http://x/y.npy", "-rf.npy"),
+    *("*.npy", "?.npy", "items-0.pkl", "x" * 300 + ".npy", "items-0.npy;ls", "`ls`.npy"),
+    *("..\u2215x.npy", "items\u20130.npy", "e\u0301.npy", "\u200bitems-0.npy", "spans-0.py"),
+    *("items-0.npy/..", "spans-0/items-0.npy"),
+]
+
+
+@pytest.mark.parametrize("name", _BAD_NAMES)
+@pytest.mark.parametrize("part", ["items", "segment"])
+def test_no_name_but_our_own_is_ever_opened(good: Files, name: str, part: str) -> None:
+    def edit(document: dict, files: Files) -> None:
+        old = "items-0.npy" if part == "items" else SEGMENT
+        document["files"][name] = document["files"].pop(old)
+        if part == "items":
+            document["tables"][0]["items"] = name
+        for chunk in document["chunks"]:
+            chunk["segment"] = name if chunk["segment"] == old else chunk["segment"]
+
+    class Watching(MemoryFileSystem):
+        opened: list[str] = []  # noqa: RUF012
+
+        def open_in(self, folder: OpenFolder, name: str) -> int:
+            self.opened.append(name)
+            return super().open_in(folder, name)
+
+    Watching.opened = []
+    with pytest.raises(CheckpointCorruptError):
+        load(Path("memory"), fs=Watching(forge(good, edit)))
+    assert Watching.opened == ["manifest.json"]
+
+
+def test_there_are_at_least_sixty_bad_names() -> None:
+    assert len(set(_BAD_NAMES)) >= 60
+
+
+@POSIX
+@pytest.mark.parametrize("name", [SEGMENT, "items-0.npy", "manifest.json"])
+@pytest.mark.parametrize("kind", ["link", "dangling", "zero", "fifo", "folder", "socket"])
+def test_anything_but_a_regular_file_is_refused_at_once(
+    tmp_path: Path, name: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save(tmp_path)
+    path = folder / name
+    copy = path.rename(tmp_path / "copy")
+    monkeypatch.chdir(folder)  # a socket's path must be short
+    if kind == "link":
+        path.symlink_to(copy)
+    elif kind == "dangling":
+        path.symlink_to(tmp_path / "nowhere")
+    elif kind == "zero":
+        path.symlink_to("/dev/zero")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(name)
+    failed: list[BaseException] = []
+
+    def read() -> None:
+        for act in (load, verify):
+            try:
+                act(folder)
+            except BaseException as error:
+                failed.append(error)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive(), "the reader hangs"
+    assert [type(error) for error in failed] == [CheckpointCorruptError] * 2
+
+
+@POSIX
+def test_a_device_that_looks_like_a_file_of_the_right_size_is_refused(good: Files) -> None:
+    class Device(MemoryFileSystem):
+        def fstat(self, fd: int) -> os.stat_result:
+            return SimpleNamespace(st_mode=stat.S_IFCHR, st_size=len(self.at[fd][0]))
+
+    with pytest.raises(CheckpointCorruptError, match="not a regular file"):
+        load(Path("memory"), fs=Device(good))
+
+
+@POSIX
+def test_a_link_to_a_checkpoint_folder_is_damage_not_absence(tmp_path: Path) -> None:
+    real = save(tmp_path / "elsewhere")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "ckpt-00000001").symlink_to(real)
+    newest = find_newest(root)
+    assert newest is not None
+    with pytest.raises(CheckpointCorruptError, match="links are never followed"):
+        load(newest)
+
+
+def test_a_file_swapped_after_the_manifest_was_read_is_detected(
+    good: Files, other: Files
+) -> None:
+    class Swapping(MemoryFileSystem):
+        def open_in(self, folder: OpenFolder, name: str) -> int:
+            if name == SEGMENT:
+                self.files = {**self.files, SEGMENT: other[SEGMENT]}
+            return super().open_in(folder, name)
+
+    with pytest.raises(CheckpointCorruptError, match="CRC-32"):
+        load(Path("memory"), fs=Swapping(good))
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_detected(good: Files) -> None:
+    class Cutting(MemoryFileSystem):
+        def read_into(self, fd: int, buffer: memoryview) -> int:
+            return super().read_into(fd, buffer[: max(0, 300 - self.at[fd][1])])
+
+    big = {**good}
+    with pytest.raises(CheckpointCorruptError, match="bytes early"):
+        load(Path("memory"), fs=Cutting(big))
+
+
+def test_declared_sizes_cost_no_memory_before_they_are_compared(good: Files) -> None:
+    count = 1 << 34
+
+    def edit(document: dict, files: Files) -> None:
+        document["files"][SEGMENT]["shape"] = [count]
+        document["files"][SEGMENT]["nbytes"] = count * 21 + 128
+        document["chunks"][0]["count"] = 2**32 - 1
+
+    files = forge(good, edit)
+    tracemalloc.start()
+    with pytest.raises(CheckpointError):
+        load_files(files)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 << 20
+
+
+@POSIX
+def test_a_sparse_file_is_stopped_by_the_limit(
+    tmp_path: Path, good: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Table, "max_size", 2**40)
+    count = 2**32 - 1
+
+    def edit(document: dict, files: Files) -> None:
+        document["files"]["items-1.npy"]["shape"] = [count]
+        document["files"]["items-1.npy"]["nbytes"] = count * 36 + 192
+        document["tables"][1]["settings"]["max_size"] = 2**40
+
+    folder = tmp_path / "ckpt-00000001"
+    folder.mkdir()
+    for name, data in forge(good, edit).items():
+        (folder / name).write_bytes(data)
+    os.truncate(folder / "items-1.npy", count * 36 + 192)
+    for act in (load, verify):
+        with pytest.raises(CheckpointLimitError):
+            act(folder)
+
+
+def test_loading_imports_nothing_and_runs_nothing(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from tests.checkpoint_support import load\n"
+        "load(Path(sys.argv[1]))\n"
+        "seen = []\n"
+        "sys.addaudithook(lambda event, args: seen.append(event))\n"
+        "load(Path(sys.argv[1]))\n"
+        "bad = {'import', 'exec', 'compile', 'subprocess.Popen', 'os.system'}\n"
+        "assert 'open' in seen and not bad & set(seen), bad & set(seen)\n"
+    )
+    command = [sys.executable, "-c", code, str(save(tmp_path))]
+    subprocess.run(command, check=True, cwd=Path(__file__).resolve().parents[2])
