@@ -23,8 +23,8 @@ void AdvanceRow(Row* row, std::uint32_t skip);
 // The rows' chunks must stay alive meanwhile (ChunkStore::Enter). Each record is
 // read once, front to back, while the records of later rows are prefetched.
 // Large batches are split over at most `max_threads` threads; the outputs do not
-// depend on how. O(bytes). Never throws: what no thread can be had for, the
-// caller's does.
+// depend on how. O(bytes). Throws std::bad_alloc before anything is copied; for
+// want of threads it is merely slower.
 void Gather(const RecordLayout& layout, const Row* rows, std::size_t num_rows, std::uint32_t steps,
             void* const* outputs, int max_threads);
 

@@ -35,6 +35,21 @@ class ItemOrder {
     if (span() > 64 && span() / 2 > size_) Pack(moved);
   }
 
+  // Closes all holes; tells of every item's new place as Erase() does.
+  template <typename Moved>
+  void Pack(Moved&& moved) {
+    if (span() == size_) return;
+    std::uint64_t to = front_;
+    for (std::uint64_t from = front_; from < back_; ++from) {
+      const std::uint32_t slot = At(from);
+      if (slot == kNoSlot) continue;
+      At(to) = slot;
+      moved(slot, static_cast<std::uint32_t>(to++));
+    }
+    back_ = to;
+    DropPages();
+  }
+
   void Clear();
 
   std::uint32_t size() const { return size_; }
@@ -55,19 +70,6 @@ class ItemOrder {
   }
   void Trim();
   void DropPages();
-
-  template <typename Moved>
-  void Pack(Moved& moved) {
-    std::uint64_t to = front_;
-    for (std::uint64_t from = front_; from < back_; ++from) {
-      const std::uint32_t slot = At(from);
-      if (slot == kNoSlot) continue;
-      At(to) = slot;
-      moved(slot, static_cast<std::uint32_t>(to++));
-    }
-    back_ = to;
-    DropPages();
-  }
 
   std::deque<std::unique_ptr<std::uint32_t[]>> pages_;
   std::uint64_t first_page_ = 0;  // number of pages_.front(), counted from position 0

@@ -13,6 +13,7 @@ Snapshot TakeSnapshot(const ChunkStore& chunks, const std::vector<std::shared_pt
   }
   std::unordered_map<std::uint64_t, const Chunk*> used;
   for (const auto& table : tables) {
+    table->Pack();
     snapshot.tables.push_back(table->Save());
     const ItemColumns& items = snapshot.tables.back().items;
     const Chunk* first = nullptr;

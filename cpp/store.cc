@@ -14,8 +14,19 @@ std::shared_ptr<Table> Store::CreateTable(const Table::Config& config) {
 
 Status Store::Sample(Table* table, const RecordLayout* layout, std::size_t n, std::uint32_t steps,
                      std::uint32_t piece, void* const* outputs, const SampleInfo& info) {
+  struct Visit {  // ends also where gathering runs out of memory
+    Store* store;
+    std::uint64_t epoch = 0;
+
+    ~Visit() {
+      if (epoch == 0) return;
+      Garbage garbage;
+      std::lock_guard<std::mutex> lock(store->mutex_);
+      store->chunks_.Leave(epoch, &garbage);
+    }
+  };
   std::vector<Row> rows(n);
-  std::uint64_t epoch;
+  Visit visit{this};
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (closed_) return Status::Of(Code::kClosed);
@@ -24,14 +35,9 @@ Status Store::Sample(Table* table, const RecordLayout* layout, std::size_t n, st
     const Status status = table->Sample(layout, n, steps, rows.data(), info);
     if (!status.ok()) return status;
     if (piece != steps) table->PickPieces(rows.data(), n, steps, piece);
-    epoch = chunks_.Enter();
+    visit.epoch = chunks_.Enter();
   }
   Gather(*layout, rows.data(), n, piece, outputs, options_.gather_threads);
-  Garbage garbage;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    chunks_.Leave(epoch, &garbage);
-  }
   return Status();
 }
 

@@ -217,6 +217,12 @@ void Table::Clear(Garbage* garbage) {
   limiter_.Reset();
 }
 
+void Table::Pack() {
+  order_.Pack([this](std::uint32_t moved, std::uint32_t place) {
+    items_.at(moved).order = place;
+  });
+}
+
 TableState Table::Save() const {
   TableState state;
   ItemColumns& to = state.items;

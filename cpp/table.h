@@ -102,6 +102,10 @@ class Table {
   void Clear(Garbage* garbage);
 
   TableState Save() const;
+  // Closes the holes in the order of the items. How uniform draws fall depends on
+  // them and they are not saved, so a table that is to go on as its copy will,
+  // closes them when the copy is made. O(items) where there are any.
+  void Pack();
   // Fills an empty table; kInvalid with the row at fault, then the table must be
   // dropped. `chunks_by_row` stands for items.chunk_id. Without keys, fresh ones
   // are issued.

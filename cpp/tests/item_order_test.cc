@@ -40,6 +40,9 @@ struct Modelled {
       CHECK_EQ(order.span(), model.size());
     }
   }
+  void Pack() {
+    order.Pack([&](std::uint32_t moved, std::uint32_t to) { place[moved] = to; });
+  }
   void Check() const {
     std::vector<std::uint32_t> found;
     for (std::uint64_t i = 0; i < order.span(); ++i) {
@@ -115,6 +118,19 @@ TEST(HolesInTheMiddleArePacked) {
   for (int i = 0; i < 3000; ++i) both.Erase(1);  // the oldest stays and keeps the holes
   both.Check();
   CHECK(both.packs >= 1);
+}
+
+TEST(PackClosesAllHolesAndTellsTheNewPlaces) {
+  Modelled both;
+  both.Pack();  // of nothing
+  for (int i = 0; i < 3000; ++i) both.Push();
+  both.Pack();
+  for (int i = 0; i < 900; ++i) both.Erase(1 + static_cast<std::size_t>(i) * 2);
+  CHECK(both.order.span() > both.order.size());
+  both.Pack();
+  CHECK_EQ(both.order.span(), both.order.size());
+  both.Check();
+  RunRandom(Erases::kAny, 5, &both);
 }
 
 TEST(ClearStartsAgain) {

@@ -1,2 +1,338 @@
+#include "store.h"
+
+#include <algorithm>
+#include <chrono>
+#include <future>
+#include <limits>
+#include <set>
+
 #include "check.h"
+
+namespace reverie_test {
+namespace {
+
+const std::shared_ptr<const RecordLayout> kLayout = StepLayout();
+
+// A store whose writer makes windows of three steps over chunks of four.
+struct Scene {
+  std::shared_ptr<Store> store = std::make_shared<Store>(Store::Options{4 * kStepNbytes, 1});
+  std::shared_ptr<Table> table;
+  std::unique_ptr<Writer> writer;
+  std::uint64_t next = 0;
+
+  explicit Scene(const Table::Config& config = TableConfig(20)) : table(store->CreateTable(config)) {
+    NewWriter(kLayout);
+  }
+  void NewWriter(const std::shared_ptr<const RecordLayout>& layout) {
+    writer = std::make_unique<Writer>(
+        store, layout, std::vector<std::shared_ptr<Table>>{table},
+        Writer::Config{3, 1, 1.0, false, false, PadRecord(*layout), -1, 0});
+  }
+  void Write(std::uint64_t steps) {
+    for (; steps != 0; --steps, ++next) {
+      REQUIRE(writer->Append(Step(next).columns().data(), Writer::Last::kNo).ok());
+    }
+  }
+  Status Sample(Batch* batch) {
+    return store->Sample(table.get(), kLayout.get(), batch->key.size(), 3, 3,
+                         batch->outputs.data(), batch->info);
+  }
+  std::vector<std::uint64_t> Contents() {
+    Store::Reader reader(store);
+    REQUIRE(reader.Select(table.get(), kLayout.get(), nullptr, 0, 3).ok());
+    Batch batch(reader.keys().size(), 3);
+    reader.GatherRows(*kLayout, batch.outputs.data());
+    CHECK(batch.Intact());
+    return batch.counter;
+  }
+};
+
+std::vector<std::uint64_t> Windows(std::uint64_t first, std::uint64_t items) {
+  std::vector<std::uint64_t> counters;
+  for (std::uint64_t i = first; i < first + items; ++i) {
+    for (std::uint64_t t = 0; t < 3; ++t) counters.push_back(i + t);
+  }
+  return counters;
+}
+
+// A snapshot as a checkpoint would keep it: its bytes, not its chunks.
+struct SavedChunk {
+  std::uint64_t id, next_id;
+  std::uint32_t count;
+  std::vector<std::uint8_t> bytes;
+};
+
+std::vector<SavedChunk> Save(const Snapshot& snapshot) {
+  std::vector<SavedChunk> saved;
+  for (const auto& ref : snapshot.chunks) {
+    const std::uint8_t* bytes = ref.chunk->data.get();
+    saved.push_back(
+        {ref.chunk->id, ref.next_id, ref.count, {bytes, bytes + ref.count * kStepNbytes}});
+  }
+  return saved;
+}
+
+Scene Load(const std::vector<SavedChunk>& saved, const TableState& state,
+           const Table::Config& config) {
+  Scene scene(config);
+  for (const SavedChunk& chunk : saved) {
+    Chunk* restored = scene.store->RestoreChunk(kLayout, chunk.id, chunk.count);
+    REQUIRE(restored != nullptr);
+    std::copy(chunk.bytes.begin(), chunk.bytes.end(), restored->data.get());
+  }
+  for (const SavedChunk& chunk : saved) {
+    if (chunk.next_id != 0) REQUIRE(scene.store->LinkChunk(chunk.id, chunk.next_id).ok());
+  }
+  REQUIRE(scene.store->RestoreTable(scene.table.get(), state).ok());
+  scene.store->SealRestore();
+  return scene;
+}
+
+TEST(ASnapshotIsAPointInTimeWhileTheWriterGoesOn) {
+  Scene scene;
+  scene.Write(30);
+  const Snapshot snapshot = scene.store->TakeSnapshot();
+  const std::vector<SavedChunk> then = Save(snapshot);
+  const std::vector<std::uint64_t> keys = snapshot.tables[0].items.key;
+  scene.Write(500);  // all items of the snapshot are evicted, and its open chunk goes on
+  scene.store->Clear(scene.table.get());
+  scene.writer->Close();
+  CHECK_EQ(scene.store->info().num_chunks, 0u);
+  const std::vector<SavedChunk> now = Save(snapshot);
+  REQUIRE(now.size() == then.size());
+  for (std::size_t i = 0; i < now.size(); ++i) {
+    CHECK_EQ(now[i].count, then[i].count);
+    CHECK(now[i].bytes == then[i].bytes);
+  }
+  CHECK_EQ(snapshot.tables[0].items.key, keys);
+  Scene loaded = Load(now, snapshot.tables[0], TableConfig(20));
+  CHECK_EQ(loaded.Contents(), Windows(8, 20));
+}
+
+TEST(ASnapshotHoldsTheChunksOfItsItemsAndNoOthers) {
+  Scene scene;
+  CHECK(scene.store->TakeSnapshot().chunks.empty());
+  scene.Write(2);  // no item yet
+  CHECK(scene.store->TakeSnapshot().chunks.empty());
+  scene.Write(28);
+  const Snapshot snapshot = scene.store->TakeSnapshot();
+  std::uint64_t steps = 0;
+  for (std::size_t i = 0; i < snapshot.chunks.size(); ++i) {
+    const auto& ref = snapshot.chunks[i];
+    const bool last = i + 1 == snapshot.chunks.size();
+    CHECK_EQ(ref.next_id, last ? 0 : snapshot.chunks[i + 1].chunk->id);
+    CHECK_EQ(ref.sealed, !last);
+    CHECK_EQ(ref.count, last ? 2u : 4u);
+    steps += ref.count;
+  }
+  CHECK_EQ(steps, 22u);  // items over steps 8 .. 29
+}
+
+TEST(ARestoredStoreGoesOnWithTheVerySameSamples) {
+  for (const OrderedKind sampler : {OrderedKind::kUniform, OrderedKind::kFifo, OrderedKind::kLifo}) {
+    const Table::Config config = TableConfig(20, sampler, OrderedKind::kUniform);
+    Scene scene(config);
+    scene.Write(100);
+    Batch batch(7, 3);
+    REQUIRE(scene.Sample(&batch).ok());
+    const std::uint64_t gone = scene.store->table_state(*scene.table).items.key[3];
+    scene.store->Delete(scene.table.get(), &gone, 1);
+    const Snapshot snapshot = scene.store->TakeSnapshot();
+    Scene loaded = Load(Save(snapshot), snapshot.tables[0], config);
+    scene.NewWriter(kLayout);  // as a loaded store starts a new stream, too
+    loaded.next = scene.next;
+    for (int i = 0; i < 100; ++i) {
+      Batch other(7, 3);
+      REQUIRE(scene.Sample(&batch).ok());
+      REQUIRE(loaded.Sample(&other).ok());
+      CHECK(other.Intact());
+      CHECK(batch.counter == other.counter && batch.key == other.key);
+      CHECK(batch.times_sampled == other.times_sampled && batch.table_size == other.table_size);
+      scene.Write(i % 3);
+      loaded.Write(i % 3);
+    }
+    CHECK_EQ(scene.Contents(), loaded.Contents());
+    // Another random state would not: the comparison can fail.
+    if (sampler != OrderedKind::kUniform) continue;
+    TableState state = snapshot.tables[0];
+    ++state.rng[0];
+    Scene wrong = Load(Save(snapshot), state, config);
+    Scene right = Load(Save(snapshot), snapshot.tables[0], config);
+    Batch other(7, 3);
+    REQUIRE(wrong.Sample(&other).ok());
+    REQUIRE(right.Sample(&batch).ok());
+    CHECK(batch.key != other.key);
+  }
+}
+
+TEST(RestoredTotalsCountWhatItemsNeed) {
+  Scene scene;
+  scene.Write(30);
+  const Snapshot snapshot = scene.store->TakeSnapshot();
+  std::vector<SavedChunk> saved = Save(snapshot);
+  saved.push_back({1000, 0, 4, std::vector<std::uint8_t>(4 * kStepNbytes)});  // of no item
+  Scene loaded = Load(saved, snapshot.tables[0], TableConfig(20));
+  CHECK_EQ(loaded.store->info().num_chunks, snapshot.chunks.size());
+  CHECK_EQ(loaded.store->info().num_steps, 22u);
+  CHECK_EQ(loaded.store->info().record_nbytes, 22 * kStepNbytes);
+  loaded.store->Clear(loaded.table.get());
+  CHECK_EQ(loaded.store->info().num_chunks, 0u);
+  loaded.Write(3);
+  CHECK_EQ(loaded.store->TakeSnapshot().chunks[0].chunk->id, 1001u);  // ids count on
+}
+
+TEST(RestoreRefusesChunksThatCannotBe) {
+  Store store({4096, 1});
+  CHECK(store.RestoreChunk(kLayout, 5, 2) != nullptr);
+  CHECK(store.RestoreChunk(kLayout, 9, 2) != nullptr);
+  CHECK(store.RestoreChunk(kLayout, 5, 2) == nullptr);
+  CHECK(store.RestoreChunk(kLayout, 0, 2) == nullptr);
+  CHECK(store.RestoreChunk(kLayout, 6, 0) == nullptr);
+  CHECK(store.RestoreChunk(kLayout, std::numeric_limits<std::uint64_t>::max(), 2) == nullptr);
+  CHECK_EQ(store.LinkChunk(9, 5).code, Code::kInvalid);  // not in a stream's order
+  CHECK_EQ(store.LinkChunk(5, 5).code, Code::kInvalid);
+  CHECK_EQ(store.LinkChunk(5, 7).code, Code::kInvalid);
+  CHECK_EQ(store.LinkChunk(7, 9).code, Code::kInvalid);
+  CHECK(store.LinkChunk(5, 9).ok());
+  CHECK_EQ(store.LinkChunk(5, 9).code, Code::kInvalid);  // once is enough
+  CHECK_EQ(store.info().num_chunks, 2u);
+  store.SealRestore();
+  store.SealRestore();
+  CHECK_EQ(store.info().num_chunks, 0u);
+}
+
+TEST(ReadersKeepRowsThatAreEvictedMeanwhile) {
+  Scene scene;
+  scene.Write(30);
+  Store::Reader all(scene.store), one(scene.store);
+  REQUIRE(all.Select(scene.table.get(), kLayout.get(), nullptr, 0, 0).ok());
+  REQUIRE(one.Find(scene.table.get(), kLayout.get(), all.keys()[5]).ok());
+  scene.store->Clear(scene.table.get());
+  scene.writer->Close();
+  scene.Write(50);
+  Batch batch(20, 3);
+  all.GatherRows(*kLayout, batch.outputs.data());
+  CHECK(batch.Intact());
+  CHECK_EQ(batch.counter, Windows(8, 20));
+  REQUIRE(one.span_length(0) == 3);
+  std::vector<std::uint64_t> counters(3);
+  one.GatherSpan(*kLayout, 0, counters.data());
+  CHECK_EQ(counters, Windows(13, 1));
+  Store::Reader stale(scene.store);
+  CHECK_EQ(stale.Find(scene.table.get(), kLayout.get(), all.keys()[5]).code, Code::kStaleKey);
+  CHECK_EQ(stale.Select(scene.table.get(), kLayout.get(), all.keys().data(), 1, 3).code,
+           Code::kStaleKey);
+  CHECK_EQ(scene.store->table_info(*scene.table).counters.samples, 0);
+}
+
+TEST(ColumnsOfUnequalLengthsAreReadEachForItself) {
+  Scene scene;
+  scene.Write(12);
+  const Snapshot snapshot = scene.store->TakeSnapshot();
+  TableState state = snapshot.tables[0];
+  state.items.span_item = {2, 2, 2};
+  state.items.span_column = {0, 1, 3};
+  state.items.span_start = {1, 0, 3};
+  state.items.span_length = {2, 1, 0};
+  Scene loaded = Load(Save(snapshot), state, TableConfig(20));
+  Store::Reader reader(loaded.store);
+  REQUIRE(reader.Find(loaded.table.get(), kLayout.get(), state.items.key[2]).ok());
+  std::vector<std::uint64_t> counter(2), check(1);
+  std::vector<std::uint8_t> small(3);
+  std::int32_t type = -7;
+  CHECK_EQ(reader.span_length(0), 2u);
+  CHECK_EQ(reader.span_length(2), 3u);
+  CHECK_EQ(reader.span_length(3), 0u);
+  reader.GatherSpan(*kLayout, 0, counter.data());
+  reader.GatherSpan(*kLayout, 1, check.data());
+  reader.GatherSpan(*kLayout, 2, small.data());
+  reader.GatherSpan(*kLayout, 3, &type);
+  CHECK_EQ(counter, (std::vector<std::uint64_t>{3, 4}));
+  CHECK_EQ(check[0], Hash(2));
+  CHECK_EQ(small, (std::vector<std::uint8_t>{2, 3, 4}));
+  CHECK_EQ(type, -7);
+}
+
+TEST(PiecesComeFromWithinTheirItem) {
+  Scene scene;
+  scene.Write(30);
+  Batch batch(300, 1);
+  REQUIRE(scene.store
+              ->Sample(scene.table.get(), kLayout.get(), 300, 3, 1, batch.outputs.data(), batch.info)
+              .ok());
+  CHECK(batch.Intact());
+  const std::set<std::uint64_t> seen(batch.counter.begin(), batch.counter.end());
+  CHECK_EQ(seen.size(), 22u);
+  CHECK_EQ(*seen.begin(), 8u);
+}
+
+TEST(TheLimiterAndAnEmptyTableForbidSampling) {
+  Table::Config config = TableConfig(20);
+  config.limiter = {5, 2.0, 0.0, 1e18};
+  Scene scene(config);
+  Batch batch(1, 3);
+  const auto code = [&] { return scene.Sample(&batch).code; };
+  CHECK_EQ(code(), Code::kWouldBlock);
+  scene.Write(6);  // four items
+  CHECK_EQ(code(), Code::kWouldBlock);
+  scene.Write(1);
+  for (int i = 0; i < 10; ++i) CHECK_EQ(code(), Code::kOk);  // two samples per insert
+  CHECK_EQ(code(), Code::kWouldBlock);
+  CHECK_EQ(scene.store->table_info(*scene.table).counters.samples, 10);
+  config.limiter = {0, 0.0, -1e18, 1e18};
+  Scene empty(config);
+  CHECK_EQ(empty.Sample(&batch).code, Code::kWouldBlock);
+}
+
+TEST(ManyItemsOverOneStepSurviveItsWriter) {
+  Scene scene;
+  scene.Write(10);
+  scene.writer.reset();
+  CHECK_EQ(scene.Contents(), Windows(0, 8));
+  const Snapshot snapshot = scene.store->TakeSnapshot();
+  CHECK(snapshot.chunks.back().sealed);
+}
+
+TEST(WaitingEndsWithTheItemTheTimeoutOrTheStore) {
+  Scene scene;
+  const auto wait = [&](double seconds) {
+    return scene.store->WaitToSample(scene.table.get(), seconds).code;
+  };
+  CHECK_EQ(wait(0.0), Code::kWouldBlock);
+  CHECK_EQ(wait(0.01), Code::kWouldBlock);
+  CHECK_EQ(wait(-1.0), Code::kWouldBlock);
+  auto first = std::async(std::launch::async, wait, 60.0);
+  auto second = std::async(std::launch::async, wait, 60.0);
+  scene.Write(2);
+  CHECK(first.wait_for(std::chrono::milliseconds(30)) == std::future_status::timeout);
+  scene.Write(1);
+  CHECK_EQ(first.get(), Code::kOk);
+  CHECK_EQ(second.get(), Code::kOk);
+  CHECK_EQ(wait(60.0), Code::kOk);
+}
+
+TEST(CloseWakesAllWaitersAndEndsSampling) {
+  Scene scene;
+  scene.Write(2);
+  std::vector<std::future<Code>> waiters;
+  for (int i = 0; i < 3; ++i) {
+    waiters.push_back(std::async(std::launch::async, [&] {
+      return scene.store->WaitToSample(scene.table.get(), 60.0).code;
+    }));
+  }
+  CHECK(waiters[0].wait_for(std::chrono::milliseconds(30)) == std::future_status::timeout);
+  scene.store->Close();
+  scene.store->Close();
+  for (auto& waiter : waiters) CHECK_EQ(waiter.get(), Code::kClosed);
+  Batch batch(1, 3);
+  CHECK_EQ(scene.Sample(&batch).code, Code::kClosed);
+  CHECK_EQ(scene.store->WaitToSample(scene.table.get(), 60.0).code, Code::kClosed);
+  CHECK_EQ(scene.writer->Append(Step(2).columns().data(), Writer::Last::kNo).code, Code::kClosed);
+  scene.store->Clear(scene.table.get());  // looking and emptying still work
+  CHECK_EQ(scene.store->TakeSnapshot().tables.size(), 1u);
+}
+
+}  // namespace
+}  // namespace reverie_test
+
 TEST_MAIN

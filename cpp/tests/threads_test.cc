@@ -1,2 +1,222 @@
+// Everything at once, for the thread sanitizer and for torn steps.
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <map>
+#include <thread>
+
 #include "check.h"
+#include "writer.h"
+
+namespace reverie_test {
+namespace {
+
+constexpr std::uint32_t kLength = 3;
+constexpr std::uint64_t kStepsEach = 30000;
+
+// Counters of a writer's steps: which of the writers, and which step.
+std::uint64_t First(std::uint64_t writer) { return writer << 32; }
+
+// Whether each row is consecutive steps of one writer, none of them torn.
+bool AreWindows(const Batch& batch) {
+  if (!batch.Intact()) return false;
+  for (std::size_t i = 0; i < batch.counter.size(); ++i) {
+    if (i % kLength != 0 && batch.counter[i] != batch.counter[i - 1] + 1) return false;
+  }
+  return true;
+}
+
+struct World {
+  std::shared_ptr<const RecordLayout> layout = StepLayout();
+  std::shared_ptr<Store> store = std::make_shared<Store>(Store::Options{40 * kStepNbytes, 2});
+  std::shared_ptr<Table> evicting = store->CreateTable(TableConfig(50));
+  std::shared_ptr<Table> large =
+      store->CreateTable(TableConfig(3000, OrderedKind::kUniform, OrderedKind::kUniform));
+  std::atomic<bool> done{false};
+  std::atomic<std::int64_t> sampled[2] = {{0}, {0}};
+
+  std::unique_ptr<Writer> NewWriter() {
+    return std::make_unique<Writer>(
+        store, layout, std::vector<std::shared_ptr<Table>>{evicting, large},
+        Writer::Config{kLength, 1, 1.0, false, false, PadRecord(*layout), -1, 0});
+  }
+
+  void Write(std::uint64_t index) {
+    const auto writer = NewWriter();
+    for (std::uint64_t i = 0; i < kStepsEach; ++i) {
+      const Step step(First(index) + i);
+      CHECK(writer->Append(step.columns().data(), Writer::Last::kNo).ok());
+    }
+  }
+
+  void Sample(int which) {
+    Table* const table = which == 0 ? evicting.get() : large.get();
+    while (!done) {
+      Batch batch(16, kLength);
+      const Status status = store->Sample(table, layout.get(), 16, kLength, kLength,
+                                          batch.outputs.data(), batch.info);
+      if (status.code == Code::kWouldBlock) {
+        store->WaitToSample(table, 0.05);
+        continue;
+      }
+      CHECK(status.ok());
+      CHECK(AreWindows(batch));
+      sampled[which] += 16;
+    }
+  }
+
+  void Read() {
+    while (!done) {
+      Store::Reader reader(store);
+      CHECK(reader.Select(evicting.get(), layout.get(), nullptr, 0, kLength).ok());
+      Batch batch(reader.keys().size(), kLength);
+      reader.GatherRows(*layout, batch.outputs.data());
+      CHECK(AreWindows(batch));
+      if (reader.keys().empty()) continue;
+      const double priority = 2.0;  // stale by now, or not: both must do
+      store->UpdatePriorities(large.get(), reader.keys().data(), &priority, 1);
+      store->Delete(evicting.get(), reader.keys().data(), 1);
+    }
+  }
+
+  void TakeSnapshots() {
+    while (!done) {
+      const Snapshot snapshot = store->TakeSnapshot();
+      CHECK_EQ(snapshot.tables[0].counters.inserts, snapshot.tables[1].counters.inserts);
+      std::map<std::uint64_t, const Snapshot::ChunkRef*> chunks;
+      for (const auto& ref : snapshot.chunks) {
+        chunks[ref.chunk->id] = &ref;
+        for (std::uint32_t i = 0; i < ref.count; ++i) {
+          std::uint64_t counter, check;
+          std::memcpy(&counter, ref.chunk->record(i), sizeof(counter));
+          std::memcpy(&check, ref.chunk->record(i) + 8, sizeof(check));
+          CHECK_EQ(check, Hash(counter));
+        }
+      }
+      for (const TableState& table : snapshot.tables) {
+        CHECK_EQ(table.counters.inserts - table.counters.deletes, table.items.key.size());
+        for (std::size_t i = 0; i < table.items.key.size(); ++i) {
+          const auto found = chunks.find(table.items.chunk_id[i]);
+          if (!CHECK(found != chunks.end())) continue;
+          const std::uint32_t end = table.items.offset[i] + table.items.length[i];
+          if (end > found->second->count) CHECK(chunks.count(found->second->next_id) == 1);
+        }
+      }
+    }
+  }
+};
+
+TEST(NoStepIsTornAndCountersAgree) {
+  World world;
+  std::vector<std::thread> others;
+  others.emplace_back(&World::Sample, &world, 0);
+  others.emplace_back(&World::Sample, &world, 1);
+  others.emplace_back(&World::TakeSnapshots, &world);
+  others.emplace_back(&World::Read, &world);
+  std::thread first(&World::Write, &world, 1), second(&World::Write, &world, 2);
+  first.join();
+  second.join();
+  world.done = true;
+  for (auto& thread : others) thread.join();
+
+  const std::int64_t inserts = 2 * (kStepsEach - kLength + 1);
+  const Table* const tables[] = {world.evicting.get(), world.large.get()};
+  for (int i = 0; i < 2; ++i) {
+    const Store::TableInfo info = world.store->table_info(*tables[i]);
+    CHECK_EQ(info.counters.inserts, inserts);
+    CHECK_EQ(info.counters.inserts - info.counters.deletes, info.size);
+    CHECK(info.size <= info.max_size);
+    CHECK_EQ(info.counters.samples, world.sampled[i].load());
+    CHECK(info.counters.samples > 0);
+  }
+  world.store->Clear(world.evicting.get());
+  world.store->Clear(world.large.get());
+  CHECK_EQ(world.store->info().num_chunks, 0u);
+  CHECK_EQ(world.store->info().num_steps, 0u);
+}
+
+TEST(ThreadsThatShareAWriterLoseNoStep) {
+  World world;
+  const auto all = world.store->CreateTable(TableConfig(100000));
+  Writer writer(world.store, world.layout, {all},
+                {1, 1, 1.0, false, false, PadRecord(*world.layout), -1, 0});
+  std::vector<std::thread> threads;
+  for (std::uint64_t index = 0; index < 3; ++index) {
+    threads.emplace_back([&, index] {
+      for (std::uint64_t i = 0; i < 2000; ++i) {
+        const Step step(First(index) + i);
+        CHECK(writer.Append(step.columns().data(), Writer::Last::kNo).ok());
+        writer.num_cached();
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  Store::Reader reader(world.store);
+  REQUIRE(reader.Select(all.get(), world.layout.get(), nullptr, 0, 1).ok());
+  Batch batch(reader.keys().size(), 1);
+  reader.GatherRows(*world.layout, batch.outputs.data());
+  CHECK(batch.Intact());
+  std::vector<std::uint64_t> next(3);
+  for (const std::uint64_t counter : batch.counter) {  // each thread's in its own order
+    CHECK_EQ(counter - First(counter >> 32), next[counter >> 32]++);
+  }
+  CHECK_EQ(next, std::vector<std::uint64_t>(3, 2000));
+}
+
+TEST(CloseEndsEverythingThatRuns) {
+  for (int round = 0; round < 20; ++round) {
+    World world;
+    std::vector<std::thread> threads;
+    threads.emplace_back([&] {
+      const auto writer = world.NewWriter();
+      for (std::uint64_t i = 0;; ++i) {
+        const Status status = writer->Append(Step(i).columns().data(), Writer::Last::kNo);
+        if (status.code == Code::kClosed) return;
+        CHECK(status.ok());
+      }
+    });
+    for (Table* table : {world.evicting.get(), world.large.get()}) {
+      threads.emplace_back([&world, table] {
+        Batch batch(8, kLength);
+        while (true) {
+          const Status status = world.store->Sample(table, world.layout.get(), 8, kLength, kLength,
+                                                    batch.outputs.data(), batch.info);
+          if (status.code == Code::kClosed) return;
+          if (status.ok()) CHECK(AreWindows(batch));
+          if (status.code == Code::kWouldBlock) world.store->WaitToSample(table, 60.0);
+        }
+      });
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(round % 5));
+    world.store->Close();
+    for (auto& thread : threads) thread.join();
+  }
+}
+
+TEST(TheCheckSeesATornStepAndABrokenWindow) {
+  Batch batch(2, kLength);
+  for (std::size_t i = 0; i < batch.counter.size(); ++i) {
+    batch.counter[i] = First(1) + 100 * (i / kLength) + i % kLength;
+    batch.check[i] = Hash(batch.counter[i]);
+    batch.small[i] = static_cast<std::uint8_t>(batch.counter[i]);
+  }
+  CHECK(AreWindows(batch));
+  std::swap(batch.check[1], batch.check[2]);  // halves of two steps
+  CHECK(!AreWindows(batch));
+  std::swap(batch.check[1], batch.check[2]);
+  batch.small[4] ^= 1;
+  CHECK(!AreWindows(batch));
+  batch.small[4] ^= 1;
+  std::swap(batch.counter[1], batch.counter[2]);  // whole steps in the wrong order
+  std::swap(batch.check[1], batch.check[2]);
+  std::swap(batch.small[1], batch.small[2]);
+  CHECK(batch.Intact());
+  CHECK(!AreWindows(batch));
+}
+
+}  // namespace
+}  // namespace reverie_test
+
 TEST_MAIN

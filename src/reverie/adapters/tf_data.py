@@ -7,6 +7,12 @@ on the fast path, a single batch costs a round trip of its own.
 
 from __future__ import annotations
 
+import atexit
+import logging
+import math
+import threading
+import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +20,7 @@ import numpy as np
 import optree
 
 from reverie.adapters import require
-from reverie.errors import InvalidArgumentError, WaitTimeoutError
+from reverie.errors import ClosedError, InvalidArgumentError, WaitTimeoutError
 from reverie.sample import SampleInfo
 from reverie.table import ReplayTable, check_int
 
@@ -22,7 +28,13 @@ from reverie.table import ReplayTable, check_int
 # training, the older its samples. Reverb's keeps three batches in flight.
 _MAX_BATCHES_PER_CALL = 4
 _MAX_NBYTES_PER_CALL = 8 << 20
+_UNBATCHED_ITEMS_PER_CALL = 32
 _PREFETCHED_BATCHES = 2
+# A call never waits longer for data: between two calls TensorFlow can cancel, which
+# it must when an iterator is dropped.
+_SLICE_S = 0.1
+_FIRST_REPORT_S = 5.0
+_log = logging.getLogger("reverie")
 
 
 def as_dataset(
@@ -37,30 +49,37 @@ def as_dataset(
 ) -> Any:
     """An endless `tf.data.Dataset` of `(data, SampleInfo)`.
 
+    It runs ahead of its reader, by up to 15 batches where they are small: these
+    count as sampled, and a reader meets them still after `clear()` or `close()`.
+    The dataset, its iterators and what is derived from it keep the table alive.
+
     Shapes:
         data leaves `[B, T, *spec.shape]`, info fields `[B, T]`, without B where
         `sample_batch_size` is None; T is `num_steps` or the table's
         `sequence_length`. All static.
 
     Args:
-        table: what to sample from; the dataset keeps it alive.
+        table: what to sample from.
         sample_batch_size: B, items (or pieces of items) per element.
         num_steps: a divisor of `sequence_length`: each sampled item is cut into
             disjoint pieces from its start, and the pieces are shuffled.
-        num_parallel_calls: at most `sample_batch_size`; accepted for
-            compatibility, as one thread outruns TensorFlow's own iterator.
+        num_parallel_calls: of `sequence_preprocess_fn`, at most
+            `sample_batch_size`; None lets TensorFlow choose. Sampling needs none:
+            one thread outruns TensorFlow's own iterator.
         sequence_preprocess_fn: TensorFlow function of one whole, unbatched item's
             data, run before cutting; it may change the structure.
         single_deterministic_pass: refused, see below.
         timeout_s: when set, a fetch that waits so long for data ends the dataset.
+            Else it waits for ever, and says so in the log after 5 s.
 
     Raises:
         MissingDependencyError: TensorFlow is not installed.
         InvalidArgumentError: the spec holds Python lists (tf.data would turn them
             into tensors), `num_steps` does not divide, a number is out of range,
             or `single_deterministic_pass` with this table's Uniform sampler.
-        ClosedError: the table is closed. Iterating after that raises TensorFlow's
-            UnknownError with our message in it.
+        ClosedError: the table is closed. Reading on after that, and items of
+            another length than `sequence_length`, raise TensorFlow's
+            InvalidArgumentError with our message in it.
     """
     table.check_open()
     if _holds_list(table.nest.spec):
@@ -72,10 +91,14 @@ def as_dataset(
     batch = None
     if sample_batch_size is not None:
         batch = check_int("sample_batch_size", sample_batch_size, 1, 2**31 - 1)
-    if num_parallel_calls is not None and num_parallel_calls > (batch or 1):
+    if num_parallel_calls and batch and num_parallel_calls > batch:
         raise InvalidArgumentError(
-            f"num_parallel_calls: found {num_parallel_calls}, wanted at most the "
-            f"sample_batch_size, {batch}."
+            f"num_parallel_calls cannot be bigger than sample_batch_size: found "
+            f"{num_parallel_calls} > {batch}."
+        )
+    if timeout_s is not None and not timeout_s >= 0:
+        raise InvalidArgumentError(
+            f"timeout_s: found {timeout_s!r:.200}, wanted seconds >= 0, or None to wait."
         )
     if single_deterministic_pass:
         raise InvalidArgumentError(
@@ -85,106 +108,168 @@ def as_dataset(
         )
     tf = require("tensorflow", "tf", "A tf.data.Dataset")
     if sequence_preprocess_fn is None:
-        source = _Source(tf, table, batch or 1, steps, timeout_s)
-        dataset = source.batches()
+        dataset = _Source(tf, table, batch, steps, timeout_s).batches()
         return dataset.prefetch(_PREFETCHED_BATCHES) if batch else dataset.unbatch()
-    items = _Source(tf, table, batch or 1, table.sequence_length, timeout_s).batches().unbatch()
-    dataset = items.map(lambda data, info: (sequence_preprocess_fn(data), info))
+    source = _Source(tf, table, batch, table.sequence_length, timeout_s)
+    dataset = (
+        source.batches()
+        .unbatch()
+        .map(
+            lambda data, info: (sequence_preprocess_fn(data), info),
+            num_parallel_calls=num_parallel_calls or tf.data.AUTOTUNE,
+        )
+    )
     if steps != table.sequence_length:
+        dataset = dataset.map(lambda *item: _cut(tf, item, steps)).unbatch()
         pieces = table.sequence_length // steps
-        dataset = dataset.flat_map(lambda *item: _cut(tf, item, steps))
-        dataset = dataset.shuffle(pieces * (batch or 1))
+        dataset = dataset.shuffle(pieces * (batch or 1), seed=table.seed % 2**31)
     if batch is not None:
         dataset = dataset.batch(batch, drop_remainder=True)
     return dataset.prefetch(_PREFETCHED_BATCHES)
 
 
 class _Source:
-    """Batches of whole items, or of shuffled pieces, several per Python call."""
+    """Batches of whole items, or of shuffled pieces, several per Python call.
+
+    Lifetimes: TensorFlow keeps the callback of `tf.numpy_function` for as long as
+    the process lives, so the callback holds its source weakly, and the dataset
+    object holds it strongly. TensorFlow's iterators and derived datasets hold
+    the datasets that they were made from.
+    """
 
     def __init__(
-        self, tf: Any, table: ReplayTable, batch: int, steps: int, timeout_s: float | None
+        self,
+        tf: Any,
+        table: ReplayTable,
+        batch: int | None,
+        steps: int,
+        timeout_s: float | None,
     ) -> None:
         self._tf = tf
         self._table = table
-        self._batch = batch
         self._steps = steps
-        self._timeout_s = timeout_s
+        self._timeout_s = math.inf if timeout_s is None else timeout_s
         self._pieces = table.sequence_length // steps
         self._rng = np.random.default_rng(table.seed)
-        nbytes = batch * table.sequence_length * table.layout.record_nbytes
-        # With pieces, one batch of items is as many batches of pieces already.
-        self._calls = 1
-        if self._pieces == 1:
-            self._calls = int(np.clip(_MAX_NBYTES_PER_CALL // nbytes, 1, _MAX_BATCHES_PER_CALL))
+        item_nbytes = table.sequence_length * table.layout.record_nbytes
+        affordable = max(1, _MAX_NBYTES_PER_CALL // item_nbytes)  # items per call
+        if batch is None:
+            self._batch = min(affordable, _UNBATCHED_ITEMS_PER_CALL)
+            self._calls = 1
+        else:
+            self._batch = batch
+            # With pieces, one batch of items is as many batches of pieces already.
+            most = _MAX_BATCHES_PER_CALL if self._pieces == 1 else 1
+            self._calls = min(max(1, affordable // batch), most)
         specs = [column.spec for column in table.nest.columns]
         self._dtypes = [spec.dtype for spec in specs]
-        self._dtypes += [np.dtype(kind) for kind in ("u8", "f8", "i8", "f8", "i4")]
+        self._dtypes += [np.dtype(t) for t in ("u8", "f8", "i8", "f8", "i4")]
         self._shapes = [spec.shape for spec in specs] + [()] * len(SampleInfo._fields)
 
     def batches(self) -> Any:
         """Dataset of `(data, SampleInfo)` batches."""
         tf = self._tf
-        dtypes = [tf.bool, *(tf.as_dtype(dtype) for dtype in self._dtypes)]
-        leading = (self._calls * self._pieces, self._batch, self._steps)
+        callback = self._weak_callback() if tf.executing_eagerly() else self._fetch
+        dtypes = [tf.as_dtype(dtype) for dtype in self._dtypes]
 
-        def fetch(_: Any) -> Any:
-            more, *tensors = tf.numpy_function(self.fetch, [], dtypes)
+        @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator, unused-ignore]
+        def step(waited_s: Any, _: Any) -> Any:
+            found = tf.numpy_function(callback, [waited_s], [tf.float64, tf.bool, *dtypes])
+            waited_s, more, *tensors = found
+            waited_s.set_shape(())
             more.set_shape(())
             for tensor, shape in zip(tensors, self._shapes, strict=True):
-                tensor.set_shape(leading + shape)
-            return more, tuple(tensors)
+                tensor.set_shape((None, self._batch, self._steps, *shape))
+            return waited_s, (more, self._pack(tensors))
 
-        dataset = tf.data.Dataset.range(2**62).map(fetch)
-        if self._timeout_s is not None:
+        # The seconds that an iterator has waited are its own: they travel as its state.
+        dataset = tf.data.Dataset.from_tensors(0).repeat().scan(np.float64(0), step)
+        dataset._reverie_source = self
+        if self._timeout_s < math.inf:
             dataset = dataset.take_while(lambda more, _: more)
-        dataset = dataset.map(lambda _, tensors: tensors).prefetch(1).unbatch()
-        return dataset.map(lambda *tensors: self._pack(tensors))
+        return dataset.map(lambda _, batches: batches).prefetch(1).unbatch()
 
-    def fetch(self) -> tuple[Any, ...]:
-        """Called by TensorFlow: `[calls * pieces, B, T, ...]` arrays after a flag."""
+    def _weak_callback(self) -> Callable[[Any], tuple[Any, ...]]:
+        reference = weakref.ref(self)
+
+        def fetch(waited_s: Any) -> tuple[Any, ...]:
+            source = reference()
+            if source is None:
+                raise ClosedError("The dataset is gone. Keep a reference to it while you read.")
+            return source._fetch(waited_s)
+
+        return fetch
+
+    def _fetch(self, waited_s: Any) -> tuple[Any, ...]:
+        """Called by TensorFlow, from any thread, with the seconds waited so far in vain.
+
+        Returns:
+            Seconds waited, whether the dataset goes on, and for each column an array
+            `[calls * pieces, B, T, ...]`, or `[0, B, T, ...]` where there is no data yet.
+        """
+        waited_s = float(waited_s)
+        if _exiting.is_set():
+            raise ClosedError("The interpreter exits.")
+        _fetching.add(threading.get_ident())
+        start = time.monotonic()
         try:
+            slice_s = min(_SLICE_S, max(0.0, self._timeout_s - waited_s))
             columns, info = self._table.sample(
-                self._calls * self._batch, repeat_info=True, timeout=self._timeout_s
+                self._calls * self._batch, repeat_info=True, timeout=slice_s
             )
+            return (np.float64(0), np.True_, *self._arranged([*columns, *info]))
         except WaitTimeoutError:
-            leading = (self._calls * self._pieces, self._batch, self._steps)
-            empty = (
-                np.zeros(leading + shape, dtype)
+            waited_in_all_s = waited_s + time.monotonic() - start
+            self._report(waited_s, waited_in_all_s)
+            nothing = (
+                np.zeros((0, self._batch, self._steps, *shape), dtype)
                 for shape, dtype in zip(self._shapes, self._dtypes, strict=True)
             )
-            return (np.False_, *empty)
-        arrays = [*columns, *info]
+            goes_on = np.bool_(waited_in_all_s < self._timeout_s)
+            return (np.float64(waited_in_all_s), goes_on, *nothing)
+        finally:
+            _fetching.discard(threading.get_ident())
+
+    def _arranged(self, arrays: list[Any]) -> list[Any]:
+        """`[items, sequence_length, ...]` arrays as batches; pieces are shuffled."""
         if self._pieces > 1:
-            order = self._rng.permutation(self._batch * self._pieces)
+            order = self._rng.permutation(self._calls * self._batch * self._pieces)
             arrays = [
                 array.reshape(order.size, self._steps, *array.shape[2:])[order]
                 for array in arrays
             ]
-        return (
-            np.True_,
-            *(
-                array.reshape(-1, self._batch, self._steps, *shape)
-                for array, shape in zip(arrays, self._shapes, strict=True)
-            ),
-        )
+        return [
+            array.reshape(-1, self._batch, self._steps, *shape)
+            for array, shape in zip(arrays, self._shapes, strict=True)
+        ]
 
-    def _pack(self, tensors: tuple[Any, ...]) -> tuple[Any, SampleInfo]:
+    def _report(self, before_s: float, after_s: float) -> None:
+        """Logs a long wait after 5 s, then each time it has doubled."""
+
+        def reports(waited_s: float) -> int:
+            return max(0, math.floor(math.log2(max(waited_s, 1e-3) / _FIRST_REPORT_S)) + 1)
+
+        if reports(after_s) > reports(before_s):
+            what = self._table.describe_wait(self._calls * self._batch)
+            _log.warning("A dataset has waited for %.0f s so far %s.", after_s, what)
+
+    def _pack(self, tensors: list[Any]) -> tuple[Any, SampleInfo]:
         fields = len(SampleInfo._fields)
         return self._table.nest.unflatten(tensors[:-fields]), SampleInfo(*tensors[-fields:])
 
 
 def _cut(tf: Any, item: Any, steps: int) -> Any:
-    """One item's disjoint pieces of `steps` steps, from its start."""
+    """One item's disjoint pieces of `steps` steps, from its start: `[pieces, steps, ...]`."""
+    # As in TF-Agents, the first leaf's length counts: preprocessing may have changed it.
+    pieces = tf.shape(tf.nest.flatten(item)[0])[0] // steps
 
     def cut(tensor: Any) -> Any:
-        pieces = tf.shape(tensor)[0] // steps
         shape = tf.concat([[pieces, steps], tf.shape(tensor)[1:]], 0)
         result = tf.reshape(tensor[: pieces * steps], shape)
         result.set_shape([None, steps, *tensor.shape[1:]])
         return result
 
-    return tf.data.Dataset.from_tensor_slices(tf.nest.map_structure(cut, item))
+    return tf.nest.map_structure(cut, item)
 
 
 def _holds_list(spec: Any) -> bool:
@@ -198,3 +283,21 @@ def _holds_list(spec: Any) -> bool:
 
     optree.tree_leaves(spec, is_leaf=look)
     return found
+
+
+# TensorFlow's threads outlive the interpreter, and one that asks for the GIL of an
+# interpreter that is gone takes the process down with it.
+_exiting = threading.Event()
+_fetching: set[int] = set()
+
+
+@atexit.register
+def _stop_fetching() -> None:
+    """Ends all fetches, then waits until no thread is in one: at most a second."""
+    _exiting.set()
+    idle = 0
+    for _ in range(500):
+        idle = 0 if _fetching else idle + 1
+        if idle > 10:
+            return
+        time.sleep(0.002)

@@ -1,0 +1,125 @@
+"""What a run of the demo is made of: its numbers, its spec, its folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+import reverie
+from reverie.adapters import require
+
+ENVIRONMENT = "CartPole-v1"
+SOLVED_RETURN = 475.0  # Gymnasium's own reward_threshold for CartPole-v1
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One run of the demo; the defaults train in well under a minute on one core.
+
+    Attributes:
+        out: folder of everything the run writes.
+        seed: of the environment, the policies, the sampler and the network.
+        steps: environment steps at most, random and trained ones together.
+        random_steps: of these, by the random policy, before the checkpoint.
+        batch_size: windows of two steps in each batch.
+        batches_per_round: batches learned from between two visits to the environment.
+        steps_per_round: environment steps of each visit.
+        rounds_per_evaluation: rounds between two points of the learning curve.
+        episodes: played for each point of the learning curve.
+        final_episodes: played by the chosen policy at the end.
+        solved_in_a_row: points above `SOLVED_RETURN` that end the training.
+        exploration: share of random actions while collecting in training.
+        max_seconds: of training, for slow machines; the best policy so far is taken.
+    """
+
+    out: str
+    seed: int = 0
+    steps: int = 20_000
+    random_steps: int = 5_000
+    batch_size: int = 512
+    batches_per_round: int = 10
+    steps_per_round: int = 100
+    rounds_per_evaluation: int = 2
+    episodes: int = 10
+    final_episodes: int = 30
+    solved_in_a_row: int = 5
+    exploration: float = 0.05
+    max_seconds: float = 90.0
+
+    @classmethod
+    def quick(cls, out: str, seed: int = 0, steps: int = 2_000) -> Settings:
+        """A run of a few seconds, for tests: it goes every way but learns little."""
+        return cls(out, seed, steps, random_steps=500, episodes=3, final_episodes=3)
+
+    @property
+    def capacity(self) -> int:
+        """Items that the buffer may hold: those of all steps."""
+        return self.steps
+
+    @property
+    def folder(self) -> Path:
+        """`out` as a path."""
+        return Path(self.out)
+
+    @property
+    def picture(self) -> Path:
+        """The learning curve."""
+        return self.folder / "learning_curve.png"
+
+    def write(self) -> Path:
+        """Writes the settings for the training process; returns the file."""
+        path = self.folder / "settings.json"
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> Settings:
+        """What `write` wrote."""
+        return cls(**json.loads(path.read_text("utf-8")))
+
+
+def make_manager(settings: Settings) -> reverie.ReplayBufferManager:
+    """The manager of this run's buffer; both processes make the same one."""
+    return reverie.ReplayBufferManager(
+        data_spec(),
+        settings.capacity,
+        settings.folder / "checkpoints",
+        sequence_length=2,
+        seed=settings.seed,
+        max_to_keep=1,
+    )
+
+
+def data_spec() -> reverie.Trajectory:
+    """One step of CartPole as TF-Agents would write it: 44 bytes.
+
+    Observation: cart position (m) and velocity (m/s), pole angle (rad) and
+    angular velocity (rad/s). Action: 0 pushes left, 1 pushes right.
+    """
+    return reverie.Trajectory(
+        step_type=_spec((), np.int32),
+        observation=_spec((4,), np.float32),
+        action=_spec((), np.int64),
+        policy_info=(),
+        next_step_type=_spec((), np.int32),
+        reward=_spec((), np.float32),
+        discount=_spec((), np.float32),
+    )
+
+
+def need(module: str) -> ModuleType:
+    """Imports a package of the `demo` extra.
+
+    Raises:
+        MissingDependencyError: it is not installed; the message has the command.
+    """
+    return require(module, "demo", "reverie demo")
+
+
+def _spec(shape: tuple[int, ...], dtype: Any) -> reverie.ArraySpec:
+    return reverie.ArraySpec(shape, np.dtype(dtype))
