@@ -1,15 +1,18 @@
 """Experience replay for reinforcement learning, anywhere Python runs.
 
-import numpy as np
-import reverie
+    import numpy as np
+    import reverie
 
-spec = {"obs": reverie.ArraySpec((4,), np.float32), "action": reverie.ArraySpec((), np.int64)}
-with reverie.ReplayBufferManager(spec, 100_000, "checkpoints") as manager:
-replay_buffer, observer = manager.create_replay_buffer()
-for t in range(10):
-observer({"obs": np.zeros(4), "action": 1}, last=t == 9)
-data, info = manager.sample(256)   # leaves are [256, 2, ...]
-manager.save()
+    spec = {
+        "obs": reverie.ArraySpec((4,), np.float32),
+        "action": reverie.ArraySpec((), np.int64),
+    }
+    with reverie.ReplayBufferManager(spec, 100_000, "checkpoints") as manager:
+        replay_buffer, observer = manager.create_replay_buffer()
+        for t in range(10):
+            observer({"obs": np.zeros(4), "action": 1}, last=t == 9)
+        data, info = manager.sample(256)  # leaves are [256, 2, ...]
+        manager.save()
 """
 
 from reverie import errors

@@ -79,12 +79,13 @@ class Nest:
 def convert(leaf: Any, column: Column) -> NDArray[Any]:
     """`leaf` as a C-contiguous array of exactly the column's dtype and shape.
 
-    NumPy's `same_kind` casting; Python numbers are as weak as in NumPy's own
-    arithmetic. An integer that does not fit is an error, not a wrap-around.
+    NumPy's `same_kind` casting; Python integers, in lists too, are as weak as in
+    NumPy's own arithmetic. A finite number that does not fit is an error: integers
+    do not wrap around, floats do not become infinite.
 
     Raises:
-        StepMismatchError: the shape differs, the dtype cannot be cast, or an
-            integer does not fit; names the path, what was found and wanted.
+        StepMismatchError: the shape differs, the dtype cannot be cast, or a number
+            does not fit; names the path, what was found and wanted.
     """
     wanted = column.spec
     where = f"Step leaf {column.path!r}"
@@ -100,40 +101,53 @@ def convert(leaf: Any, column: Column) -> NDArray[Any]:
         if found.shape[1:] == wanted.shape:
             hint = " Steps have no batch axis: pass one step at a time."
         raise StepMismatchError(
-            f"{where}: found shape {found.shape}, wanted {_describe(wanted)}.{hint} "
-            "Nothing was stored."
+            f"{where}: found {_kind(leaf)}, shape {found.shape}; wanted {_describe(wanted)}."
+            f"{hint} Nothing was stored."
         )
-    weak_int = isinstance(leaf, int) and not isinstance(leaf, bool)
+    weak = not hasattr(leaf, "dtype") and (found.dtype.kind in "iu" or isinstance(leaf, int))
     castable = np.can_cast(found.dtype, wanted.dtype, casting="same_kind") or (
-        weak_int and wanted.dtype.kind in "iu"
+        weak and wanted.dtype.kind in "iu"
     )
     if not castable:
         raise StepMismatchError(
-            f"{where}: found dtype {found.dtype}, wanted {_describe(wanted)}; this is no "
+            f"{where}: found {_kind(leaf)}, dtype {found.dtype}; wanted {_describe(wanted)}; this is no "
             "same_kind cast, so convert it yourself if the loss is meant. Nothing was stored."
         )
-    if wanted.dtype.kind in "iu" and found.dtype != wanted.dtype:
+    if wanted.dtype.kind in "iu" and found.dtype != wanted.dtype and found.size:
         limits = np.iinfo(wanted.dtype)
-        outside = (found < limits.min) | (found > limits.max)
-        if np.any(outside):
-            value = found[outside].flat[0] if found.shape else found
-            raise StepMismatchError(
-                f"{where}: found the value {value}, wanted {_describe(wanted)}, which holds "
-                f"{limits.min} to {limits.max}. Nothing was stored."
-            )
-    return np.array(found, dtype=wanted.dtype, order="C")
+        # As Python integers, because NumPy compares int64 with uint64 as floats.
+        for value in (int(found.min()), int(found.max())):
+            if not limits.min <= value <= limits.max:
+                raise _does_not_fit(where, value, wanted, f"{limits.min} to {limits.max}")
+    with np.errstate(over="ignore"):  # looked at below
+        result = np.array(found, dtype=wanted.dtype, order="C")
+    if found.dtype != wanted.dtype and wanted.dtype.kind in "fc" and found.dtype.kind in "fc":
+        lost = np.isfinite(found) & ~np.isfinite(result)
+        if lost.any():
+            largest = np.finfo(wanted.dtype).max
+            raise _does_not_fit(where, found[lost].flat[0], wanted, f"up to {largest}")
+    return result
+
+
+def _does_not_fit(where: str, value: Any, wanted: Any, held: str) -> StepMismatchError:
+    return StepMismatchError(
+        f"{where}: found the value {value!s:.200}, wanted {_describe(wanted)}, which holds "
+        f"{held}. Nothing was stored."
+    )
 
 
 def difference(spec: Any, step: Any, path: str = "") -> str:
     """Where and how `step` first leaves the structure of `spec`, in words."""
-    where = f"at {path.lstrip('/') or 'the root'!r}"
+    where = f"at {path[1:]!r}" if path else "at the root"
     if isinstance(spec, Mapping):
         if not isinstance(step, Mapping):
             return f"{where}: found {_kind(step)}, wanted a mapping with keys {_keys(spec)}"
         missing = [key for key in spec if key not in step]
         extra = [key for key in step if key not in spec]
         if missing or extra:
-            return f"{where}: missing keys {missing!r:.200}, unknown keys {extra!r:.200}"
+            parts = [f"missing keys {missing!r:.200}"] if missing else []
+            parts += [f"unknown keys {extra!r:.200}"] if extra else []
+            return f"{where}: {', '.join(parts)}; wanted the keys {_keys(spec)}"
         pairs = [(key, spec[key], step[key]) for key in spec]
     elif isinstance(spec, tuple | list):
         named = hasattr(spec, "_fields")

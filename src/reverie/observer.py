@@ -162,8 +162,10 @@ class TrajectoryObserver:
 
     def close(self) -> None:
         """Ends the episode; steps in no window are dropped. Idempotent."""
+        if self._table.is_forked:
+            return  # not even the writer's destructor may touch the core here
         writer, self._writer = self._writer, None
-        if writer is not None and not self._table.is_forked:
+        if writer is not None:
             writer.close()
 
     def drop_episode(self) -> None:

@@ -8,8 +8,10 @@ leaves, by their attributes alone: no framework is imported.
 
 from __future__ import annotations
 
+import collections
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +30,8 @@ EXTENSION_DTYPES = {
     "float8_e5m2": 1,
     "float8_e5m2fnuz": 1,
 }
+_MAX_NDIM = 30  # two more, batch and time, and NumPy's oldest limit of 32 is reached
+_MAX_RECORD_NBYTES = 2**31 - 1  # NumPy's limit for a structured dtype
 _WAY_OUT = (
     "Every leaf of a data spec needs a fixed shape and a numeric dtype, for example "
     "reverie.ArraySpec((3,), np.float32)."
@@ -88,15 +92,29 @@ def columns_of(spec_nest: Any) -> tuple[Column, ...]:
     """The columns of a nest of `ArraySpec`s, in flattened order.
 
     Raises:
-        SpecError: there is no leaf, or all leaves together have no byte.
+        SpecError: there is no leaf, or all leaves together have no byte or 2 GiB and
+            more; or two leaves have the same path.
     """
     accessors, leaves, _ = optree.tree_flatten_with_accessor(spec_nest)
     columns = tuple(
         Column(path_of(accessor), leaf)
         for accessor, leaf in zip(accessors, leaves, strict=True)
     )
-    if not any(column.spec.nbytes for column in columns):
+    nbytes = sum(column.spec.nbytes for column in columns)
+    if not nbytes:
         raise SpecError(f"The data spec {spec_nest!r:.200} has no leaf with data. {_WAY_OUT}")
+    if nbytes > _MAX_RECORD_NBYTES:
+        widest = max(columns, key=lambda column: column.spec.nbytes)
+        raise SpecError(
+            f"A step of this data spec has {nbytes} bytes, {widest.spec.nbytes} of them in leaf "
+            f"{widest.path!r:.200}; wanted at most {_MAX_RECORD_NBYTES}."
+        )
+    for path, count in collections.Counter(column.path for column in columns).items():
+        if count > 1:
+            raise SpecError(
+                f"{count} leaves of the data spec have the path {path!r:.200}, as the keys 1 and "
+                "'1' would. Rename one: paths are the names of columns in checkpoints."
+            )
     return columns
 
 
@@ -122,9 +140,10 @@ def _convert(node: Any, path: str) -> Any:
     spaces = getattr(node, "spaces", None)
     if isinstance(spaces, Mapping):
         return {key: _convert(space, f"{path}/{key}") for key, space in spaces.items()}
-    if isinstance(spaces, tuple | list):
+    # A OneOf has spaces, too, but its samples are (index, sample) of changing shape.
+    if isinstance(spaces, tuple | list) and isinstance(node, Sequence):
         return tuple(_convert(space, f"{path}/{i}") for i, space in enumerate(spaces))
-    if hasattr(node, "shape") and hasattr(node, "dtype"):
+    if hasattr(node, "shape") and hasattr(node, "dtype") and not isinstance(node, type):
         return _leaf(node, path)
     children, treespec = optree.tree_flatten(node, is_leaf=lambda child: child is not node)
     if treespec.num_leaves == 1 and treespec.is_leaf():
@@ -153,18 +172,28 @@ def _where(path: str) -> str:
 def _shape(shape: Any) -> tuple[int, ...]:
     try:
         # A TensorShape of unknown rank raises here, an unknown extent is None.
-        extents = tuple(int(extent) for extent in shape)
+        extents = tuple(_extent(extent) for extent in shape)
     except (TypeError, ValueError):
-        raise SpecError(f"shape {shape!r:.200} is not fully known. {_WAY_OUT}") from None
+        raise SpecError(
+            f"shape {shape!r:.200}: wanted a tuple of integers, all known. {_WAY_OUT}"
+        ) from None
     if any(extent < 0 for extent in extents):
-        raise SpecError(f"shape {extents} has a negative extent. {_WAY_OUT}")
+        raise SpecError(f"shape {extents!r:.200} has a negative extent. {_WAY_OUT}")
+    if len(extents) > _MAX_NDIM:
+        raise SpecError(f"a shape of {len(extents)} axes: wanted at most {_MAX_NDIM}.")
     return extents
+
+
+def _extent(extent: Any) -> int:
+    if isinstance(extent, bool):
+        raise TypeError("a bool is no extent")
+    return operator.index(extent)
 
 
 def _dtype(dtype: Any) -> np.dtype[Any]:
     try:
-        # TensorFlow's dtypes say which NumPy dtype they are.
-        found = np.dtype(getattr(dtype, "as_numpy_dtype", dtype))
+        # TensorFlow's dtypes say which NumPy dtype they are. None would mean float64.
+        found = None if dtype is None else np.dtype(getattr(dtype, "as_numpy_dtype", dtype))
     except TypeError:
         found = None
     plain = found is not None and found.kind in _STORABLE_KINDS and found.char not in "gG"

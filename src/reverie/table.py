@@ -250,9 +250,8 @@ class ReplayTable:
         self.check_open()
         chosen = as_keys(keys)
         values = np.asarray(priorities, np.float64)
-        values = np.ascontiguousarray(values[:, 0] if values.ndim == 2 else values)
-        if values.ndim == 0:
-            values = np.full(chosen.shape, values)
+        values = values[:, 0] if values.ndim == 2 else values
+        values = np.full(chosen.shape, values) if values.ndim == 0 else np.ascontiguousarray(values)
         if values.shape != chosen.shape:
             raise InvalidArgumentError(
                 f"priorities: found {values.shape[0]} for {chosen.shape[0]} keys; "

@@ -32,6 +32,7 @@ import tensorflow as tf
 import tree
 from reverb.platform import checkpointers_lib
 from tf_agents.replay_buffers import reverb_utils
+from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import trajectory
 
 GOLDEN = pathlib.Path(__file__).parent
@@ -232,7 +233,9 @@ def dtypes(client: reverb.Client) -> None:
         for number in range(3):
             values = np.arange(6).reshape(1, 2, 3) - 2 * number
             columns = [values.astype(name) for name in names.split()]
-            columns += [(values * (1 + 2j)).astype(name) for name in ("complex64", "complex128")]
+            columns += [
+                (values * (1 + 2j)).astype(name) for name in ("complex64", "complex128")
+            ]
             writer.append([*columns, np.zeros((2, 0), np.float32), np.float32("nan")])
         writer.create_item("kinds", 1.0, [column[:] for column in writer.history])
         writer.end_episode()
@@ -266,7 +269,7 @@ def empty(client: reverb.Client) -> None:
 
 
 def _again() -> reverb.Table:
-    limiter = reverb.rate_limiters.SampleToInsertRatio(2.0, 2, 1000.0)
+    limiter = reverb.rate_limiters.SampleToInsertRatio(2.0, 1, 1000.0)
     return table("again", FIFO, rate_limiter=limiter, max_size=6)
 
 
@@ -291,7 +294,7 @@ def _agent_spec() -> trajectory.Trajectory:
     return trajectory.Trajectory(
         step_type=scalar,
         observation=tf.TensorSpec([5], tf.float32),
-        action=tf.TensorSpec([2], tf.float32),
+        action=tensor_spec.BoundedTensorSpec([2], tf.float32, -9, [9, 8]),
         policy_info=(),
         next_step_type=scalar,
         reward=tf.TensorSpec([], tf.float32),
@@ -300,10 +303,7 @@ def _agent_spec() -> trajectory.Trajectory:
 
 
 def _agent_table() -> reverb.Table:
-    spec = tf.nest.map_structure(
-        lambda leaf: tf.TensorSpec([2, *leaf.shape], leaf.dtype), _agent_spec()
-    )
-    return table("uniform_table", signature=spec)
+    return table("uniform_table", signature=tensor_spec.add_outer_dim(_agent_spec(), 2))
 
 
 @case(_agent_table)
@@ -312,7 +312,9 @@ def tf_agents(client: reverb.Client) -> None:
     observer = reverb_utils.ReverbAddTrajectoryObserver(client, "uniform_table", 2)
     for episode in range(2):
         for number in range(6):
-            kind, following = (2, 0) if number == 5 else (min(number, 1), 2 if number == 4 else 1)
+            kind, following = (
+                (2, 0) if number == 5 else (min(number, 1), 2 if number == 4 else 1)
+            )
             observer(
                 trajectory.Trajectory(
                     np.int32(kind),
@@ -346,7 +348,11 @@ def _drain(client: reverb.Client, name: str, size: int) -> Iterator[Any]:
 
 
 def _expected(client: reverb.Client) -> dict[str, np.ndarray]:
-    """Asks a server for everything, in plain arrays."""
+    """Asks a server for everything, in plain arrays.
+
+    The steps of a column are one flat array, items one after another; their shapes
+    are in the infos.
+    """
     infos: list[dict[str, Any]] = []
     arrays: dict[str, np.ndarray] = {}
     for name, info in client.server_info(timeout=30).items():
@@ -387,11 +393,10 @@ def _expected(client: reverb.Client) -> dict[str, np.ndarray]:
             [s.info.times_sampled - 1 for s in samples], np.int64
         )
         rows = [list(map(np.asarray, sample.data)) for sample in samples]
-        for item, columns in enumerate(rows):
-            for number, value in enumerate(columns):
-                if value.dtype.kind == "O":
-                    continue  # Texts are there only to be refused.
-                arrays[f"{name}/{item}/{number}"] = value
+        infos[-1]["shapes"] = [[value.shape for value in row] for row in rows]
+        for column, values in enumerate(zip(*rows)):
+            if values[0].dtype.kind != "O":  # Texts are there only to be refused.
+                arrays[f"{name}/{column}"] = np.concatenate([value.ravel() for value in values])
     return {"infos": np.array(json.dumps(infos)), **arrays}
 
 

@@ -95,6 +95,23 @@ def test_the_lock_lives_until_its_last_user_in_the_process_closes(tmp_path: Path
     assert lock._held == {}
 
 
+def test_a_forgotten_share_is_given_back_by_the_garbage_collector(tmp_path: Path) -> None:
+    forgotten = FolderLock(tmp_path)
+    save(tmp_path, lock=forgotten)
+    del forgotten
+    assert _another_process_can_save(tmp_path) is True
+
+
+def test_a_share_collected_while_the_guard_is_taken_is_given_back_later(tmp_path: Path) -> None:
+    forgotten = FolderLock(tmp_path)
+    save(tmp_path, lock=forgotten)
+    with lock._guard:  # as if the collector ran inside saving(): it must not wait here
+        del forgotten
+        assert lock._held != {}
+    FolderLock(tmp_path).close()
+    assert lock._held == {}
+
+
 def test_a_save_without_a_lock_of_its_own_lets_go_at_its_end(tmp_path: Path) -> None:
     save(tmp_path)
     assert lock._held == {}

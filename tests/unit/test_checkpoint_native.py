@@ -32,6 +32,8 @@ from reverie.errors import (
     CheckpointLimitError,
     CheckpointMismatchError,
     CheckpointNotFoundError,
+    CheckpointReadError,
+    CheckpointWriteError,
     InvalidArgumentError,
 )
 
@@ -106,6 +108,19 @@ def test_other_names_are_no_checkpoints(tmp_path: Path, name: str) -> None:
 
 def test_a_root_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
     assert find_newest(tmp_path / "none") is None
+
+
+def test_a_root_that_cannot_be_listed_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointReadError, match="Not a directory"):
+        find_newest(tmp_path / "file")
+
+
+def test_when_the_numbers_are_used_up_nothing_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "ckpt-999999999999999").mkdir()
+    with pytest.raises(CheckpointWriteError, match="no sequence number is left"):
+        save(tmp_path)
+    assert list(tmp_path.glob(".tmp-*")) == []
 
 
 def test_a_checkpoint_without_a_manifest_is_damage_not_absence(tmp_path: Path) -> None:

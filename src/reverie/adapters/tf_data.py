@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import logging
 import math
+import sys
 import threading
 import time
 import weakref
@@ -106,7 +107,8 @@ def as_dataset(
             f"{table.name!r} has the sampler Uniform and the remover Fifo. Use gather_all() "
             "or iter_items() to see every item once, in order."
         )
-    tf = require("tensorflow", "tf", "A tf.data.Dataset")
+    # Within a tf.function AutoGraph reads along, and warns when it meets an import.
+    tf: Any = sys.modules.get("tensorflow") or require("tensorflow", "tf", "A tf.data.Dataset")
     if sequence_preprocess_fn is None:
         dataset = _Source(tf, table, batch, steps, timeout_s).batches()
         return dataset.prefetch(_PREFETCHED_BATCHES) if batch else dataset.unbatch()
@@ -134,7 +136,8 @@ class _Source:
     Lifetimes: TensorFlow keeps the callback of `tf.numpy_function` for as long as
     the process lives, so the callback holds its source weakly, and the dataset
     object holds it strongly. TensorFlow's iterators and derived datasets hold
-    the datasets that they were made from.
+    the datasets that they were made from. Only a dataset made while a tf.function
+    is traced, whose object does not last, stays for ever.
     """
 
     def __init__(
@@ -172,7 +175,6 @@ class _Source:
         callback = self._weak_callback() if tf.executing_eagerly() else self._fetch
         dtypes = [tf.as_dtype(dtype) for dtype in self._dtypes]
 
-        @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator, unused-ignore]
         def step(waited_s: Any, _: Any) -> Any:
             found = tf.numpy_function(callback, [waited_s], [tf.float64, tf.bool, *dtypes])
             waited_s, more, *tensors = found
@@ -183,6 +185,7 @@ class _Source:
             return waited_s, (more, self._pack(tensors))
 
         # The seconds that an iterator has waited are its own: they travel as its state.
+        step = tf.autograph.experimental.do_not_convert(step)
         dataset = tf.data.Dataset.from_tensors(0).repeat().scan(np.float64(0), step)
         dataset._reverie_source = self
         if self._timeout_s < math.inf:

@@ -17,24 +17,17 @@ from numpy.typing import NDArray
 
 from reverie.checkpoint.npy import Field
 from reverie.errors import InvalidArgumentError
+from reverie.specs import EXTENSION_DTYPES
 
 MAX_RANK = 32
 MAX_RECORD_NBYTES = (1 << 31) - 1  # NumPy's own limit for one element
 
 _SIZES = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8), "c": (8, 16)}
-_NAMED = {
-    "bfloat16": 2,
-    "float8_e4m3b11fnuz": 1,
-    "float8_e4m3fn": 1,
-    "float8_e4m3fnuz": 1,
-    "float8_e5m2": 1,
-    "float8_e5m2fnuz": 1,
-}
 ITEM_NBYTES: dict[str, int] = {
     f"{'|' if size == 1 else '<'}{kind}{size}": size
     for kind, sizes in _SIZES.items()
     for size in sizes
-} | _NAMED
+} | EXTENSION_DTYPES
 """Every dtype that a column may have, and its size in bytes."""
 
 
@@ -54,7 +47,11 @@ class Column:
     @property
     def field(self) -> Field:
         """The column as a field of the `.npy` files' structured dtype."""
-        stored = f"|V{_NAMED[self.dtype]}" if self.dtype in _NAMED else self.dtype
+        stored = (
+            f"|V{EXTENSION_DTYPES[self.dtype]}"
+            if self.dtype in EXTENSION_DTYPES
+            else self.dtype
+        )
         return self.path, stored, self.shape
 
 
@@ -72,7 +69,7 @@ def columns_of(record_dtype: np.dtype[Any]) -> tuple[Column, ...]:
     for path in record_dtype.names:
         dtype, offset = record_dtype.fields[path][:2]
         base = dtype.base
-        name = base.name if base.name in _NAMED else base.str
+        name = base.name if base.name in EXTENSION_DTYPES else base.str
         if name not in ITEM_NBYTES or base.hasobject:
             raise InvalidArgumentError(
                 f"Column {path[:200]!r} has dtype {str(base)[:200]!r}; a checkpoint stores "

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from reverie.checkpoint.files import FileSystem, exists, failing_path
 from reverie.checkpoint.manifest import MAX_SEQUENCE_NUMBER
-from reverie.checkpoint.names import find_newest, sequence_number_of
+from reverie.checkpoint.names import entries, sequence_number_of
 from reverie.checkpoint.retention import remove_folder
 from reverie.checkpoint.streams import Part, Written, write_file
 from reverie.errors import CheckpointError, CheckpointWriteError
@@ -33,10 +33,10 @@ from reverie.errors import CheckpointError, CheckpointWriteError
 
 def next_sequence_number(root: Path, fs: FileSystem) -> int:
     """One above every number in use, whatever the entry is. Raises OSError."""
-    newest = find_newest(root, fs=fs)
-    number = 1 + ((sequence_number_of(newest.name) or 0) if newest else 0)
+    newest = entries(root, fs)[-1:]
+    number = 1 + sum(sequence_number_of(path.name) or 0 for path in newest)
     if number > MAX_SEQUENCE_NUMBER:
-        raise OSError(errno.EOVERFLOW, "no sequence number is left after this one", str(newest))
+        raise OSError(errno.EOVERFLOW, "no sequence number is left", str(root))
     return number
 
 

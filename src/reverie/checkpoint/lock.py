@@ -45,6 +45,7 @@ class _Held:
 
 _held: dict[str, _Held] = {}
 _guard = threading.Lock()
+_forgotten: list[tuple[_Held, FileSystem]] = []
 
 
 class FolderLock:
@@ -59,6 +60,21 @@ class FolderLock:
         self._fs = fs
         self._mine: _Held | None = None
 
+    def __del__(self) -> None:
+        """Gives back the share of a lock that nobody closed.
+
+        The garbage collector may run this within any of the functions below, and
+        in their thread: so it never waits, and leaves the work to the next of
+        them where it cannot be done now.
+        """
+        if self._mine is not None:
+            _forgotten.append((self._mine, self._fs))
+            if _guard.acquire(blocking=False):
+                try:
+                    _leave_forgotten()
+                finally:
+                    _guard.release()
+
     @contextlib.contextmanager
     def saving(self) -> Iterator[bool]:
         """Holds the folder for one save; waits for other saves of this process.
@@ -72,6 +88,7 @@ class FolderLock:
             OSError: the lock file cannot be made or opened.
         """
         with _guard:
+            _leave_forgotten()
             held = _share(self._root, self._fs)
             if self._mine is not held:
                 _leave(self._mine, self._fs)
@@ -88,6 +105,7 @@ class FolderLock:
     def close(self) -> None:
         """Gives the share back; the last one lets the folder go. Idempotent."""
         with _guard:
+            _leave_forgotten()
             _leave(self._mine, self._fs)
             self._mine = None
 
@@ -100,6 +118,11 @@ def _share(root: Path, fs: FileSystem) -> _Held:
     # None yet; or it is the parent's; or the folder was removed and made again meanwhile.
     _held[key] = held = _take(root, key, fs)
     return held
+
+
+def _leave_forgotten() -> None:
+    while _forgotten:
+        _leave(*_forgotten.pop())
 
 
 def _leave(held: _Held | None, fs: FileSystem) -> None:

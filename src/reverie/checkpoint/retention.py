@@ -16,7 +16,7 @@ from pathlib import Path
 
 from reverie.checkpoint.files import FileSystem, is_real_folder, opened_folder
 from reverie.checkpoint.manifest import FILE_NAME, MANIFEST_NAME
-from reverie.checkpoint.names import list_checkpoints
+from reverie.checkpoint.names import entries
 
 _log = logging.getLogger("reverie.checkpoint")
 _LEFTOVER = re.compile(r"\.(tmp|trash)-[0-9a-f]{32}")
@@ -84,7 +84,7 @@ def prune(
     """
     with _logged(root, "removing old checkpoints"):
         whole = 0
-        for path in reversed(list_checkpoints(root, fs=fs)):
+        for path in reversed(entries(root, fs)):
             sizes = files_of(path)
             if sizes is None:
                 continue

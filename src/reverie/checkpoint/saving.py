@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import math
 import threading
-import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -34,7 +33,6 @@ class Saver:
         self._root = root
         self._max_to_keep = max_to_keep
         self._lock = FolderLock(root)
-        weakref.finalize(self, self._lock.close)  # a forgotten manager must not keep the folder
         self._mutex = threading.Lock()  # guards the two below
         self._pool: ThreadPoolExecutor | None = None
         self._pending: Future[Path] | None = None

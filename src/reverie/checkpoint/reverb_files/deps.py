@@ -48,7 +48,7 @@ def load() -> Deps:
     if missing:
         raise errors.MissingDependencyError(
             f"Reading a Reverb checkpoint needs {', '.join(missing)}, which cannot be "
-            "imported here. Run: pip install 'reverie[reverb-files]'"
+            "imported here. Run: pip install 'reverie-replay[reverb-files]'"
         )
     protobuf = "google.protobuf."
     return Deps(

@@ -182,9 +182,7 @@ def _clashing_runs(layout: Layout) -> Ints:
     return np.unique(np.searchsorted(layout.run_base, target[clash], side="right") - 1)
 
 
-def _merge(
-    keys: tuple[Ints, ...], begin: Ints, end: Ints
-) -> tuple[Ints, Ints, Ints, Ints]:
+def _merge(keys: tuple[Ints, ...], begin: Ints, end: Ints) -> tuple[Ints, Ints, Ints, Ints]:
     """Unites overlapping and touching intervals that have the same keys.
 
     Returns:

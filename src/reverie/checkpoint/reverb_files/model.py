@@ -127,7 +127,9 @@ class ReverbTable:
         whole = [(0, int(self.length[index]))] * len(self.columns)
         squeezed = self.squeezed.get(index, (False,) * len(self.columns))
         return [
-            steps[first + start, ...] if squeeze else steps[first + start : first + start + length]
+            steps[first + start, ...]
+            if squeeze
+            else steps[first + start : first + start + length]
             for steps, (start, length), squeeze in zip(
                 self.runs[int(self.run[index])],
                 self.spans.get(index, whole),

@@ -174,9 +174,7 @@ def _table(
     )
 
 
-def _columns(
-    settings: Settings, items: Items, slices: Slices, chunks: Chunks
-) -> list[Column]:
+def _columns(settings: Settings, items: Items, slices: Slices, chunks: Chunks) -> list[Column]:
     """The dtype and step shape of each column, the same in all items."""
     kinds = chunks.tensor_type[slices.tensor]
     # The first item has every column, so its slices are the first of each column.

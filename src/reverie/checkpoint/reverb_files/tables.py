@@ -144,7 +144,9 @@ def _rate_limiter(message: Any, place: Place) -> ReverbRateLimiter:
     counts = (limiter.min_size_to_sample, limiter.sample_count, limiter.delete_count)
     bounds = (limiter.samples_per_insert, limiter.min_diff, limiter.max_diff)
     if min(counts) < 0 or any(map(math.isnan, bounds)):
-        raise place.corrupt("a rate limiter with a negative counter or a bound that is no number")
+        raise place.corrupt(
+            "a rate limiter with a negative counter or a bound that is no number"
+        )
     return limiter
 
 
