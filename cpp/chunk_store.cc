@@ -69,8 +69,8 @@ void ChunkStore::UnrefWindow(Chunk* chunk, std::uint32_t offset, std::uint32_t l
 }
 
 std::uint64_t ChunkStore::Enter() {
-  readers_.push_back(++epoch_);
-  return epoch_;
+  readers_.push_back(epoch_ + 1);
+  return ++epoch_;
 }
 
 void ChunkStore::Leave(std::uint64_t epoch, Garbage* garbage) {

@@ -80,7 +80,7 @@ using Garbage = ChunkQueue;
 //
 // Not thread-safe: guarded by the store's mutex, but for the bytes of published
 // records, which anyone who holds a reference or an epoch may read. Every
-// operation is O(1), Leave() O(gathers under way). Create() and ReserveReader()
+// operation is O(1), Leave() O(gathers under way). Create() and Enter()
 // throw std::bad_alloc with nothing changed; nothing else throws.
 class ChunkStore {
  public:
@@ -100,9 +100,7 @@ class ChunkStore {
   void UnrefWindow(Chunk* chunk, std::uint32_t offset, std::uint32_t length, Garbage* garbage);
 
   // Brackets a gather: what was referenced at Enter() stays readable until
-  // Leave(), whatever is evicted meanwhile. ReserveReader() makes room for one
-  // Enter().
-  void ReserveReader() { readers_.reserve(readers_.size() + 1); }
+  // Leave(), whatever is evicted meanwhile.
   std::uint64_t Enter();
   void Leave(std::uint64_t epoch, Garbage* garbage);
 

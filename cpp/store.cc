@@ -31,7 +31,6 @@ Status Store::Sample(Table* table, const RecordLayout* layout, std::size_t n, st
     std::lock_guard<std::mutex> lock(mutex_);
     if (closed_) return Status::Of(Code::kClosed);
     if (!table->CanSample(static_cast<std::int64_t>(n))) return Status::Of(Code::kWouldBlock);
-    chunks_.ReserveReader();  // now, as nothing may fail once samples are counted
     const Status status = table->Sample(layout, n, steps, rows.data(), info);
     if (!status.ok()) return status;
     if (piece != steps) table->PickPieces(rows.data(), n, steps, piece);

@@ -48,7 +48,8 @@ class Store : public std::enable_shared_from_this<Store> {
   // One batch into outputs[c], (n, steps / pieces per item ...): see Gather().
   // `piece` < steps gives one of each item's steps / piece disjoint pieces, at
   // random. kWouldBlock where the limiter or an empty table forbids it.
-  // Selecting holds the lock, gathering does not.
+  // Selecting holds the lock, gathering does not. Where std::bad_alloc strikes
+  // after selecting, the samples stay counted; nothing stays pinned.
   Status Sample(Table* table, const RecordLayout* layout, std::size_t n, std::uint32_t steps,
                 std::uint32_t piece, void* const* outputs, const SampleInfo& info);
 

@@ -218,9 +218,7 @@ void Table::Clear(Garbage* garbage) {
 }
 
 void Table::Pack() {
-  order_.Pack([this](std::uint32_t moved, std::uint32_t place) {
-    items_.at(moved).order = place;
-  });
+  order_.Pack([this](std::uint32_t moved, std::uint32_t place) { items_.at(moved).order = place; });
 }
 
 TableState Table::Save() const {

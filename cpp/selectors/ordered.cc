@@ -21,8 +21,7 @@ class Uniform final : public Ordered {
  public:
   using Ordered::Ordered;
 
-  void Select(Rng* rng, std::size_t n, std::uint32_t* slots,
-              double* probabilities) const override {
+  void Select(Rng* rng, std::size_t n, std::uint32_t* slots, double* probabilities) const override {
     const auto span = static_cast<std::uint32_t>(order_.span());
     const double probability = 1.0 / order_.size();
     // Two passes, so that the cache misses of all draws overlap.

@@ -43,7 +43,7 @@ struct Registered {
 
 struct Stop {};  // thrown by REQUIRE
 
-inline std::atomic<int> failures{0};    // of the test that runs; any thread may add
+inline std::atomic<int> failures{0};     // of the test that runs; any thread may add
 inline std::atomic<bool> silent{false};  // inside Fails()
 
 inline void Report(const char* file, int line, const std::string& what) {
@@ -114,8 +114,8 @@ inline int RunAll() {
   return failed == 0 ? 0 : 1;
 }
 
-#define TEST(name)                                                        \
-  static void name();                                                     \
+#define TEST(name)                                                       \
+  static void name();                                                    \
   static const reverie_test::Registered registered_##name(#name, &name); \
   static void name()
 #define CHECK(value) reverie_test::True(__FILE__, __LINE__, #value, static_cast<bool>(value))
@@ -158,7 +158,8 @@ inline std::vector<std::uint8_t> PadRecord(const RecordLayout& layout) {
   return record;
 }
 
-inline Table::Config TableConfig(std::uint32_t max_size, OrderedKind sampler = OrderedKind::kUniform,
+inline Table::Config TableConfig(std::uint32_t max_size,
+                                 OrderedKind sampler = OrderedKind::kUniform,
                                  OrderedKind remover = OrderedKind::kFifo) {
   return {max_size, sampler, remover, {1, 1.0, -1e18, 1e18}, 7};
 }

@@ -45,10 +45,10 @@ TEST(AWindowReferencesTheChunksItTouches) {
   ChunkStore chunks;
   const std::vector<Chunk*> chain = Chain(&chunks, {4, 1, 2, 8});
   using Refs4 = std::vector<std::uint32_t>;
-  for (const Case& c : {Case{0, 1, Refs4{2, 1, 1, 1}}, Case{0, 4, Refs4{2, 1, 1, 1}},
-                        Case{3, 1, Refs4{2, 1, 1, 1}}, Case{3, 2, Refs4{2, 2, 1, 1}},
-                        Case{3, 3, Refs4{2, 2, 2, 1}}, Case{3, 4, Refs4{2, 2, 2, 1}},
-                        Case{0, 8, Refs4{2, 2, 2, 2}}, Case{0, 15, Refs4{2, 2, 2, 2}}}) {
+  for (const Case& c :
+       {Case{0, 1, Refs4{2, 1, 1, 1}}, Case{0, 4, Refs4{2, 1, 1, 1}}, Case{3, 1, Refs4{2, 1, 1, 1}},
+        Case{3, 2, Refs4{2, 2, 1, 1}}, Case{3, 3, Refs4{2, 2, 2, 1}}, Case{3, 4, Refs4{2, 2, 2, 1}},
+        Case{0, 8, Refs4{2, 2, 2, 2}}, Case{0, 15, Refs4{2, 2, 2, 2}}}) {
     Garbage garbage;
     chunks.RefWindow(chain[0], c.offset, c.length);
     CHECK_EQ(Refs(chain), c.refs);
@@ -139,7 +139,6 @@ void RunEpochs(std::uint64_t seed, bool late) {
         break;
       case 2:
         if (inside.size() < 6) {
-          chunks.ReserveReader();
           inside.insert(chunks.Enter());
           if (late) {
             for (Freed& entry : freed) entry.readers.insert(*inside.rbegin());
@@ -159,8 +158,8 @@ void RunEpochs(std::uint64_t seed, bool late) {
     for (auto entry = freed.begin(); entry != freed.end();) {
       // One that came before the chunk was freed keeps it; and, as chunks leave in
       // the order they were freed, so does one that keeps an earlier chunk.
-      const bool kept = std::any_of(freed.begin(), entry + 1,
-                                    [](const Freed& f) { return !f.readers.empty(); });
+      const bool kept =
+          std::any_of(freed.begin(), entry + 1, [](const Freed& f) { return !f.readers.empty(); });
       CHECK_EQ(entry->chunk.expired(), !kept);
       if (entry->chunk.expired()) {
         entry = freed.erase(entry);

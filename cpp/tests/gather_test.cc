@@ -17,8 +17,8 @@ struct Stream {
   std::vector<Row> steps;  // where each step lies
   std::vector<std::vector<std::uint8_t>> records;
 
-  Stream(const std::vector<std::size_t>& widths, std::uint32_t num_steps, std::uint32_t max_capacity,
-         std::uint64_t seed)
+  Stream(const std::vector<std::size_t>& widths, std::uint32_t num_steps,
+         std::uint32_t max_capacity, std::uint64_t seed)
       : layout(std::make_shared<RecordLayout>(widths)) {
     Rng rng(seed);
     Chunk* last = nullptr;

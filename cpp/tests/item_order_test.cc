@@ -80,7 +80,8 @@ void RunRandom(Erases erases, std::uint64_t seed, Modelled* both) {
     }
     both->Check();
   }
-  while (!both->model.empty()) both->Erase(rng.Below(static_cast<std::uint32_t>(both->model.size())));
+  while (!both->model.empty())
+    both->Erase(rng.Below(static_cast<std::uint32_t>(both->model.size())));
   both->Check();
 }
 

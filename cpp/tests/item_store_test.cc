@@ -133,19 +133,19 @@ TEST(MalformedKeysAreNamedByTheirIndex) {
   };
   const Case cases[] = {
       {{Key(1, 0), Key(1, 1)}, {Key(5, 2)}, -1},
-      {{Key(1, 0), Key(2, 1)}, {}, 1},                         // an even generation
-      {{Key(1, 0), Key(0, 1)}, {}, 1},                         //
-      {{Key(1, 0)}, {Key(4, 1)}, 1},                           // counted after `live`
-      {{Key(kLastLive, 0)}, {Key(kLastLive - 2, 1)}, -1},      // the last ones that can be
-      {{Key(1, 0), Key(kLastLive + 2, 1)}, {}, 1},             // never issued
-      {{Key(1, 0)}, {Key(kLastLive, 1)}, 1},                   // would have been retired
-      {{Key(1, 1), Key(1, 0), Key(1, 1)}, {}, 2},              // a slot twice
-      {{Key(1, 1), Key(1, 0)}, {Key(3, 0)}, 2},                //
-      {{Key(1, 1)}, {Key(3, 0), Key(5, 0)}, 2},                //
-      {{Key(1, 0), Key(1, 1025)}, {}, -1},                     // within the margin of slots
-      {{Key(1, 0), Key(1, 1026)}, {}, 1},                      // beyond it
-      {{Key(1, 0), Key(1, 0xfffffffeu)}, {}, 1},               //
-      {{Key(1, 0)}, {Key(1, kNoSlot)}, 1},                     //
+      {{Key(1, 0), Key(2, 1)}, {}, 1},                     // an even generation
+      {{Key(1, 0), Key(0, 1)}, {}, 1},                     //
+      {{Key(1, 0)}, {Key(4, 1)}, 1},                       // counted after `live`
+      {{Key(kLastLive, 0)}, {Key(kLastLive - 2, 1)}, -1},  // the last ones that can be
+      {{Key(1, 0), Key(kLastLive + 2, 1)}, {}, 1},         // never issued
+      {{Key(1, 0)}, {Key(kLastLive, 1)}, 1},               // would have been retired
+      {{Key(1, 1), Key(1, 0), Key(1, 1)}, {}, 2},          // a slot twice
+      {{Key(1, 1), Key(1, 0)}, {Key(3, 0)}, 2},            //
+      {{Key(1, 1)}, {Key(3, 0), Key(5, 0)}, 2},            //
+      {{Key(1, 0), Key(1, 1025)}, {}, -1},                 // within the margin of slots
+      {{Key(1, 0), Key(1, 1026)}, {}, 1},                  // beyond it
+      {{Key(1, 0), Key(1, 0xfffffffeu)}, {}, 1},           //
+      {{Key(1, 0)}, {Key(1, kNoSlot)}, 1},                 //
       {{}, {}, -1},
   };
   for (const Case& c : cases) {

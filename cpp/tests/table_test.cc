@@ -509,7 +509,8 @@ TEST(EveryBrokenStateIsRefusedAndItsRowIsNamed) {
       {"offset past its chunk", 0, [](TableState* s) { s->items.offset[0] = 4; }},
       {"offset past its chunk", 0, [](TableState* s) { s->items.offset[0] = 0xffffffffu; }},
       {"priority not finite and >= 0", 1, [](TableState* s) { s->items.priority[1] = -0.5; }},
-      {"priority not finite and >= 0", 1, [](TableState* s) { s->items.priority[1] = std::nan(""); }},
+      {"priority not finite and >= 0", 1,
+       [](TableState* s) { s->items.priority[1] = std::nan(""); }},
       {"priority not finite and >= 0", 1, [](TableState* s) { s->items.priority[1] = kInf; }},
       {"times_sampled below 0", 2, [](TableState* s) { s->items.times_sampled[2] = -1; }},
       {"window past the end of its chunks", 3, [](TableState* s) { s->items.length[3] = 7; }},
@@ -563,34 +564,6 @@ TEST(TimesSampledStopsAtItsLargestValue) {
   std::vector<Row> rows;
   REQUIRE(stream.Sample(&table, &batch, &rows, 4).ok());
   CHECK_EQ(batch.times_sampled, std::vector<std::int32_t>(3, kMost));
-}
-
-TEST(TheLimiterAllowsWhatItsRuleSays) {
-  for (const double ratio : {0.5, 1.0, 3.0}) {
-    RateLimiter limiter({3, ratio, 1.0, 9.0});
-    Rng rng(4);
-    std::int64_t inserts = 0, samples = 0, deletes = 0;
-    for (int i = 0; i < 3000; ++i) {
-      const std::int64_t n = 1 + rng.Below(4);
-      const double diff = static_cast<double>(inserts) * ratio - static_cast<double>(samples);
-      const bool sample = inserts - deletes >= 3 && diff - static_cast<double>(n) >= 1.0;
-      CHECK_EQ(limiter.CanSample(n), sample);
-      CHECK_EQ(limiter.CanInsert(n), inserts + n - deletes <= 3 ||
-                                         diff + static_cast<double>(n) * ratio <= 9.0);
-      if (sample) {
-        limiter.Sampled(n);
-        samples += n;
-      } else {
-        limiter.Inserted();
-        ++inserts;
-        if (rng.Below(3) == 0) {
-          limiter.Deleted();
-          ++deletes;
-        }
-      }
-    }
-    CHECK(samples > 0);
-  }
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 """Experience replay for reinforcement learning, anywhere Python runs.
 
+Make a manager, call its observer with each step, sample:
+
     import numpy as np
     import reverie
 

@@ -15,13 +15,13 @@ from reverie.backends import Backend, BufferSettings, find_backend
 from reverie.checkpoint.loading import has_checkpoint
 from reverie.errors import ClosedError, InvalidArgumentError, NotInitializedError
 from reverie.sample import SampleInfo
-from reverie.table import check_int
+from reverie.table import Handle, check_int
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 
-class ReplayBufferManager:
+class ReplayBufferManager(Handle):
     """Manages one replay buffer: its life, its data, its checkpoints.
 
     The names, the arguments and the results are those of Smart Control's
@@ -77,6 +77,11 @@ class ReplayBufferManager:
             raise InvalidArgumentError(
                 f"checkpoint_dir: found {checkpoint_dir!r:.200}, wanted the path of a folder."
             )
+        folder = Path(checkpoint_dir)
+        if "\0" in str(folder) or (folder.exists() and not folder.is_dir()):
+            raise InvalidArgumentError(
+                f"checkpoint_dir: {str(folder)!r:.200} is not and cannot become a folder."
+            )
         if not isinstance(table_name, str) or not table_name:
             raise InvalidArgumentError(f"table_name: found {table_name!r:.200}, wanted a name.")
         if on_corrupt not in ("raise", "fallback"):
@@ -89,7 +94,7 @@ class ReplayBufferManager:
         self._settings = BufferSettings(
             data_spec=data_spec,
             capacity=capacity,
-            checkpoint_dir=Path(checkpoint_dir),
+            checkpoint_dir=folder,
             sequence_length=sequence_length,
             table_name=table_name,
             stride_length=stride_length,
@@ -113,7 +118,8 @@ class ReplayBufferManager:
         return f"ReplayBufferManager({name!r}, {state}, {folder!r})"
 
     def __enter__(self) -> ReplayBufferManager:
-        """Itself."""
+        """Itself; ClosedError where it was closed before."""
+        self._check_open()
         return self
 
     def __exit__(
@@ -138,15 +144,7 @@ class ReplayBufferManager:
         Raises:
             ClosedError: the manager is closed.
         """
-        self._check_open()
-        if has_checkpoint(self._settings.checkpoint_dir):
-            warnings.warn(
-                f"{str(self._settings.checkpoint_dir)!r} holds checkpoints, which "
-                "create_replay_buffer() leaves alone: the new buffer is empty. Use "
-                "load_replay_buffer() to go on from the newest one.",
-                stacklevel=2,
-            )
-        return self._adopt(self._engine.create(self._settings))
+        return self._create()
 
     def load_replay_buffer(
         self, *, progress: Callable[[int, int], None] | None = None
@@ -154,7 +152,8 @@ class ReplayBufferManager:
         """The newest complete checkpoint in `checkpoint_dir`, native or Reverb's.
 
         Everything is verified before the live buffer, if there is one, is closed
-        and replaced; on any error it stays as it is.
+        and replaced; on any error it stays as it is. A background save is waited
+        for first, and then is the newest.
 
         Args:
             progress: called with bytes read so far and in all.
@@ -172,7 +171,7 @@ class ReplayBufferManager:
                 not installed.
             ClosedError: the manager is closed.
         """
-        self._check_open()
+        self._finish_saving()
         return self._adopt(self._engine.load(self._settings, progress))
 
     def get_replay_buffer_and_observer(self) -> tuple[Any, Any]:
@@ -183,7 +182,7 @@ class ReplayBufferManager:
         """
         self._check_open()
         if self._backend is None:
-            return self.create_replay_buffer()
+            return self._create()
         return self._backend.replay_buffer, self._backend.observer
 
     def get_dataset(
@@ -339,6 +338,22 @@ class ReplayBufferManager:
         backend, self._backend = self._backend, None
         if backend is not None:
             backend.close()
+
+    def _create(self) -> tuple[Any, Any]:
+        self._finish_saving()
+        if has_checkpoint(self._settings.checkpoint_dir):
+            warnings.warn(
+                f"{str(self._settings.checkpoint_dir)!r} holds checkpoints, which "
+                "create_replay_buffer() leaves alone: the new buffer is empty. Use "
+                "load_replay_buffer() to go on from the newest one.",
+                stacklevel=3,
+            )
+        return self._adopt(self._engine.create(self._settings))
+
+    def _finish_saving(self) -> None:
+        self._check_open()
+        if self._backend is not None:
+            self._backend.finish_saving()
 
     def _adopt(self, backend: Backend) -> tuple[Any, Any]:
         previous, self._backend = self._backend, backend

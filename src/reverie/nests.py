@@ -15,7 +15,7 @@ import optree
 from numpy.typing import NDArray
 
 from reverie.errors import StepMismatchError
-from reverie.specs import Column, array_spec_nest, columns_of, record_dtype
+from reverie.specs import Column, array_spec_nest, columns_of, escaped, record_dtype
 from reverie.trajectory import LAST, boundary_columns
 
 
@@ -64,9 +64,18 @@ class Nest:
     def explain(self, step: Any) -> StepMismatchError:
         """The error that says where the structure of `step` leaves the spec's."""
         return StepMismatchError(
-            f"Step does not match the data spec {difference(self.spec, step)}. "
-            "Nothing was stored."
+            f"Step does not match the data spec {self.difference(step)}. Nothing was stored."
         )
+
+    def difference(self, step: Any) -> str:
+        """Where and how the structure of `step` leaves the spec's, in words; "" for nowhere."""
+        found = difference(self.spec, step)
+        if not found:
+            try:
+                self.flatten_up_to(step)
+            except (ValueError, TypeError) as error:  # in a node that only optree knows
+                return f"({error!s:.200})"
+        return found
 
     def pad_record(self) -> bytes:
         """A pad step: zeros, for a Trajectory with the step types of a boundary."""
@@ -110,8 +119,9 @@ def convert(leaf: Any, column: Column) -> NDArray[Any]:
     )
     if not castable:
         raise StepMismatchError(
-            f"{where}: found {_kind(leaf)}, dtype {found.dtype}; wanted {_describe(wanted)}; this is no "
-            "same_kind cast, so convert it yourself if the loss is meant. Nothing was stored."
+            f"{where}: found {_kind(leaf)}, dtype {found.dtype}; wanted {_describe(wanted)}. "
+            "This is no same_kind cast: convert it yourself if the loss is meant. "
+            "Nothing was stored."
         )
     if wanted.dtype.kind in "iu" and found.dtype != wanted.dtype and found.size:
         limits = np.iinfo(wanted.dtype)
@@ -157,10 +167,12 @@ def difference(spec: Any, step: Any, path: str = "") -> str:
             return f"{where}: found {len(step)} entries, wanted {len(spec)}"
         names: Any = getattr(spec, "_fields", range(len(spec)))
         pairs = [(name, a, b) for name, a, b in zip(names, spec, step, strict=True)]
+    elif spec is None and step is not None:
+        return f"{where}: found {_kind(step)}, wanted None"
     else:
         return ""  # a leaf: anything may stand here
     for name, inner_spec, inner_step in pairs:
-        found = difference(inner_spec, inner_step, f"{path}/{name}")
+        found = difference(inner_spec, inner_step, f"{path}/{escaped(name)}")
         if found:
             return found
     if type(spec) is not type(step):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,14 +11,14 @@ import numpy as np
 from reverie import _core
 from reverie.errors import ClosedError, InvalidArgumentError, StepMismatchError
 from reverie.nests import convert
-from reverie.table import ReplayTable, check_int
+from reverie.table import Handle, ReplayTable, check_int
 from reverie.trajectory import LAST
 
 if TYPE_CHECKING:
     from reverie.replay_buffer import LocalClient
 
 
-class TrajectoryObserver:
+class TrajectoryObserver(Handle):
     """Stores each step it is called with and makes an item of every window.
 
     The behaviour is that of TF-Agents' `ReverbAddTrajectoryObserver`: with N
@@ -60,8 +62,11 @@ class TrajectoryObserver:
             raise InvalidArgumentError(
                 "Must set `pad_end_of_episodes=True` when using `tile_end_of_episodes`."
             )
-        if not np.isfinite(priority) or priority < 0:
-            raise InvalidArgumentError(f"priority: found {priority}, wanted finite and >= 0.")
+        number: Any = priority
+        if not isinstance(number, numbers.Real) or not 0 <= float(number) < math.inf:
+            raise InvalidArgumentError(
+                f"priority: found {priority!r:.200}, wanted a finite number >= 0."
+            )
         boundary = table.nest.boundary
         self._table = table
         self._client = client

@@ -5,25 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reverie.sample import SampleInfo
-from reverie.table import ReplayTable, TableInfo
+from reverie.table import Handle, ReplayTable, TableInfo
 
 
-class LocalClient:
+class LocalClient(Handle):
     """Stands where TF-Agents' users expect Reverb's client."""
 
     def __init__(self, checkpoint: Callable[[], str]) -> None:
         self._checkpoint = checkpoint
+
+    def __repr__(self) -> str:
+        """`LocalClient()`."""
+        return "LocalClient()"
 
     def checkpoint(self) -> str:
         """Saves a checkpoint, as `ReplayBufferManager.save` does; returns its path."""
         return self._checkpoint()
 
 
-class ReplayBuffer:
+class ReplayBuffer(Handle):
     """One table, seen as TF-Agents' `ReverbReplayBuffer`.
 
     Thread-safe. What TF-Agents' class refuses (`gather_all`) works here;
@@ -131,7 +134,7 @@ class ReplayBuffer:
 
     def update_priorities(self, keys: ArrayLike, priorities: ArrayLike) -> int:
         """Sets priorities; returns how many keys were stale. See the manager's."""
-        return self._table.update_priorities(np.asarray(keys), np.asarray(priorities))
+        return self._table.update_priorities(keys, priorities)
 
     def clear(self) -> None:
         """Empties the table. Checkpoints on disk stay."""

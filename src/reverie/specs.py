@@ -106,29 +106,27 @@ def columns_of(spec_nest: Any) -> tuple[Column, ...]:
     if nbytes > _MAX_RECORD_NBYTES:
         widest = max(columns, key=lambda column: column.spec.nbytes)
         raise SpecError(
-            f"A step of this data spec has {nbytes} bytes, {widest.spec.nbytes} of them in leaf "
-            f"{widest.path!r:.200}; wanted at most {_MAX_RECORD_NBYTES}."
+            f"A step of this data spec has {nbytes} bytes, {widest.spec.nbytes} of them in "
+            f"leaf {widest.path!r:.200}; wanted at most {_MAX_RECORD_NBYTES}."
         )
     for path, count in collections.Counter(column.path for column in columns).items():
         if count > 1:
             raise SpecError(
-                f"{count} leaves of the data spec have the path {path!r:.200}, as the keys 1 and "
-                "'1' would. Rename one: paths are the names of columns in checkpoints."
+                f"{count} leaves of the data spec have the path {path!r:.200}, as the keys 1 "
+                "and '1' would. Rename one: paths are the names of columns in checkpoints."
             )
     return columns
 
 
 def path_of(accessor: Any) -> str:
-    """`observation/0/position` for an optree accessor; `value` for the root itself.
-
-    `~` and `/` inside a key are written `~0` and `~1`, as in JSON pointers, so
-    that paths are unique.
-    """
-    parts = []
-    for entry in accessor:
-        key = str(getattr(entry, "field", entry.entry))
-        parts.append(key.replace("~", "~0").replace("/", "~1"))
+    """`observation/0/position` for an optree accessor; `value` for the root itself."""
+    parts = [escaped(getattr(entry, "field", entry.entry)) for entry in accessor]
     return "/".join(parts) or "value"
+
+
+def escaped(key: object) -> str:
+    """A key as part of a path: `~` as `~0` and `/` as `~1`, as JSON pointers have it."""
+    return str(key).replace("~", "~0").replace("/", "~1")
 
 
 def record_dtype(columns: tuple[Column, ...]) -> np.dtype[Any]:
@@ -139,7 +137,7 @@ def record_dtype(columns: tuple[Column, ...]) -> np.dtype[Any]:
 def _convert(node: Any, path: str) -> Any:
     spaces = getattr(node, "spaces", None)
     if isinstance(spaces, Mapping):
-        return {key: _convert(space, f"{path}/{key}") for key, space in spaces.items()}
+        return {key: _convert(space, f"{path}/{escaped(key)}") for key, space in spaces.items()}
     # A OneOf has spaces, too, but its samples are (index, sample) of changing shape.
     if isinstance(spaces, tuple | list) and isinstance(node, Sequence):
         return tuple(_convert(space, f"{path}/{i}") for i, space in enumerate(spaces))

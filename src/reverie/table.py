@@ -13,7 +13,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,7 +28,8 @@ from reverie.errors import (
 )
 from reverie.nests import Nest
 from reverie.sample import SampleInfo
-from reverie.waiting import wait_until
+from reverie.specs import EXTENSION_DTYPES
+from reverie.waiting import check_timeout, wait_until
 
 _GATHER_THREADS = min(4, os.cpu_count() or 1)
 MAX_ITEMS = 2**32 - 2
@@ -75,7 +76,23 @@ class TableInfo:
     samples_per_second: float
 
 
-class ReplayTable:
+class Handle:
+    """Base of what stands for memory of this process: cannot be copied or pickled.
+
+    Raises:
+        TypeError: on `copy.copy`, `copy.deepcopy` and `pickle.dumps`, which also
+            passing it to another process would need.
+    """
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError(
+            f"A {type(self).__name__} cannot be copied or pickled: it stands for memory of "
+            "this process, which its threads may share. To go on in another process, save() "
+            "here and load_replay_buffer() there."
+        )
+
+
+class ReplayTable(Handle):
     """A table with a uniform sampler and a FIFO remover, over a store of its own.
 
     Thread-safe: any number of threads may add, sample, save and look.
@@ -130,7 +147,7 @@ class ReplayTable:
 
     def __repr__(self) -> str:
         """`ReplayTable('uniform_table', 49 of 50000 items)`."""
-        state = self._closed or f"{self.core.size} of {self.capacity} items"
+        state = "closed" if self._closed else f"{self.core.size} of {self.capacity} items"
         return f"ReplayTable({self.name!r}, {state})"
 
     @property
@@ -179,7 +196,7 @@ class ReplayTable:
                 one of each item's disjoint pieces, at random.
             repeat_info: info fields of shape `[B, steps]` instead of `[B]`.
             out: a nest of arrays to fill instead of fresh ones.
-            timeout: seconds to wait for data; None waits, 0 does not.
+            timeout: seconds to wait for data, at least 0; None waits, 0 does not.
 
         Raises:
             InvalidArgumentError: a number is out of range, or `out` does not fit.
@@ -191,6 +208,8 @@ class ReplayTable:
         piece = self.check_steps(steps)
         if type(batch_size) is not int or not 0 < batch_size < 2**31:
             batch_size = check_int("batch_size", batch_size, 1, 2**31 - 1)
+        if timeout is not None:
+            timeout = check_timeout(timeout)
         arrays = None if out is None else self._out_leaves(out, (batch_size, piece))
         args = (self.layout, batch_size, self.sequence_length, piece, repeat_info, arrays)
         try:
@@ -249,19 +268,19 @@ class ReplayTable:
         """
         self.check_open()
         chosen = as_keys(keys)
-        values = np.asarray(priorities, np.float64)
-        values = values[:, 0] if values.ndim == 2 else values
-        values = np.full(chosen.shape, values) if values.ndim == 0 else np.ascontiguousarray(values)
+        values = as_priorities(priorities)
+        if values.ndim == 0:
+            values = np.full(chosen.shape, values)
         if values.shape != chosen.shape:
             raise InvalidArgumentError(
-                f"priorities: found {values.shape[0]} for {chosen.shape[0]} keys; "
-                "wanted one for each."
+                f"priorities: found {_describe(values)} for {chosen.shape[0]} keys; "
+                "wanted one for each, or one number for all."
             )
-        bad = ~(np.isfinite(values) & (values >= 0))
-        if bad.any():
+        bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+        if len(bad):
             raise InvalidArgumentError(
-                f"priorities[{int(bad.argmax())}] is {values[bad.argmax()]}; wanted a finite "
-                "number that is not negative. No priority was changed."
+                f"priorities[{bad[0]}] is {values[bad[0]]}; wanted a finite number that is not "
+                "negative. No priority was changed."
             )
         return self.core.update_priorities(chosen, values)
 
@@ -342,15 +361,17 @@ class ReplayTable:
         what = "" if column < 0 else f" in column {self.nest.columns[column].path!r}"
         return UnstackableError(
             f"Item {key} of table {self.name!r} has {found} steps{what}, wanted {wanted}: "
-            "items of unequal length cannot be stacked into [N, T, ...]. Read them one by one with "
-            "iter_items(), or use the sequence_length they were written with."
+            "items of unequal length cannot be stacked into [N, T, ...]. Read them one by one "
+            "with iter_items(), or use the sequence_length they were written with."
         )
 
     def _out_leaves(self, out: Any, leading: tuple[int, int]) -> list[Any]:
         try:
             leaves = self.nest.leaves(out)
-        except StepMismatchError as error:
-            raise InvalidArgumentError(f"out: {error}") from None
+        except StepMismatchError:
+            raise InvalidArgumentError(
+                f"out does not match the data spec {self.nest.difference(out)}."
+            ) from None
         for leaf, column in zip(leaves, self.nest.columns, strict=True):
             wanted = (*leading, *column.spec.shape)
             if (
@@ -387,7 +408,7 @@ def as_keys(keys: ArrayLike) -> NDArray[np.uint64]:
     Raises:
         InvalidArgumentError: they are no integers of one or two dimensions.
     """
-    array = np.asarray(keys)
+    array = _as_array("keys", keys)
     if array.size == 0:
         return np.zeros(0, np.uint64)
     if array.ndim not in (1, 2) or array.dtype.kind not in "iu" or (array < 0).any():
@@ -396,6 +417,27 @@ def as_keys(keys: ArrayLike) -> NDArray[np.uint64]:
             "SampleInfo.key holds them."
         )
     return np.ascontiguousarray(array[:, 0] if array.ndim == 2 else array, np.uint64)
+
+
+def as_priorities(priorities: ArrayLike) -> NDArray[np.float64]:
+    """Priorities as float64: a vector, `[B, T]` (column 0) or one number for all.
+
+    Raises:
+        InvalidArgumentError: they are no real numbers.
+    """
+    array = _as_array("priorities", priorities)
+    if array.dtype.kind not in "biuf" and array.dtype.name not in EXTENSION_DTYPES:
+        raise InvalidArgumentError(f"priorities: found {_describe(array)}; wanted numbers.")
+    return np.array(array[:, 0] if array.ndim == 2 else array, np.float64, order="C")
+
+
+def _as_array(name: str, values: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except Exception as error:  # a ragged list, or whatever a foreign __array__ raises
+        raise InvalidArgumentError(
+            f"{name}: found {type(values).__name__}, which is no array ({error!s:.200})."
+        ) from None
 
 
 def _describe(value: Any) -> str:

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import logging
+import math
+import numbers
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
-from reverie.errors import EndlessWaitError, WaitTimeoutError
+from reverie.errors import EndlessWaitError, InvalidArgumentError, WaitTimeoutError
 
 _SLICE_S = 0.1  # how long Ctrl-C may have to wait
 _FIRST_REPORT_S = 5.0
 _log = logging.getLogger("reverie")
+
+
+def check_timeout(timeout: Any) -> float | None:
+    """`timeout` in seconds, as `wait_until` wants it: infinity means None.
+
+    Raises:
+        InvalidArgumentError: it is no number, or below 0. (Reverb's -1 is None here.)
+    """
+    number = isinstance(timeout, numbers.Real) and not isinstance(timeout, bool)
+    seconds = float(timeout) if number else math.nan
+    if not seconds >= 0:
+        raise InvalidArgumentError(
+            f"timeout: found {timeout!r:.200}, wanted seconds >= 0, or None to wait for ever."
+        )
+    return None if seconds == math.inf else seconds
 
 
 def wait_until(

@@ -178,6 +178,20 @@ def evicted(client: reverb.Client) -> None:
         writer.end_episode()
 
 
+@case(lambda: table("one"), lambda: table("two"))
+def resent(client: reverb.Client) -> None:
+    """Chunks that the client sent twice, which Reverb then saves twice."""
+    with client.trajectory_writer(num_keep_alive_refs=3) as writer:
+        for number in range(40):
+            writer.append([np.int32(number)])
+            if number >= 1:
+                for name in ("one", "two"):
+                    writer.create_item(name, 1.0, [writer.history[0][-2:]])
+            if number % 5 == 4:
+                writer.flush()
+        writer.end_episode()
+
+
 @case(lambda: table("episodes", LIFO))
 def lengths(client: reverb.Client) -> None:
     """Items of different lengths, one of them over another's steps."""
@@ -394,9 +408,9 @@ def _expected(client: reverb.Client) -> dict[str, np.ndarray]:
         )
         rows = [list(map(np.asarray, sample.data)) for sample in samples]
         infos[-1]["shapes"] = [[value.shape for value in row] for row in rows]
-        for column, values in enumerate(zip(*rows)):
+        for column, values in enumerate(zip(*rows, strict=True)):
             if values[0].dtype.kind != "O":  # Texts are there only to be refused.
-                arrays[f"{name}/{column}"] = np.concatenate([value.ravel() for value in values])
+                arrays[f"{name}/{column}"] = np.concatenate([v.ravel() for v in values])
     return {"infos": np.array(json.dumps(infos)), **arrays}
 
 

@@ -8,16 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from reverie import errors
-from reverie.checkpoint.reverb_files import deps, find_newest, read_checkpoint, tensors
 from tests.golden import reverb_support as support
 from tests.golden.reverb_support import FIXTURES
+
+from reverie import errors
+from reverie.checkpoint.reverb_files import (
+    ReverbTable,
+    deps,
+    find_newest,
+    read_checkpoint,
+    tensors,
+)
 
 SMART_BUILDINGS = support.GOLDEN / "smart_buildings"
 
 
-def read(case: str) -> list:
+def read(case: str) -> list[ReverbTable]:
     if case == "bfloat16":
         pytest.importorskip("ml_dtypes")
     return read_checkpoint(FIXTURES[case])
@@ -83,6 +89,12 @@ def test_shared_steps_are_stored_once(case: str, runs: dict[str, list[int]]) -> 
     assert found == runs
 
 
+def test_chunks_that_reverb_saved_twice_are_read_once() -> None:
+    chunks = support.records(FIXTURES["resent"] / "chunks.tfrecord")
+    assert len(set(chunks)) < len(chunks)
+    assert [[len(run[0]) for run in table.runs] for table in read("resent")] == [[40], [40]]
+
+
 def test_items_that_are_no_span_of_a_run_have_one_of_their_own() -> None:
     (table,) = read("squeezed")
     assert [len(run[0]) for run in table.runs] == [3, 3, 4, 8, 3]
@@ -102,7 +114,8 @@ def test_columns_of_different_steps_have_spans_and_zeros_where_nothing_was_store
     assert set(tail.spans) == {0, 1, 2}
     assert tail.spans[0] == [(1, 4), (3, 2), (0, 5)]
     actions, rewards, states = tail.runs[0]
-    assert not actions[0].any() and not rewards[:3].any()
+    assert not actions[0].any()
+    assert not rewards[:3].any()
     assert states[0].tolist() == [2, 0.5, -2]
 
 
@@ -120,18 +133,19 @@ def test_what_cannot_be_stored_is_refused_by_name(case: str) -> None:
 
 
 def test_columns_of_texts_are_named_even_without_a_signature() -> None:
-    with pytest.raises(errors.CheckpointMismatchError, match="column 2 of .* dtype string"):
+    with pytest.raises(errors.CheckpointMismatchError, match=r"column 2 of .* dtype string"):
         tensors.dtype_of(7, "column 2 of table 'a'")
 
 
 @pytest.mark.parametrize("case", support.READABLE)
 def test_uncompressed_files_read_the_same(case: str, tmp_path: Path) -> None:
+    compressed = read(case)
     folder = support.copy(case, tmp_path / "plain")
     for name in support.FILES:
         plain = support.framed(support.records(folder / name))
         if plain:  # Without records there would be nothing that tells it from damage.
             (folder / name).write_bytes(plain)
-    assert support.same(read_checkpoint(folder), read(case))
+    assert support.same(read_checkpoint(folder), compressed)
 
 
 def test_only_the_tables_asked_for_are_returned() -> None:

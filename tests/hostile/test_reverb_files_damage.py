@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.golden import reverb_support as support
+from tests.golden.reverb_support import FILES, FIXTURES
 
 from reverie import errors
 from reverie.checkpoint.reverb_files import ReverbTable, read_checkpoint, schema, tfrecord
 from reverie.checkpoint.reverb_files.places import Place
-from tests.golden import reverb_support as support
-from tests.golden.reverb_support import FILES, FIXTURES
 
 CASE = "evicted"
 TABLES, ITEMS, CHUNKS = FILES
@@ -255,6 +255,12 @@ def _repeat(payloads: list[bytes]) -> list[bytes]:
     return [*payloads, payloads[0]]
 
 
+def _repeat_otherwise(payloads: list[bytes]) -> list[bytes]:
+    chunk = schema.parse("Chunk", payloads[0], Place(Path(CHUNKS), 0, 0))
+    chunk.sequence_range.episode_id += 1
+    return [*payloads, chunk.SerializeToString()]
+
+
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
@@ -263,7 +269,7 @@ def _repeat(payloads: list[bytes]) -> list[bytes]:
         (CHUNKS, _drop, r"items.tfrecord', record .*: chunk \d+ is missing"),
         (TABLES, _repeat, "a second table"),
         (ITEMS, _repeat, "a second item of key"),
-        (CHUNKS, _repeat, "a second chunk of key"),
+        (CHUNKS, _repeat_otherwise, "a second, different chunk of key"),
     ],
 )
 def test_records_that_are_lost_or_there_twice_are_refused(
@@ -272,6 +278,13 @@ def test_records_that_are_lost_or_there_twice_are_refused(
     support.rewrite(folder / name, change(support.records(folder / name)))
     with pytest.raises(errors.CheckpointCorruptError, match=message):
         read_checkpoint(folder)
+
+
+def test_chunks_that_reverb_saved_twice_are_read_once(folder: Path) -> None:
+    sound = read_checkpoint(folder)
+    payloads = support.records(folder / CHUNKS)
+    support.rewrite(folder / CHUNKS, payloads * 2)
+    assert outcome(folder, sound) == "equal"
 
 
 def test_the_order_of_chunks_does_not_matter(folder: Path) -> None:

@@ -135,9 +135,11 @@ def run(
         mock.patch.object(_core, "Store", small),
     ):
         on_both = Run(program, Path(folder), model)
-        with on_both.manager:
+        try:
             for operation in program.operations:
                 on_both(operation)
+        finally:
+            on_both.manager.close()  # the one that was loaded last
 
 
 @given(rst.programs(with_disk=False), st.sampled_from(CHUNK_SIZES))

@@ -24,6 +24,7 @@ from reverie.adapters import require
 from reverie.errors import ClosedError, InvalidArgumentError, WaitTimeoutError
 from reverie.sample import SampleInfo
 from reverie.table import ReplayTable, check_int
+from reverie.waiting import check_timeout
 
 # Batches per Python call, bounded by bytes: the further the dataset runs ahead of
 # training, the older its samples. Reverb's keeps three batches in flight.
@@ -97,10 +98,8 @@ def as_dataset(
             f"num_parallel_calls cannot be bigger than sample_batch_size: found "
             f"{num_parallel_calls} > {batch}."
         )
-    if timeout_s is not None and not timeout_s >= 0:
-        raise InvalidArgumentError(
-            f"timeout_s: found {timeout_s!r:.200}, wanted seconds >= 0, or None to wait."
-        )
+    if timeout_s is not None:
+        timeout_s = check_timeout(timeout_s)
     if single_deterministic_pass:
         raise InvalidArgumentError(
             "single_deterministic_pass wants a deterministic sampler and remover; table "
@@ -176,21 +175,19 @@ class _Source:
         dtypes = [tf.as_dtype(dtype) for dtype in self._dtypes]
 
         def step(waited_s: Any, _: Any) -> Any:
-            found = tf.numpy_function(callback, [waited_s], [tf.float64, tf.bool, *dtypes])
-            waited_s, more, *tensors = found
+            waited_s, *tensors = tf.numpy_function(callback, [waited_s], [tf.float64, *dtypes])
             waited_s.set_shape(())
-            more.set_shape(())
             for tensor, shape in zip(tensors, self._shapes, strict=True):
                 tensor.set_shape((None, self._batch, self._steps, *shape))
-            return waited_s, (more, self._pack(tensors))
+            return waited_s, self._pack(tensors)
 
         # The seconds that an iterator has waited are its own: they travel as its state.
         step = tf.autograph.experimental.do_not_convert(step)
         dataset = tf.data.Dataset.from_tensors(0).repeat().scan(np.float64(0), step)
         dataset._reverie_source = self
         if self._timeout_s < math.inf:
-            dataset = dataset.take_while(lambda more, _: more)
-        return dataset.map(lambda _, batches: batches).prefetch(1).unbatch()
+            dataset = dataset.take_while(lambda _, info: tf.reduce_all(info.table_size >= 0))
+        return dataset.prefetch(1).unbatch()
 
     def _weak_callback(self) -> Callable[[Any], tuple[Any, ...]]:
         reference = weakref.ref(self)
@@ -207,8 +204,9 @@ class _Source:
         """Called by TensorFlow, from any thread, with the seconds waited so far in vain.
 
         Returns:
-            Seconds waited, whether the dataset goes on, and for each column an array
-            `[calls * pieces, B, T, ...]`, or `[0, B, T, ...]` where there is no data yet.
+            Seconds waited, and for each column an array `[calls * pieces, B, T, ...]`.
+            Where there is no data yet it is `[0, B, T, ...]`, and at the timeout
+            `[1, B, T, ...]` with a table_size of -1.
         """
         waited_s = float(waited_s)
         if _exiting.is_set():
@@ -220,16 +218,17 @@ class _Source:
             columns, info = self._table.sample(
                 self._calls * self._batch, repeat_info=True, timeout=slice_s
             )
-            return (np.float64(0), np.True_, *self._arranged([*columns, *info]))
+            return (np.float64(0), *self._arranged([*columns, *info]))
         except WaitTimeoutError:
             waited_in_all_s = waited_s + time.monotonic() - start
             self._report(waited_s, waited_in_all_s)
-            nothing = (
-                np.zeros((0, self._batch, self._steps, *shape), dtype)
+            leading = (int(waited_in_all_s >= self._timeout_s), self._batch, self._steps)
+            nothing = [
+                np.zeros(leading + shape, dtype)
                 for shape, dtype in zip(self._shapes, self._dtypes, strict=True)
-            )
-            goes_on = np.bool_(waited_in_all_s < self._timeout_s)
-            return (np.float64(waited_in_all_s), goes_on, *nothing)
+            ]
+            nothing[SampleInfo._fields.index("table_size") - len(SampleInfo._fields)] -= 1
+            return (np.float64(waited_in_all_s), *nothing)
         finally:
             _fetching.discard(threading.get_ident())
 

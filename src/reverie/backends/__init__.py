@@ -53,6 +53,9 @@ class Backend(Protocol):
     def check(self) -> None:
         """Raises what a background save has left behind."""
 
+    def finish_saving(self) -> None:
+        """Waits for a background save; raises what went wrong in it."""
+
     def num_frames(self) -> int:
         """Items in the table."""
 
@@ -105,7 +108,7 @@ def find_backend(name: str) -> BackendModule:
     Raises:
         InvalidArgumentError: there is none of that name.
     """
-    if name not in BACKENDS:
+    if not isinstance(name, str) or name not in BACKENDS:
         raise InvalidArgumentError(
             f"backend: found {name!r:.200}, wanted one of {sorted(BACKENDS)}."
         )

@@ -71,6 +71,10 @@ class EmbeddedBackend:
         if self._saver.failed():
             self._saver.wait()
 
+    def finish_saving(self) -> None:
+        """Waits for a background save; raises what went wrong in it."""
+        self._saver.wait()
+
     def num_frames(self) -> int:
         """Items in the table."""
         return self._replay_buffer.num_frames()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +63,17 @@ def reverb_order(nest: Nest) -> list[int]:
         if isinstance(node, int):
             return [node]
         if isinstance(node, Mapping):
-            return [leaf for key in sorted(node) for leaf in walk(node[key])]
-        return [leaf for child in node for leaf in walk(child)]
+            return [leaf for key in _sorted(node) for leaf in walk(node[key])]
+        return [leaf for child in node or () for leaf in walk(child)]  # None has no leaf
 
     return walk(nest.unflatten(range(len(nest.columns))))
+
+
+def _sorted(keys: Iterable[Any]) -> list[Any]:
+    try:
+        return sorted(keys)
+    except TypeError:  # dm-tree refuses these, too: no checkpoint of Reverb's has them
+        return list(keys)
 
 
 def _choose(

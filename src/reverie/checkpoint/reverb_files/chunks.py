@@ -94,54 +94,58 @@ class Chunks:
         )
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Chunk:
+    episode: int
+    start: int
+    dense: bool
+    delta_encoded: bool
+    columns: tuple[tensors.Packed, ...]
+
+
 def read_chunks(path: Path, budget: Budget, progress: ReadProgress) -> Chunks:
     """Reads all chunks and checks what they say about themselves; unpacks nothing.
 
+    A chunk may be there more than once: a client sends a chunk again when it is not
+    sure that the server still has it, and Reverb then saves every copy.
+
     Raises:
-        CheckpointCorruptError: Two chunks of one key, or one whose sizes do not
-            agree with each other.
+        CheckpointCorruptError: Two chunks of one key that are not the same, or a
+            chunk whose sizes do not agree with each other.
         CheckpointMismatchError: A chunk as old releases of Reverb wrote them.
         CheckpointLimitError: The budget is used up.
     """
     places: list[Place] = []
-    keys: dict[int, None] = {}
-    packed: list[tensors.Packed] = []
-    # The columns are: episode, start, rows, dense, tensors, first tensor, delta-encoded.
-    numbers = [array("Q"), *(array("q") for _ in range(6))]
+    chunks: dict[int, _Chunk] = {}
     for place, payload in read_records(path, budget, progress=progress):
         message = schema.parse("Chunk", payload, place)
-        if message.chunk_key in keys:
-            raise place.corrupt(f"a second chunk of key {message.chunk_key}")
-        columns = _columns(message, place)
-        span = message.sequence_range
-        row = (
-            span.episode_id,
-            span.start,
-            columns[0].rows,
-            not span.sparse,
-            len(columns),
-            len(packed),
-            message.delta_encoded,
-        )
-        for values, value in zip(numbers, row, strict=True):
-            values.append(value)
-        keys[message.chunk_key] = None
-        places.append(place)
-        packed += columns
-    episode, start, rows, dense, num_tensors, first_tensor, delta = map(np.array, numbers)
-    key_array = np.fromiter(keys, np.uint64, len(keys))
+        chunk = _chunk(message, place)
+        if chunks.setdefault(message.chunk_key, chunk) != chunk:
+            raise place.corrupt(f"a second, different chunk of key {message.chunk_key}")
+        if len(chunks) > len(places):
+            places.append(place)
+    return _flattened(places, chunks)
+
+
+def _flattened(places: list[Place], chunks: dict[int, _Chunk]) -> Chunks:
+    found = list(chunks.values())
+    packed = [column for chunk in found for column in chunk.columns]
+    keys = np.fromiter(chunks, np.uint64, len(found))
+    num_tensors = np.array([len(chunk.columns) for chunk in found], np.int64)
+    episodes = np.array([chunk.episode for chunk in found], np.uint64)
     types: dict[tuple[int, tuple[int, ...]], int] = {}
     return Chunks(
         places=places,
-        keys=key_array,
-        order=np.argsort(key_array),
-        episode=np.unique(episode, return_inverse=True)[1].reshape(-1),
-        start=start,
-        rows=rows,
-        dense=dense.astype(np.bool_),
+        keys=keys,
+        order=np.argsort(keys),
+        # Reshaped because NumPy 2.0 alone returned another shape.
+        episode=np.unique(episodes, return_inverse=True)[1].reshape(-1),
+        start=np.array([chunk.start for chunk in found], np.int64),
+        rows=np.array([chunk.columns[0].rows for chunk in found], np.int64),
+        dense=np.array([chunk.dense for chunk in found], np.bool_),
         num_tensors=num_tensors,
-        first_tensor=first_tensor,
-        delta_encoded=delta.astype(np.bool_),
+        first_tensor=np.cumsum(num_tensors) - num_tensors,
+        delta_encoded=np.array([chunk.delta_encoded for chunk in found], np.bool_),
         tensors=packed,
         tensor_chunk=np.repeat(np.arange(len(places)), num_tensors),
         tensor_type=np.array(
@@ -151,7 +155,7 @@ def read_chunks(path: Path, budget: Budget, progress: ReadProgress) -> Chunks:
     )
 
 
-def _columns(message: Any, place: Place) -> list[tensors.Packed]:
+def _chunk(message: Any, place: Place) -> _Chunk:
     if message.deprecated_data:
         raise errors.CheckpointMismatchError(
             f"{place}: a chunk as old releases of Reverb wrote them. Load the checkpoint with "
@@ -177,7 +181,13 @@ def _columns(message: Any, place: Place) -> list[tensors.Packed]:
         raise place.corrupt("a chunk that does not say which steps it holds")
     if rows > steps or (rows < steps and not span.sparse):
         raise place.corrupt(f"{rows} rows, but steps {span.start} to {span.end} of an episode")
-    return columns
+    return _Chunk(
+        episode=span.episode_id,
+        start=span.start,
+        dense=not span.sparse,
+        delta_encoded=message.delta_encoded,
+        columns=tuple(columns),
+    )
 
 
 def _ints(values: array[int]) -> Ints:

@@ -115,7 +115,7 @@ def arrange(slices: Slices, num_items: int, num_columns: int) -> Layout:
         slices.step[1:] == slices.step[:-1] + slices.length[:-1]
     )
     joined[first] = slices.dense[first]
-    shared: Bools = np.logical_and.reduceat(joined, first).reshape(shape).all(axis=1)
+    shared = np.asarray(np.logical_and.reduceat(joined, first).reshape(shape).all(axis=1))
     shared &= (episode == episode[:, :1]).all(axis=1)
     # Columns far apart would make a run of mostly nothing.
     shared &= (step + lengths).max(axis=1) - step.min(axis=1) <= lengths.sum(axis=1)
@@ -141,7 +141,7 @@ def _place(
     end = np.where(shared, (step + lengths).max(axis=1), lengths.max(axis=1))
     column_start = np.where(shared[:, None], step - begin[:, None], 0)
     # An item of its own is the only one with its group.
-    own = np.arange(num_items) + (int(episode.max()) + 1)
+    own = np.arange(num_items, dtype=np.int64) + (int(episode.max()) + 1)
     run, run_begin, run_end, run_first = _merge((np.where(shared, episode, own),), begin, end)
 
     by_first_item = np.argsort(run_first)
@@ -190,14 +190,14 @@ def _merge(keys: tuple[Ints, ...], begin: Ints, end: Ints) -> tuple[Ints, Ints, 
         begin, its end, and the first interval that is part of it.
     """
     order = np.lexsort((begin, *keys))
-    group = np.cumsum(_changes(*(key[order] for key in keys))) - 1
+    group = np.cumsum(_changes(*(key[order] for key in keys)), dtype=np.int64) - 1
     width = int(end.max()) + 1
     if (int(group[-1]) + 1) * width >= 1 << 62:
         raise errors.CheckpointLimitError("A table has too many steps to be laid out")
     low, high = begin[order] + group * width, end[order] + group * width
     reach = np.maximum.accumulate(high)
     new = np.append(True, low[1:] > reach[:-1])
-    united = np.cumsum(new) - 1
+    united = np.cumsum(new, dtype=np.int64) - 1
     starts = np.flatnonzero(new)
     stops = np.append(starts[1:], len(order)) - 1
     of_interval = np.empty_like(united)

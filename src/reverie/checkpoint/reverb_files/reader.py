@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -147,8 +148,7 @@ def _table(
         steps = _steps(settings, columns, layout, chunks, budget, progress)
         edges = layout.run_base.tolist()
         runs = [
-            [column[low:high] for column in steps]
-            for low, high in zip(edges[:-1], edges[1:], strict=True)
+            [column[low:high] for column in steps] for low, high in itertools.pairwise(edges)
         ]
         spans = _spans(layout)
     return ReverbTable(

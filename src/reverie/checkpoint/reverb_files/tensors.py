@@ -103,7 +103,8 @@ def dtype_of(code: int, what: str) -> np.dtype[Any]:
             f"{what} has dtype {type_name(code)}, which needs ml_dtypes. "
             "Run: pip install ml_dtypes"
         ) from error
-    return np.dtype(getattr(ml_dtypes, _ML_DTYPES[code]))
+    dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, _ML_DTYPES[code]))
+    return dtype
 
 
 def packed(message: Any, place: Place) -> Packed:
@@ -163,13 +164,15 @@ def unpack(tensor: Packed, *, delta_encoded: bool, place: Place) -> Array:
     shape = (tensor.rows, *tensor.step_shape)
     if dtype == np.bool_:
         # Any other byte than 0 and 1 would be an undefined value in C++.
-        return (steps != 0).reshape(shape)
+        flags: Array = steps != 0
+        return flags.reshape(shape)
     wire = dtype if sys.byteorder == "little" else dtype.newbyteorder("<")
-    values = steps.view(wire).astype(dtype, copy=False).reshape(shape)
+    values: Array = steps.view(wire).astype(dtype, copy=False).reshape(shape)
     # Reverb encodes differences of integers only, and not of scalar steps.
     if delta_encoded and dtype.kind in "iu" and len(shape) > 1:
         unsigned = np.dtype(f"u{dtype.itemsize}")
-        values = np.cumsum(values.view(unsigned), axis=0, dtype=unsigned).view(dtype)
+        sums: Array = np.cumsum(values.view(unsigned), axis=0, dtype=unsigned)
+        return sums.view(dtype)
     return values
 
 
