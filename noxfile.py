@@ -165,7 +165,9 @@ def _run_in_scratch(session: nox.Session, *command: str) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """The package, installed as a user installs it, and its tests."""
-    session.install(".[test]")
+    # Frameworks whose specs are read, as far as they are small; the large one once.
+    frameworks = ["dm_env"] + ["jax"] * (session.python == PYTHONS[-1])
+    session.install(".[test,gymnasium]", *frameworks)
     session.run("pytest", *(session.posargs or ["tests"]), "--ignore=tests/tf_agents")
 
 

@@ -137,6 +137,32 @@ TEST(NoStepIsTornAndCountersAgree) {
   CHECK_EQ(world.store->info().num_steps, 0u);
 }
 
+// Each step evicts the one before and its chunk, hundreds of times in one gather.
+TEST(EvictionFreesNothingThatASampleReads) {
+  World world;
+  const auto store = std::make_shared<Store>(Store::Options{kStepNbytes, 1});
+  const auto table = store->CreateTable(TableConfig(1));
+  Writer writer(store, world.layout, {table},
+                {1, 1, 1.0, false, false, PadRecord(*world.layout), -1, 0});
+  CHECK(writer.Append(Step(0).columns().data(), Writer::Last::kNo).ok());
+  std::thread evicting([&] {
+    for (std::uint64_t i = 1; !world.done; ++i) {
+      CHECK(writer.Append(Step(i).columns().data(), Writer::Last::kNo).ok());
+    }
+  });
+  for (int i = 0; i < 50; ++i) {
+    Batch batch(20000, 1);
+    CHECK(
+        store
+            ->Sample(table.get(), world.layout.get(), 20000, 1, 1, batch.outputs.data(), batch.info)
+            .ok());
+    CHECK(batch.Intact());
+    CHECK(std::count(batch.counter.begin(), batch.counter.end(), batch.counter[0]) == 20000);
+  }
+  world.done = true;
+  evicting.join();
+}
+
 TEST(ThreadsThatShareAWriterLoseNoStep) {
   World world;
   const auto all = world.store->CreateTable(TableConfig(100000));

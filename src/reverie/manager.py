@@ -13,7 +13,12 @@ from numpy.typing import ArrayLike
 
 from reverie.backends import Backend, BufferSettings, find_backend
 from reverie.checkpoint.loading import has_checkpoint
-from reverie.errors import ClosedError, InvalidArgumentError, NotInitializedError
+from reverie.errors import (
+    ClosedError,
+    InvalidArgumentError,
+    NotInitializedError,
+    ReverieError,
+)
 from reverie.sample import SampleInfo
 from reverie.table import Handle, check_int
 
@@ -113,7 +118,10 @@ class ReplayBufferManager(Handle):
         elif self._backend is None:
             state = "not created or loaded yet"
         else:
-            state = f"{self._backend.num_frames()} of {self._settings.capacity} items"
+            try:
+                state = f"{self._backend.num_frames()} of {self._settings.capacity} items"
+            except ReverieError as error:  # a forked child's copy: repr() never raises
+                state = type(error).__name__
         name, folder = self._settings.table_name, str(self._settings.checkpoint_dir)
         return f"ReplayBufferManager({name!r}, {state}, {folder!r})"
 

@@ -161,10 +161,14 @@ class ReplayTable(Handle):
             raise self._error(f"Table {self.name!r} {self._closed}")
 
     def close(self, why: str = "is closed. Create or load the buffer anew.") -> None:
-        """Refuses later use, wakes who waits. Memory goes with the last handle. Idempotent."""
+        """Refuses later use, wakes who waits, frees the items' memory. Idempotent.
+
+        What runs meanwhile ends well: its chunks live until it is done.
+        """
         if not self._closed:
             self._closed = why
             self.store.close()
+            self.core.clear()
 
     def writer(self, owner: _WriterOwner, **settings: Any) -> _core.Writer:
         """A new stream of steps into this table; see `_core.Store.create_writer`.
@@ -251,6 +255,7 @@ class ReplayTable(Handle):
         """
         self.check_open()
         for key in self.core.items()["key"]:
+            self.check_open()
             try:
                 yield int(key), self.core.gather_item(self.layout, int(key))
             except KeyError:

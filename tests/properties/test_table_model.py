@@ -305,9 +305,7 @@ STEP_TYPES = rst.trajectory_specs().map(
 
 
 @pytest.mark.parametrize("broken", ModelTable.__subclasses__())
-def test_the_comparison_sees_each_broken_rule(
-    tmp_path: Path, broken: type[ModelTable]
-) -> None:
+def test_the_comparison_sees_each_broken_rule(tmp_path: Path, broken: type[ModelTable]) -> None:
     spec = find(STEP_TYPES, lambda _: True) if broken is PadsWithoutStepTypes else SPEC
 
     def differ(program: rst.Program) -> bool:

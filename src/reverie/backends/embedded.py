@@ -45,8 +45,9 @@ class EmbeddedBackend:
 
     def __init__(self, settings: BufferSettings, table: ReplayTable) -> None:
         self._table = table
-        self._saver = Saver(settings.checkpoint_dir, settings.max_to_keep)
-        client = LocalClient(lambda: str(self.save(True, None)))
+        self._saver = saver = Saver(settings.checkpoint_dir, settings.max_to_keep)
+        # Without self: a cycle would keep gigabytes until the garbage collector comes by.
+        client = LocalClient(lambda: str(saver.save(table)))
         self._replay_buffer = ReplayBuffer(table, settings.data_spec, client)
         self._observer = TrajectoryObserver(
             table,

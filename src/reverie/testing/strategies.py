@@ -133,29 +133,38 @@ def array_specs() -> st.SearchStrategy[ArraySpec]:
 
 
 def nests(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """A bare leaf, or dicts, tuples, lists and named tuples of them, nested; None, too."""
+    """A bare leaf, or dicts, tuples, lists and named tuples of them, nested; None, too.
+
+    The keys of one dict differ as text.
+    """
     # Keys that look like paths, and like escapes of them, must not be confused.
     names = st.text("ab/~ é0", max_size=3) | st.sampled_from(["value", "", "~0", "~1", "a/b"])
-    keys = st.one_of(names, st.integers(-2, 2))
+    keys = names | st.integers(-2, 2)
+
+    def dicts(key: st.SearchStrategy[Any], inner: st.SearchStrategy[Any]) -> Any:
+        pairs = st.lists(st.tuples(key, inner), max_size=3, unique_by=lambda pair: str(pair[0]))
+        return pairs.map(dict)
 
     def deeper(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-        dicts = st.one_of(
-            st.dictionaries(names, inner, max_size=3), st.dictionaries(keys, inner, max_size=2)
-        )
         lists = st.lists(inner, max_size=3)
         pairs = st.builds(Pair, inner, inner)
-        return st.one_of(dicts, dicts.map(OrderedDict), lists, lists.map(tuple), pairs)
+        ordered = dicts(names, inner).map(OrderedDict)
+        return st.one_of(
+            dicts(names, inner), dicts(keys, inner), ordered, lists, lists.map(tuple), pairs
+        )
 
     return st.recursive(leaves | st.none(), deeper, max_leaves=6)
 
 
 def data_specs() -> st.SearchStrategy[Any]:
-    """Nests of `ArraySpec`s with at least one byte of data. Paths may coincide."""
+    """Nests of `ArraySpec`s that can be stored: with data, and no two paths alike."""
 
-    def has_data(spec: Any) -> bool:
-        return any(leaf.nbytes for leaf in optree.tree_leaves(spec))
+    def can_be_stored(spec: Any) -> bool:
+        # A bare leaf has the path `value`, and a nameless one would have it, too.
+        nameless = isinstance(spec, dict) and {"", "value"} <= set(spec)
+        return not nameless and any(leaf.nbytes for leaf in optree.tree_leaves(spec))
 
-    return nests(array_specs()).filter(has_data)
+    return nests(array_specs()).filter(can_be_stored)
 
 
 def trajectory_specs() -> st.SearchStrategy[Trajectory]:

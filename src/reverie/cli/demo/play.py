@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,32 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import reverie
+from reverie.cli.demo.results import Stopwatch
 from reverie.cli.demo.settings import ENVIRONMENT, need
 from reverie.trajectory import FIRST, LAST, MID
 
 Policy = Callable[[NDArray[np.float32]], NDArray[np.int64]]
 """Actions `[N]` for observations `[N, 4]`."""
-
-
-@dataclass(slots=True)
-class Stopwatch:
-    """Seconds spent in one kind of call, and how many there were."""
-
-    calls: int = 0
-    seconds: float = 0.0
-
-    def time(self, call: Callable[..., Any], *args: Any) -> Any:
-        """What `call(*args)` returns; adds its time."""
-        start = time.perf_counter()
-        result = call(*args)
-        self.seconds += time.perf_counter() - start
-        self.calls += 1
-        return result
-
-    @property
-    def microseconds(self) -> float:
-        """Mean of a call."""
-        return 1e6 * self.seconds / max(self.calls, 1)
 
 
 @dataclass(slots=True)

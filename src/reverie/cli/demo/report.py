@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from reverie.cli.demo.collect import Collected
+from reverie.cli.demo.results import Collected, Stopwatch, Trained
 from reverie.cli.demo.settings import ENVIRONMENT, SOLVED_RETURN, Settings, need
-from reverie.cli.demo.train import Trained
 
 _ENDINGS = {
     "solved": "solved: five points in a row above {:.0f}",
@@ -24,10 +23,11 @@ def print_table(settings: Settings, collected: Collected, trained: Trained) -> N
     table.add_column("")
     table.add_column("random policy\nfirst process", justify="right")
     table.add_column("trained agent\nnew process", justify="right")
+    first, last = collected.sizes, trained.sizes
     rows = [
-        ("items in the buffer", f"{collected.items:,}", f"{trained.items:,}"),
-        ("steps in the buffer", f"{collected.steps:,}", f"{trained.steps:,}"),
-        ("bytes of these steps", f"{collected.nbytes:,}", f"{trained.nbytes:,}"),
+        ("items in the buffer", f"{first.items:,}", f"{last.items:,}"),
+        ("steps in the buffer", f"{first.steps:,}", f"{last.steps:,}"),
+        ("bytes of these steps", f"{first.nbytes:,}", f"{last.nbytes:,}"),
         ("microseconds per add", _mean(collected.adds), _mean(trained.adds)),
         (f"microseconds per batch of {settings.batch_size}", "", _mean(trained.batches)),
         ("return of an episode", _spread(collected.returns), _spread(trained.returns)),
@@ -62,7 +62,7 @@ def draw_curve(settings: Settings, collected: Collected, trained: Trained) -> Pa
     axes.set_title(f"{ENVIRONMENT}: learning from replayed experience (seed {settings.seed})")
     axes.set_xlabel(f"batches of {settings.batch_size} two-step windows sampled")
     axes.set_ylabel("return of an episode (steps upright)")
-    axes.set_xlim(0, max(batches[-1], 1))
+    axes.margins(x=0.02)
     axes.set_ylim(0, 520)
     axes.grid(alpha=0.25)
     # Below the axes it can hide no part of the curve.
@@ -81,9 +81,7 @@ def verdict(settings: Settings, collected: Collected, trained: Trained) -> tuple
     )
     if after >= settings.clearly_better * before:
         return True, f"The agent has {numbers}"
-    return False, (
-        f"The agent is not clearly better: it has {numbers}\nTry another --seed or more --steps."
-    )
+    return False, f"The agent is not clearly better: {numbers}\nTry more --steps."
 
 
 def shown(path: Path) -> str:
@@ -94,10 +92,9 @@ def shown(path: Path) -> str:
         return str(path)
 
 
-def _mean(watch: tuple[int, float]) -> str:
-    calls, seconds = watch
-    return f"{1e6 * seconds / max(calls, 1):.1f}"
+def _mean(watch: Stopwatch) -> str:
+    return f"{watch.microseconds:.1f}"
 
 
 def _spread(returns: tuple[float, ...]) -> str:
-    return f"{np.mean(returns):.0f} ± {np.std(returns):.0f}"
+    return f"{np.mean(returns):.0f} ({min(returns):.0f} to {max(returns):.0f})"

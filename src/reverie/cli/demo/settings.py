@@ -25,36 +25,41 @@ class Settings:
         out: folder of everything the run writes.
         seed: of the environment, the policies, the sampler and the network.
         steps: environment steps at most, random and trained ones together.
-        random_steps: of these, by the random policy, before the checkpoint.
         batch_size: windows of two steps in each batch.
         batches_per_round: batches learned from between two visits to the environment.
         steps_per_round: environment steps of each visit.
-        rounds_per_evaluation: rounds between two points of the learning curve.
+        rounds_per_point: rounds between two points of the learning curve.
         episodes: played for each point of the learning curve.
         final_episodes: played by the chosen policy at the end.
         solved_in_a_row: points above `SOLVED_RETURN` that end the training.
         exploration: share of random actions while collecting in training.
         max_seconds: of training, for slow machines; the best policy so far is taken.
+        clearly_better: how many times the baseline's mean return the agent must reach.
     """
 
     out: str
     seed: int = 0
     steps: int = 20_000
-    random_steps: int = 5_000
     batch_size: int = 512
     batches_per_round: int = 10
     steps_per_round: int = 100
-    rounds_per_evaluation: int = 2
+    rounds_per_point: int = 2
     episodes: int = 10
     final_episodes: int = 30
     solved_in_a_row: int = 5
     exploration: float = 0.05
     max_seconds: float = 90.0
+    clearly_better: float = 4.0
 
     @classmethod
     def quick(cls, out: str, seed: int = 0, steps: int = 2_000) -> Settings:
         """A run of a few seconds, for tests: it goes every way but learns little."""
-        return cls(out, seed, steps, random_steps=500, episodes=3, final_episodes=3)
+        return cls(out, seed, steps, episodes=3, final_episodes=3, clearly_better=0.0)
+
+    @property
+    def random_steps(self) -> int:
+        """Of `steps`, those by the random policy, before the checkpoint."""
+        return min(5_000, self.steps // 4)
 
     @property
     def capacity(self) -> int:
@@ -70,6 +75,11 @@ class Settings:
     def picture(self) -> Path:
         """The learning curve."""
         return self.folder / "learning_curve.png"
+
+    @property
+    def results(self) -> Path:
+        """What the training process has measured."""
+        return self.folder / "trained.json"
 
     def write(self) -> Path:
         """Writes the settings for the training process; returns the file."""

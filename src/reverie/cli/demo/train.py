@@ -5,84 +5,21 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import reverie
 from reverie.cli.demo.agent import QAgent
 from reverie.cli.demo.bars import progress_bar
-from reverie.cli.demo.play import Player, Stopwatch, play_episodes
+from reverie.cli.demo.play import Player, play_episodes
+from reverie.cli.demo.results import Point, Sizes, Trained
 from reverie.cli.demo.settings import SOLVED_RETURN, Settings, make_manager
 from reverie.errors import ReverieError
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One point of the learning curve.
-
-    Attributes:
-        batches: sampled before it.
-        returns: of each episode played without exploration.
-    """
-
-    batches: int
-    returns: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """Mean return."""
-        return float(np.mean(self.returns))
-
-
-@dataclass(slots=True)
-class Trained:
-    """What the training process has done; fields as in `Collected`.
-
-    Attributes:
-        curve: the learning curve, the untrained network first.
-        returns: of fresh episodes by the policy of the best point.
-        chosen: batches which that policy had learned from.
-        ended: why the training ended: "solved", "steps" or "time".
-        samples: batches.
-        sample_seconds: spent in `manager.sample`.
-        load_seconds: spent in `manager.load_replay_buffer`.
-        loaded_items: in the buffer after it.
-        seconds: of the whole training.
-    """
-
-    curve: list[Point] = field(default_factory=list)
-    returns: tuple[float, ...] = ()
-    chosen: int = 0
-    ended: str = "steps"
-    samples: int = 0
-    sample_seconds: float = 0.0
-    load_seconds: float = 0.0
-    loaded_items: int = 0
-    seconds: float = 0.0
-    adds: int = 0
-    add_seconds: float = 0.0
-    items: int = 0
-    steps: int = 0
-    record_nbytes: int = 0
-
-    def write(self, folder: Path) -> None:
-        """Writes `trained.json` for the first process."""
-        text = json.dumps(asdict(self), indent=1) + "\n"
-        (folder / "trained.json").write_text(text, "utf-8")
-
-    @classmethod
-    def read(cls, folder: Path) -> Trained:
-        """What `write` wrote."""
-        values = json.loads((folder / "trained.json").read_text("utf-8"))
-        curve = [Point(point["batches"], tuple(point["returns"])) for point in values["curve"]]
-        return cls(**{**values, "curve": curve, "returns": tuple(values["returns"])})
 
 
 def train(settings: Settings) -> Trained:
@@ -91,69 +28,76 @@ def train(settings: Settings) -> Trained:
     Learning from batches and collecting with the agent's own policy take turns,
     through one manager. The policy of the curve's best point is chosen, and judged
     by episodes that had no part in the choice.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or it is damaged.
+        MissingDependencyError: the `demo` extra is not installed.
     """
     begun = time.perf_counter()
     with make_manager(settings) as manager:
-        start = time.perf_counter()
         _, observer = manager.load_replay_buffer()
-        done = Trained(load_seconds=time.perf_counter() - start)
-        done.loaded_items = manager.num_frames()
-        best = _learn(settings, manager, observer, done, begun)
-        info = manager.info()
-    done.items, done.steps, done.record_nbytes = info.items, info.steps, info.nbytes
-    final = _seeds(settings, 1, settings.final_episodes)
-    done.returns = tuple(play_episodes(best.act, final).tolist())
+        done = Trained(manager.num_frames(), time.perf_counter() - begun)
+        print(
+            f"Process {os.getpid()} loaded {done.loaded_items:,} items "
+            f"in {1e3 * done.load_seconds:.1f} ms.",
+            flush=True,
+        )
+        best = _learn(settings, manager, observer, done)
+        done.sizes = Sizes.of(manager)
+    seeds = _seeds(settings, 0, settings.final_episodes)
+    done.returns = tuple(play_episodes(best.act, seeds).tolist())
     done.seconds = time.perf_counter() - begun
     return done
 
 
-def _learn(
-    settings: Settings,
-    manager: reverie.ReplayBufferManager,
-    observer: Any,
-    done: Trained,
-    begun: float,
-) -> QAgent:
+def _learn(settings: Settings, manager: Any, observer: Any, done: Trained) -> QAgent:
     """Fills `done`; returns the agent of the curve's best point."""
+    end = time.perf_counter() + settings.max_seconds
     agent = best = QAgent(settings.seed)
-    player = Player(observer, settings.seed + 1)
-    batches = Stopwatch()
-    seeds = iter(range(2, 10**6))
-    in_a_row, best_mean = 0, -1.0
+    player = Player(observer, settings.seed + 1, adds=done.adds)
     rounds = max(1, (settings.steps - settings.random_steps) // settings.steps_per_round)
     with progress_bar() as progress:
         task = progress.add_task("train", total=rounds, note="")
         for number in range(rounds + 1):
-            if number % settings.rounds_per_evaluation == 0 or number == rounds:
-                evaluation = _seeds(settings, next(seeds), settings.episodes)
-                returns = play_episodes(agent.act, evaluation)
-                point = Point(batches.calls, tuple(returns.tolist()))
-                done.curve.append(point)
-                in_a_row = in_a_row + 1 if point.mean >= SOLVED_RETURN else 0
-                if point.mean >= best_mean:  # of equals the one that has learned longest
-                    best, best_mean, done.chosen = agent.frozen(), point.mean, point.batches
-                note = f"return {point.mean:3.0f}, best {best_mean:3.0f}"
+            if number % settings.rounds_per_point == 0 or number == rounds:
+                done.curve.append(_point(settings, agent, done))
+                top = max(point.mean for point in done.curve)
+                mean = done.curve[-1].mean
+                if mean == top:  # of equals the one that has learned longest
+                    best = agent.frozen()
+                note = f"return {mean:3.0f}, best {top:3.0f}"
                 progress.update(task, completed=number, note=note)
-            if in_a_row == settings.solved_in_a_row:
-                done.ended = "solved"
-                progress.update(task, total=number, note=f"{note}: solved")
+                if _solved(settings, done.curve):
+                    done.ended = "solved"
+                    progress.update(task, total=number, note=f"return {mean:.0f}: solved")
+                    break
+            if number == rounds:
                 break
-            if time.perf_counter() - begun > settings.max_seconds:
+            if time.perf_counter() > end:
                 done.ended = "time"
                 break
-            if number < rounds:
-                for _ in range(settings.batches_per_round):
-                    data, _info = batches.time(manager.sample, settings.batch_size)
-                    agent.learn(data)
-                for _ in range(settings.steps_per_round):
-                    player.step(agent.act, settings.exploration)
-    done.samples, done.sample_seconds = batches.calls, batches.seconds
-    done.adds, done.add_seconds = player.adds.calls, player.adds.seconds
+            for _ in range(settings.batches_per_round):
+                data, _info = done.batches.time(manager.sample, settings.batch_size)
+                agent.learn(data)
+            for _ in range(settings.steps_per_round):
+                player.step(agent.act, settings.exploration)
     return best
 
 
+def _point(settings: Settings, agent: QAgent, done: Trained) -> Point:
+    seeds = _seeds(settings, 1 + len(done.curve), settings.episodes)
+    return Point(done.batches.calls, tuple(play_episodes(agent.act, seeds).tolist()))
+
+
+def _solved(settings: Settings, curve: list[Point]) -> bool:
+    last = curve[-settings.solved_in_a_row :]
+    return len(last) == settings.solved_in_a_row and all(
+        point.mean >= SOLVED_RETURN for point in last
+    )
+
+
 def _seeds(settings: Settings, purpose: int, count: int) -> list[int]:
-    """Seeds of `count` episodes; other ones for each purpose."""
+    """Seeds of `count` episodes, others for each purpose."""
     state = np.random.SeedSequence([settings.seed, purpose]).generate_state(count)
     return [int(seed) for seed in state]
 
@@ -162,7 +106,7 @@ def main(argv: Sequence[str]) -> int:
     """Trains by the settings file that `argv` names; returns the exit code."""
     settings = Settings.read(Path(argv[0]))
     try:
-        train(settings).write(settings.folder)
+        train(settings).write(settings.results)
     except (ReverieError, OSError) as error:
         print(f"reverie: error in the training process: {error}", file=sys.stderr)
         return 1
