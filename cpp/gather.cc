@@ -1,6 +1,7 @@
 #include "gather.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <exception>
 #include <functional>
@@ -54,12 +55,17 @@ void GatherRange(const RecordLayout& layout, const Row* rows, std::size_t begin,
   const auto address = [record_nbytes](const Row& row) {
     return row.chunk->data.get() + row.offset * record_nbytes;
   };
-  const std::size_t lines = std::min(kLinesAhead, (record_nbytes * steps + kLine - 1) / kLine + 1);
+  const std::size_t window_nbytes = std::min(kLinesAhead * kLine, record_nbytes * steps);
+  const auto prefetch = [&](const Row& row) {
+    const std::uint8_t* record = address(row);
+    // From the line that holds the first byte to the one that holds the last.
+    const std::size_t before = reinterpret_cast<std::uintptr_t>(record) % kLine;
+    for (std::size_t at = 0; at < before + window_nbytes; at += kLine)
+      Prefetch(record - before + at);
+  };
+  for (std::size_t i = begin; i < std::min(begin + kRowsAhead, end); ++i) prefetch(rows[i]);
   for (std::size_t i = begin; i < end; ++i) {
-    if (i + kRowsAhead < end) {
-      const std::uint8_t* record = address(rows[i + kRowsAhead]);
-      for (std::size_t line = 0; line < lines; ++line) Prefetch(record + line * kLine);
-    }
+    if (i + kRowsAhead < end) prefetch(rows[i + kRowsAhead]);
     Row row = rows[i];
     for (std::uint32_t left = steps; left != 0;) {
       const std::uint32_t run = std::min(left, row.chunk->capacity - row.offset);

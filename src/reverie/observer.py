@@ -190,7 +190,8 @@ class TrajectoryObserver(Handle):
     @property
     def _cached_steps(self) -> int:
         """Steps of the open episode."""
-        return 0 if self._writer is None else self._writer.num_cached
+        writer = None if self._table.is_forked else self._writer  # its mutex may be held
+        return 0 if writer is None else writer.num_cached
 
     @property
     def _priority(self) -> float:

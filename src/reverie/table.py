@@ -8,6 +8,7 @@ batch crosses into C++ once, and so does a step.
 from __future__ import annotations
 
 import math
+import operator
 import os
 import time
 import weakref
@@ -147,7 +148,10 @@ class ReplayTable(Handle):
 
     def __repr__(self) -> str:
         """`ReplayTable('uniform_table', 49 of 50000 items)`."""
-        state = "closed" if self._closed else f"{self.core.size} of {self.capacity} items"
+        if self._closed:
+            state = "of the parent process" if self.is_forked else "closed"
+        else:
+            state = f"{self.core.size} of {self.capacity} items"
         return f"ReplayTable({self.name!r}, {state})"
 
     @property
@@ -397,11 +401,15 @@ def check_int(name: str, value: Any, low: int, high: int) -> int:
     Raises:
         InvalidArgumentError: it is no integer (a bool or float is none) or out of range.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    try:
+        # A bool has an index, too, and so have NumPy's older ones, with a warning.
+        number = None if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None:
         raise InvalidArgumentError(
             f"{name}: found {value!r:.200} of type {type(value).__name__}, wanted an integer."
         )
-    number = int(value.__index__())
     if not low <= number <= high:
         raise InvalidArgumentError(f"{name}: found {number}, wanted {low} to {high}.")
     return number

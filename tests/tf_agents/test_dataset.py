@@ -56,6 +56,28 @@ def test_shapes_and_dtypes_are_static_and_those_of_the_spec(
         assert (found.shape, found.dtype) == (spec.shape, spec.dtype)
 
 
+def test_every_kind_of_column_arrives(tmp_path: Path) -> None:
+    steps = {
+        "brain": tf.constant([[0.5], [2.0], [-3.0]], tf.bfloat16),
+        "half": tf.constant([0.5, 1.5, 2.5], tf.float16),
+        "complex": tf.constant([1 + 2j, 2j, 3.0], tf.complex64),
+        "nothing": tf.zeros((3, 0), tf.uint16),
+        "large": tf.constant([2**64 - 1, 2**63, 7], tf.uint64),
+        "yes": tf.constant([True, False, True]),
+    }
+    spec = {name: tf.TensorSpec(leaf.shape[1:], leaf.dtype) for name, leaf in steps.items()}
+    manager = reverie.ReplayBufferManager(spec, 9, tmp_path, sequence_length=3)
+    _, observer = manager.create_replay_buffer()
+    for index in range(3):
+        observer({name: leaf[index] for name, leaf in steps.items()}, last=index == 2)
+    for num_steps in (3, 1):
+        data, _ = next(iter(manager.get_dataset(1, num_steps)))
+        assert {name: leaf.shape for name, leaf in data.items()} == {
+            name: (1, num_steps, *leaf.shape) for name, leaf in spec.items()
+        }
+    assert same(row(next(iter(manager.get_dataset(2)))[0], 1), steps)
+
+
 def test_the_manager_means_whole_items_in_batches_of_64(tmp_path: Path) -> None:
     manager, _, _ = new_manager(tmp_path, [episode(12)], 3)
     data, info = next(iter(manager.get_dataset()))

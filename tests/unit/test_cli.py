@@ -125,7 +125,7 @@ class Run:
 
 def _run(folder: Path, *more: str) -> Run:
     start = time.monotonic()
-    command = [sys.executable, "-W", "error", "-m", "reverie.cli", "demo", "--quick"]
+    command = [sys.executable, "-m", "reverie.cli", "demo", "--quick"]
     done = subprocess.run(
         [*command, "--out", str(folder), *more], capture_output=True, encoding="utf-8"
     )

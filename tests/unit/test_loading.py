@@ -20,6 +20,7 @@ from reverie.errors import (
     CheckpointCorruptError,
     CheckpointMismatchError,
     CheckpointNotFoundError,
+    ClosedError,
     UnstackableError,
 )
 from reverie.nests import Nest
@@ -27,6 +28,24 @@ from reverie.nests import Nest
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 SMART_BUILDINGS = GOLDEN / "smart_buildings" / "initial_exploration_buffer"
 COUNTER = {"n": ArraySpec((), np.int64)}
+SPEC = {**COUNTER, "x": ArraySpec((2,), np.float32)}
+
+
+def make(folder: Path, **changes: Any) -> ReplayBufferManager:
+    return ReplayBufferManager(
+        **{"data_spec": SPEC, "capacity": 20, "checkpoint_dir": folder, **changes}
+    )
+
+
+def add(manager: ReplayBufferManager, *numbers: int) -> None:
+    _, observer = manager.get_replay_buffer_and_observer()
+    for n in numbers:
+        observer({"n": n, "x": np.full(2, n)})
+
+
+def contents(manager: ReplayBufferManager) -> list[tuple[int, list[int]]]:
+    """Every item's key and step numbers."""
+    return [(key, item["n"].tolist()) for key, item in manager.iter_items()]
 
 
 @pytest.fixture
@@ -126,7 +145,7 @@ def test_fallback_with_nothing_sound_left_is_an_error(tmp_path: Path) -> None:
     save_counts(tmp_path, 1, 2)
     for name in ("ckpt-00000001", "ckpt-00000002"):
         damage(tmp_path / name)
-    with pytest.warns(UserWarning, match="ckpt-00000002"):  # noqa: SIM117
+    with pytest.warns(UserWarning, match="ckpt-00000002"):
         with pytest.raises(CheckpointCorruptError, match="ckpt-00000001"):
             loaded(tmp_path, on_corrupt="fallback")
 
@@ -148,6 +167,139 @@ def test_damage_while_a_buffer_lives_leaves_it_alone(tmp_path: Path) -> None:
             manager.load_replay_buffer()
         observer({"n": 6})
         assert buffer.gather_all()["n"].tolist() == [[5], [6]]
+
+
+# What fits, and what becomes of the live buffer ------------------------------------------
+
+
+def test_loading_nothing_is_an_error_that_names_the_folder_and_the_way_out(
+    tmp_path: Path,
+) -> None:
+    with make(tmp_path / "missing") as manager:
+        with pytest.raises(CheckpointNotFoundError, match=r"missing.*create_replay_buffer"):
+            manager.load_replay_buffer()
+        assert manager.num_frames() == 0
+        assert "not created" in repr(manager)
+    assert issubclass(CheckpointNotFoundError, FileNotFoundError)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data_spec": {"n": SPEC["n"]}},
+        {"data_spec": {**SPEC, "x": ArraySpec((3,), np.float32)}},
+        {"data_spec": {**SPEC, "x": ArraySpec((2,), np.float64)}},
+        {"data_spec": {**SPEC, "y": SPEC["x"]}},
+        {"data_spec": {"n": SPEC["n"], "y": SPEC["x"]}},
+        {"table_name": "other"},
+        {"capacity": 2},
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_leaves_the_live_buffer_as_it_is(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    with make(tmp_path) as manager:
+        add(manager, 1, 2, 3, 4)
+        manager.save()
+    with make(tmp_path, **changes) as manager:
+        with pytest.warns(UserWarning, match="holds checkpoints"):
+            buffer, observer = manager.create_replay_buffer()
+        values = {"n": 9, "x": np.zeros(manager._settings.data_spec.get("x", SPEC["n"]).shape)}
+        step = {name: values.get(name, [0, 0]) for name in manager._settings.data_spec}
+        observer(step)
+        with pytest.raises(CheckpointMismatchError, match=r".{20}"):
+            manager.load_replay_buffer()
+        observer(step)
+        assert (buffer.num_frames(), manager.num_frames()) == (1, 1)
+        assert manager.gather_all()["n"].tolist() == [[9, 9]]
+
+
+@pytest.mark.parametrize("capacity", [3, 1000])
+def test_another_capacity_that_is_large_enough_loads(capacity: int, tmp_path: Path) -> None:
+    with make(tmp_path) as manager:
+        add(manager, 1, 2, 3, 4)
+        manager.save()
+    with make(tmp_path, capacity=capacity) as manager:
+        manager.load_replay_buffer()
+        assert manager.num_frames() == 3
+        add(manager, 5, 6, 7)
+        assert manager.num_frames() == min(capacity, 5)
+
+
+def test_the_spec_may_keep_its_columns_under_another_structure(tmp_path: Path) -> None:
+    with make(tmp_path) as manager:
+        add(manager, 1, 2)
+        manager.save()
+    names = collections.namedtuple("names", "n x")
+    with make(tmp_path, data_spec=names(SPEC["n"], SPEC["x"])) as manager:
+        manager.load_replay_buffer()
+        assert isinstance(manager.gather_all(), names)
+
+
+def test_handles_of_the_replaced_buffer_are_closed_by_a_load(tmp_path: Path) -> None:
+    with make(tmp_path) as manager:
+        buffer, observer = manager.create_replay_buffer()
+        add(manager, 1, 2)
+        manager.save()
+        again, _ = manager.load_replay_buffer()
+        assert again.num_frames() == 1
+        for call in (buffer.num_frames, observer.flush):
+            with pytest.raises(ClosedError):
+                call()
+
+
+def draws(manager: ReplayBufferManager, count: int) -> list[tuple[Any, ...]]:
+    """What `count` batches of 3 hold, infos included."""
+    found = []
+    for _ in range(count):
+        data, info = manager.sample(3)
+        found.append((data["n"].tolist(), *(field.tolist() for field in info)))
+    return found
+
+
+@pytest.mark.parametrize("cleared", [False, True])
+def test_the_next_thousand_samples_are_those_of_the_uninterrupted_run(
+    cleared: bool, tmp_path: Path
+) -> None:
+    def go_on(manager: ReplayBufferManager) -> list[Any]:
+        found = draws(manager, 500)
+        manager.get_replay_buffer_and_observer()[1].reset(False)
+        add(manager, *range(100, 115))
+        return found + draws(manager, 500) + contents(manager)
+
+    with make(tmp_path, seed=7) as manager:
+        add(manager, *range(50))
+        draws(manager, 10)
+        if cleared:
+            manager.clear()
+            add(manager, *range(60, 66))
+        manager.save()
+        uninterrupted = go_on(manager)
+    with make(tmp_path, seed=99) as manager:
+        manager.load_replay_buffer()
+        resumed = go_on(manager)
+    assert resumed == uninterrupted
+
+
+def test_the_comparison_of_samples_sees_one_lost_draw(tmp_path: Path) -> None:
+    with make(tmp_path, seed=7) as manager:
+        add(manager, *range(50))
+        manager.save()
+        uninterrupted = draws(manager, 20)
+        manager.load_replay_buffer()
+        manager.sample(1)
+        assert draws(manager, 20) != uninterrupted
+
+
+def test_an_episode_that_was_open_at_the_save_is_not_joined_after_the_load(
+    tmp_path: Path,
+) -> None:
+    with make(tmp_path) as manager:
+        add(manager, 1, 2)
+        manager.save()
+        manager.load_replay_buffer()
+        add(manager, 3, 4)
+        assert [steps for _, steps in contents(manager)] == [[1, 2], [3, 4]]
 
 
 # Reverb's checkpoints -------------------------------------------------------------------
@@ -283,8 +435,7 @@ def test_items_of_unequal_length_are_read_one_by_one() -> None:
         with pytest.raises(UnstackableError, match=r"iter_items\(\)"):
             manager.gather_all()
         with pytest.raises(UnstackableError, match="wanted 5"):
-            for _ in range(100):
-                manager.sample(1)
+            manager.sample(100)
 
 
 @pytestmark_reverb

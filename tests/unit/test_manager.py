@@ -18,8 +18,6 @@ from reverie import ArraySpec, ReplayBuffer, ReplayBufferManager, TrajectoryObse
 from reverie.errors import (
     CheckpointError,
     CheckpointLockedError,
-    CheckpointMismatchError,
-    CheckpointNotFoundError,
     CheckpointWriteError,
     ClosedError,
     InvalidArgumentError,
@@ -72,7 +70,8 @@ BAD_ARGUMENTS: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, values in BAD_ARGUMENTS.items() for value in values]
+    ("name", "value"),
+    [(name, value) for name, values in BAD_ARGUMENTS.items() for value in values],
 )
 def test_a_bad_argument_is_refused_at_once_by_name(
     name: str, value: Any, tmp_path: Path
@@ -210,12 +209,16 @@ def test_creating_again_gives_an_empty_buffer_and_ends_the_old_one(tmp_path: Pat
 
 
 @pytest.mark.parametrize("call", ["create_replay_buffer", "get_replay_buffer_and_observer"])
-def test_creating_over_checkpoints_warns_here_and_leaves_them(call: str, tmp_path: Path) -> None:
+def test_creating_over_checkpoints_warns_here_and_leaves_them(
+    call: str, tmp_path: Path
+) -> None:
     with make(tmp_path) as manager:
         add(manager, 1, 2)
         manager.save()
     with make(tmp_path) as manager:
-        with pytest.warns(UserWarning, match=r"holds checkpoints.*load_replay_buffer") as caught:
+        with pytest.warns(
+            UserWarning, match=r"holds checkpoints.*load_replay_buffer"
+        ) as caught:
             getattr(manager, call)()
         assert [Path(warning.filename) for warning in caught] == [Path(__file__)]
         assert manager.num_frames() == 0
@@ -250,9 +253,7 @@ def test_clear_keeps_handles_and_checkpoints_and_nothing_comes_back(tmp_path: Pa
 
 def joins(windows: list[list[int]]) -> list[list[int]]:
     """Windows whose steps are not consecutive, or that join negative with positive ones."""
-    return [
-        w for w in windows if w != list(range(w[0], w[0] + len(w))) or w[0] < 0 <= w[-1]
-    ]
+    return [w for w in windows if w != list(range(w[0], w[0] + len(w))) or w[0] < 0 <= w[-1]]
 
 
 @pytest.mark.parametrize("length", [2, 3, 5])
@@ -342,9 +343,7 @@ def test_a_failed_save_says_why_and_harms_nothing(blocked: ReplayBufferManager) 
     assert blocked.num_frames() == 1
 
 
-@pytest.mark.parametrize(
-    "call", [*(set(CALLS) - {"get_dataset"}), *ANY_TIME, "checkpoint"]
-)
+@pytest.mark.parametrize("call", [*(set(CALLS) - {"get_dataset"}), *ANY_TIME, "checkpoint"])
 def test_a_failed_background_save_reaches_the_caller_on_the_next_call_once(
     call: str, blocked: ReplayBufferManager
 ) -> None:
@@ -352,11 +351,9 @@ def test_a_failed_background_save_reaches_the_caller_on_the_next_call_once(
     blocked.save(wait=False)
     while not blocked._backend._saver._pending.done():  # type: ignore[union-attr]
         time.sleep(0.001)
+    calls = {**CALLS, **ANY_TIME, "checkpoint": lambda m: buffer.py_client.checkpoint()}
     with pytest.raises(CheckpointWriteError, match="ENOTDIR"):
-        if call == "checkpoint":
-            buffer.py_client.checkpoint()
-        else:
-            {**CALLS, **ANY_TIME}[call](blocked)
+        calls[call](blocked)
     assert blocked.num_frames() == 1  # and what the call would have done was not done
     blocked.close()
 
@@ -488,141 +485,6 @@ def test_another_process_may_load_at_any_time_but_save_only_after_the_close(
         assert checkpoints(tmp_path) == ["ckpt-00000001"]
     assert other_process(tmp_path) == "saved ckpt-00000002 2\n"
     assert issubclass(CheckpointLockedError, CheckpointError)
-
-
-# load ------------------------------------------------------------------------------------
-
-
-def test_loading_nothing_is_an_error_that_names_the_folder_and_the_way_out(
-    tmp_path: Path,
-) -> None:
-    with make(tmp_path / "missing") as manager:
-        with pytest.raises(CheckpointNotFoundError, match="missing.*create_replay_buffer"):
-            manager.load_replay_buffer()
-        assert manager.num_frames() == 0
-        assert "not created" in repr(manager)
-    assert issubclass(CheckpointNotFoundError, FileNotFoundError)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"data_spec": {"n": SPEC["n"]}},
-        {"data_spec": {**SPEC, "x": ArraySpec((3,), np.float32)}},
-        {"data_spec": {**SPEC, "x": ArraySpec((2,), np.float64)}},
-        {"data_spec": {**SPEC, "y": SPEC["x"]}},
-        {"data_spec": {"n": SPEC["n"], "y": SPEC["x"]}},
-        {"table_name": "other"},
-        {"capacity": 2},
-    ],
-)
-def test_a_checkpoint_that_does_not_fit_leaves_the_live_buffer_as_it_is(
-    changes: dict[str, Any], tmp_path: Path
-) -> None:
-    with make(tmp_path) as manager:
-        add(manager, 1, 2, 3, 4)
-        manager.save()
-    with make(tmp_path, **changes) as manager:
-        with pytest.warns(UserWarning, match="holds checkpoints"):
-            buffer, observer = manager.create_replay_buffer()
-        values = {"n": 9, "x": np.zeros(manager._settings.data_spec.get("x", SPEC["n"]).shape)}
-        step = {name: values.get(name, [0, 0]) for name in manager._settings.data_spec}
-        observer(step)
-        with pytest.raises(CheckpointMismatchError, match=r".{20}"):
-            manager.load_replay_buffer()
-        observer(step)
-        assert (buffer.num_frames(), manager.num_frames()) == (1, 1)
-        assert manager.gather_all()["n"].tolist() == [[9, 9]]
-
-
-@pytest.mark.parametrize("capacity", [3, 1000])
-def test_another_capacity_that_is_large_enough_loads(capacity: int, tmp_path: Path) -> None:
-    with make(tmp_path) as manager:
-        add(manager, 1, 2, 3, 4)
-        manager.save()
-    with make(tmp_path, capacity=capacity) as manager:
-        manager.load_replay_buffer()
-        assert manager.num_frames() == 3
-        add(manager, 5, 6, 7)
-        assert manager.num_frames() == min(capacity, 5)
-
-
-def test_the_spec_may_keep_its_columns_under_another_structure(tmp_path: Path) -> None:
-    with make(tmp_path) as manager:
-        add(manager, 1, 2)
-        manager.save()
-    import collections
-
-    names = collections.namedtuple("names", "n x")  # noqa: PYI024
-    with make(tmp_path, data_spec=names(SPEC["n"], SPEC["x"])) as manager:
-        manager.load_replay_buffer()
-        assert isinstance(manager.gather_all(), names)
-
-
-def test_handles_of_the_replaced_buffer_are_closed_by_a_load(tmp_path: Path) -> None:
-    with make(tmp_path) as manager:
-        buffer, observer = manager.create_replay_buffer()
-        add(manager, 1, 2)
-        manager.save()
-        again, _ = manager.load_replay_buffer()
-        assert again.num_frames() == 1
-        for call in (buffer.num_frames, observer.flush):
-            with pytest.raises(ClosedError):
-                call()
-
-
-def draws(manager: ReplayBufferManager, count: int) -> list[tuple[Any, ...]]:
-    """What `count` batches of 3 hold, infos included."""
-    found = []
-    for _ in range(count):
-        data, info = manager.sample(3)
-        found.append((data["n"].tolist(), *(field.tolist() for field in info)))
-    return found
-
-
-@pytest.mark.parametrize("cleared", [False, True])
-def test_the_next_thousand_samples_are_those_of_the_uninterrupted_run(
-    cleared: bool, tmp_path: Path
-) -> None:
-    def go_on(manager: ReplayBufferManager) -> list[Any]:
-        found = draws(manager, 500)
-        manager.get_replay_buffer_and_observer()[1].reset(False)
-        add(manager, *range(100, 115))
-        return found + draws(manager, 500) + contents(manager)
-
-    with make(tmp_path, seed=7) as manager:
-        add(manager, *range(50))
-        draws(manager, 10)
-        if cleared:
-            manager.clear()
-            add(manager, *range(60, 66))
-        manager.save()
-        uninterrupted = go_on(manager)
-    with make(tmp_path, seed=99) as manager:
-        manager.load_replay_buffer()
-        resumed = go_on(manager)
-    assert resumed == uninterrupted
-
-
-def test_the_comparison_of_samples_sees_one_lost_draw(tmp_path: Path) -> None:
-    with make(tmp_path, seed=7) as manager:
-        add(manager, *range(50))
-        manager.save()
-        uninterrupted = draws(manager, 20)
-        manager.load_replay_buffer()
-        manager.sample(1)
-        assert draws(manager, 20) != uninterrupted
-
-
-def test_an_episode_that_was_open_at_the_save_is_not_joined_after_the_load(
-    tmp_path: Path,
-) -> None:
-    with make(tmp_path) as manager:
-        add(manager, 1, 2)
-        manager.save()
-        manager.load_replay_buffer()
-        add(manager, 3, 4)
-        assert [steps for _, steps in contents(manager)] == [[1, 2], [3, 4]]
 
 
 # The path that Smart Control's users import ------------------------------------------------

@@ -70,7 +70,10 @@ MISMATCHES: dict[str, tuple[Callable[[dict[str, Any]], Any], list[str]]] = {
     "missing key": (lambda s: s["inner"].pop("int"), ["'inner'", "missing", "'int'"]),
     "extra key": (lambda s: s.update(more=1), ["the root", "unknown", "'more'", "'matrix'"]),
     "int key": (lambda s: s["inner"].update({7: 1}), ["'inner'", "unknown", "[7]"]),
-    "array for a dict": (lambda s: s.update(inner=np.zeros(2)), ["'inner'", "ndarray", "'int'"]),
+    "array for a dict": (
+        lambda s: s.update(inner=np.zeros(2)),
+        ["'inner'", "ndarray", "'int'"],
+    ),
     "None for a dict": (lambda s: s.update(inner=None), ["'inner'", "NoneType", "mapping"]),
     "value for None": (lambda s: s.update(none=1), ["'none'", "int", "None"]),
     "tuple for a named one": (

@@ -162,7 +162,9 @@ def test_every_layout_of_a_leaf_is_stored_as_the_same_values(
     assert all(np.array_equal(found, plain) for found in stored)
 
 
-@pytest.mark.parametrize("one", [1, np.int64(1), np.array(1), np.uint8(1), True, np.array(1, ">i8")])
+@pytest.mark.parametrize(
+    "one", [1, np.int64(1), np.array(1), np.uint8(1), True, np.array(1, ">i8")]
+)
 def test_scalars_of_every_make_are_stored(
     one: Any, manager: ReplayBufferManager, observer: TrajectoryObserver
 ) -> None:
@@ -192,7 +194,13 @@ def test_windows_do_not_cross_the_end_of_an_episode(
 
 def trajectory(n: int, step_type: int, dtype: Any = np.int32) -> Trajectory:
     return Trajectory(
-        dtype(step_type), np.float32(n), np.float32(0), (), dtype(0), np.float32(0), np.float32(1)
+        dtype(step_type),
+        np.float32(n),
+        np.float32(0),
+        (),
+        dtype(0),
+        np.float32(0),
+        np.float32(1),
     )
 
 
@@ -209,7 +217,9 @@ def test_last_may_repeat_but_not_contradict_a_trajectory(tmp_path: Path) -> None
     with ReplayBufferManager(trajectory(0, 0), 50, tmp_path, 1) as manager:
         _, observer = manager.create_replay_buffer()
         observer(trajectory(0, 2), last=True)
-        with pytest.raises(InvalidArgumentError, match=r"last=False.*is_boundary\(\) says True"):
+        with pytest.raises(
+            InvalidArgumentError, match=r"last=False.*is_boundary\(\) says True"
+        ):
             observer(trajectory(1, 2), last=False)
         assert (manager.num_frames(), observer._cached_steps) == (1, 0)
 
@@ -340,4 +350,6 @@ def test_streams_of_several_observers_and_threads_never_mix(
     for thread in threads:
         thread.join()
     found = sorted(windows(manager))
-    assert found == [[n, n + 1, n + 2] for i in range(4) for n in range(1000 * i, 1000 * i + 18)]
+    assert found == [
+        [n, n + 1, n + 2] for i in range(4) for n in range(1000 * i, 1000 * i + 18)
+    ]

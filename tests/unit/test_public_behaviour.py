@@ -185,6 +185,8 @@ def test_making_buffers_again_and_again_leaks_nothing(tmp_path: Path) -> None:
 
 @LINUX
 @pytest.mark.parametrize("end", ["close", "clear"])
-def test_memory_is_free_at_the_end_even_while_handles_are_held(end: str, tmp_path: Path) -> None:
+def test_memory_is_free_at_the_end_even_while_handles_are_held(
+    end: str, tmp_path: Path
+) -> None:
     grown, _, _ = memory(tmp_path, end, 200_000, 200_000)
     assert grown < 0.2 * 200_000 * 236

@@ -205,7 +205,8 @@ def test_bad_priorities_change_nothing(bad: Any, manager: ReplayBufferManager) -
 
 
 @pytest.mark.parametrize(
-    "bad", [5, None, "ab", [-1], [1.5], [True], ["a"], [2**64], [[1], [1, 2]], np.ones((1, 1, 1), int)],
+    "bad",
+    [5, None, "ab", [-1], [1.5], [True], ["a"], [2**64], [[1], [1, 2]], np.ones((1, 1, 1), int)],
     ids=repr,
 )  # fmt: skip
 def test_bad_keys_are_refused(bad: Any, manager: ReplayBufferManager) -> None:
@@ -241,7 +242,10 @@ def test_gathering_by_key_keeps_the_order_asked_for_and_refuses_stale_keys() -> 
         writer.append([np.int64(n)], 0)
     found = [int(key) for key, _ in table.items()]
     columns, got = table.gather([found[2], found[0], found[2]])
-    assert (columns[0][:, 0].tolist(), got.tolist()) == ([2, 0, 2], [found[2], found[0], found[2]])
+    assert (columns[0][:, 0].tolist(), got.tolist()) == (
+        [2, 0, 2],
+        [found[2], found[0], found[2]],
+    )
     assert table.gather([])[0][0].shape == (0, 1)
     with pytest.raises(KeyError):
         table.gather([found[0], 1])
@@ -333,8 +337,7 @@ def test_unequal_items_cannot_be_stacked_but_read(tmp_path: Path) -> None:
             with pytest.raises(UnstackableError, match=r"has 3 steps, wanted 2.*iter_items"):
                 manager.gather_all()
             with pytest.raises(UnstackableError, match=r"has 2 steps, wanted 3"):
-                for _ in range(100):
-                    manager.sample(1)
+                manager.sample(100)
             found = [item["n"].tolist() for _, item in manager.iter_items()]
             assert found == [[20, 21], [21, 22], [22, 23], [30, 31, 32], [31, 32, 33]]
             assert manager.save() is not None

@@ -240,8 +240,9 @@ class _Source:
                 array.reshape(order.size, self._steps, *array.shape[2:])[order]
                 for array in arrays
             ]
+        leading = (self._calls * self._pieces, self._batch, self._steps)
         return [
-            array.reshape(-1, self._batch, self._steps, *shape)
+            array.reshape(leading + shape)
             for array, shape in zip(arrays, self._shapes, strict=True)
         ]
 
