@@ -98,7 +98,8 @@ def limit_library(folder: Path) -> ctypes.CDLL | None:
 def limit_sampler(library: ctypes.CDLL, records: np.ndarray[Any, Any], batch: int, steps: int) -> Callable[[], object]:  # fmt: skip  # noqa: E501
     """One call gathers a batch of windows from `records`, a packed structured array."""
     dtype = records.dtype
-    assert dtype.names is not None and dtype.fields is not None
+    assert dtype.names is not None
+    assert dtype.fields is not None
     fields = [dtype.fields[name][0] for name in dtype.names]
     outputs = [np.empty((batch, steps, *field.shape), field.base) for field in fields]
     nbytes = (ctypes.c_uint64 * len(fields))(*(field.itemsize for field in fields))
@@ -253,7 +254,11 @@ def measure_import() -> dict[str, float]:
     """Milliseconds of `import reverie`, and of `import numpy` alone, in fresh processes."""
 
     def milliseconds(module: str) -> float:
-        code = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
+        code = (
+            "import time; start = time.perf_counter()\n"
+            f"import {module}\n"
+            "print(time.perf_counter() - start)"
+        )
         runs = [
             subprocess.run(
                 [sys.executable, "-c", code], capture_output=True, text=True, check=True

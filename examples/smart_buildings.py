@@ -61,9 +61,8 @@ def main(folder: Path) -> None:
 
     # Consecutive windows share a step: the second of one is the first of the next.
     shared = np.array_equal(windows.observation[1:, 0], windows.observation[:-1, 1])
-    print(
-        f"\n{len(windows.reward)} windows of 2 steps; each goes on where the last began: {shared}"
-    )
+    count = len(windows.reward)
+    print(f"\n{count} windows of 2 steps; each goes on where the last began: {shared}")
 
     start = time.perf_counter()
     batches = 1000

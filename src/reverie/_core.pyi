@@ -59,7 +59,9 @@ class Store:
     ) -> Writer: ...
     def snapshot(self) -> Snapshot:
         """A consistent point in time of all tables; O(items), milliseconds a million."""
-    def restore_chunk(self, layout: RecordLayout, chunk_id: int, count: int) -> NDArray[np.uint8]:
+    def restore_chunk(
+        self, layout: RecordLayout, chunk_id: int, count: int
+    ) -> NDArray[np.uint8]:
         """A new sealed chunk; returns its writable bytes, shape (count, record_nbytes).
 
         Fill it before any item refers to it. Raises ValueError for a chunk_id in use.
@@ -108,7 +110,9 @@ class Table:
     def items(self) -> dict[str, NDArray[Any]]:
         """All items in insertion order: key, chunk, offset, length, priority,
         times_sampled (see TableSnapshot.items), and span arrays."""
-    def update_priorities(self, keys: NDArray[np.uint64], priorities: NDArray[np.float64]) -> int:
+    def update_priorities(
+        self, keys: NDArray[np.uint64], priorities: NDArray[np.float64]
+    ) -> int:
         """Returns how many keys were stale."""
     def delete(self, keys: NDArray[np.uint64]) -> int:
         """Returns how many keys were stale."""
@@ -155,7 +159,7 @@ class ChunkView:
     @property
     def count(self) -> int: ...
     def data(self) -> NDArray[np.uint8]:
-        """Read-only bytes of the filled records, (count, record_nbytes); keeps the chunk alive."""
+        """Read-only bytes of the filled records, (count, record_nbytes); pins the chunk."""
 
 class TableSnapshot:
     @property

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from reverie.backends import Backend, BufferSettings, find_backend
 from reverie.checkpoint.loading import has_checkpoint
+from reverie.checks import check_int
 from reverie.errors import (
     ClosedError,
     InvalidArgumentError,
@@ -20,7 +21,7 @@ from reverie.errors import (
     ReverieError,
 )
 from reverie.sample import SampleInfo
-from reverie.table import Handle, check_int
+from reverie.table import Handle
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reverie import _core
+from reverie.checks import check_int
 from reverie.errors import ClosedError, InvalidArgumentError, StepMismatchError
 from reverie.nests import convert
-from reverie.table import Handle, ReplayTable, check_int
+from reverie.table import Handle, ReplayTable
 from reverie.trajectory import LAST
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ batch crosses into C++ once, and so does a step.
 from __future__ import annotations
 
 import math
-import operator
 import os
 import time
 import weakref
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reverie import _core
+from reverie.checks import as_keys, as_priorities, check_int, describe
 from reverie.errors import (
     ClosedError,
     ForkedProcessError,
@@ -29,7 +29,6 @@ from reverie.errors import (
 )
 from reverie.nests import Nest
 from reverie.sample import SampleInfo
-from reverie.specs import EXTENSION_DTYPES
 from reverie.waiting import check_timeout, wait_until
 
 _GATHER_THREADS = min(4, os.cpu_count() or 1)
@@ -282,7 +281,7 @@ class ReplayTable(Handle):
             values = np.full(chosen.shape, values)
         if values.shape != chosen.shape:
             raise InvalidArgumentError(
-                f"priorities: found {_describe(values)} for {chosen.shape[0]} keys; "
+                f"priorities: found {describe(values)} for {chosen.shape[0]} keys; "
                 "wanted one for each, or one number for all."
             )
         bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
@@ -389,74 +388,10 @@ class ReplayTable(Handle):
                 or not (leaf.flags.c_contiguous and leaf.flags.writeable and leaf.flags.aligned)
             ):
                 raise InvalidArgumentError(
-                    f"out leaf {column.path!r}: found {_describe(leaf)}; wanted a writeable, "
+                    f"out leaf {column.path!r}: found {describe(leaf)}; wanted a writeable, "
                     f"C-contiguous {column.spec.dtype} array of shape {wanted}."
                 )
         return leaves
-
-
-def check_int(name: str, value: Any, low: int, high: int) -> int:
-    """`value` as an int within [low, high].
-
-    Raises:
-        InvalidArgumentError: it is no integer (a bool or float is none) or out of range.
-    """
-    try:
-        # A bool has an index, too, and so have NumPy's older ones, with a warning.
-        number = None if isinstance(value, bool | np.bool_) else operator.index(value)
-    except TypeError:
-        number = None
-    if number is None:
-        raise InvalidArgumentError(
-            f"{name}: found {value!r:.200} of type {type(value).__name__}, wanted an integer."
-        )
-    if not low <= number <= high:
-        raise InvalidArgumentError(f"{name}: found {number}, wanted {low} to {high}.")
-    return number
-
-
-def as_keys(keys: ArrayLike) -> NDArray[np.uint64]:
-    """Keys as a vector: `[B]`, `[B, T]` (column 0) or a sequence of ints.
-
-    Raises:
-        InvalidArgumentError: they are no integers of one or two dimensions.
-    """
-    array = _as_array("keys", keys)
-    if array.size == 0:
-        return np.zeros(0, np.uint64)
-    if array.ndim not in (1, 2) or array.dtype.kind not in "iu" or (array < 0).any():
-        raise InvalidArgumentError(
-            f"keys: found {_describe(array)}; wanted integers of shape [B] or [B, T], as "
-            "SampleInfo.key holds them."
-        )
-    return np.ascontiguousarray(array[:, 0] if array.ndim == 2 else array, np.uint64)
-
-
-def as_priorities(priorities: ArrayLike) -> NDArray[np.float64]:
-    """Priorities as float64: a vector, `[B, T]` (column 0) or one number for all.
-
-    Raises:
-        InvalidArgumentError: they are no real numbers.
-    """
-    array = _as_array("priorities", priorities)
-    if array.dtype.kind not in "biuf" and array.dtype.name not in EXTENSION_DTYPES:
-        raise InvalidArgumentError(f"priorities: found {_describe(array)}; wanted numbers.")
-    return np.array(array[:, 0] if array.ndim == 2 else array, np.float64, order="C")
-
-
-def _as_array(name: str, values: Any) -> NDArray[Any]:
-    try:
-        return np.asarray(values)
-    except Exception as error:  # a ragged list, or whatever a foreign __array__ raises
-        raise InvalidArgumentError(
-            f"{name}: found {type(values).__name__}, which is no array ({error!s:.200})."
-        ) from None
-
-
-def _describe(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype} array of shape {value.shape}"
-    return type(value).__name__
 
 
 # A fork copies memory but no threads: a core mutex that another thread held

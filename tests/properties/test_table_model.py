@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -16,7 +18,12 @@ from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
 from reverie import ReplayBufferManager, _core
-from reverie.errors import InvalidArgumentError, StepMismatchError, WaitTimeoutError
+from reverie.errors import (
+    InvalidArgumentError,
+    MissingDependencyError,
+    StepMismatchError,
+    WaitTimeoutError,
+)
 from reverie.sample import SampleInfo
 from reverie.testing import strategies as rst
 from reverie.testing.model import Checker, ModelItem, ModelTable, expect_same_nest
@@ -430,3 +437,12 @@ def test_the_checker_rejects_a_wrong_row(field: str | None, value: Any, message:
         info = info._replace(**{field: np.array([value])})
     with pytest.raises(AssertionError, match=message):
         checker.check_batch(model, data, info, num_steps=1)
+
+
+def test_without_hypothesis_the_strategies_say_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    monkeypatch.delitem(sys.modules, "reverie.testing.strategies")
+    with pytest.raises(MissingDependencyError, match="pip install"):
+        importlib.import_module("reverie.testing.strategies")

@@ -441,3 +441,38 @@ def test_a_forked_child_is_refused_by_name_and_never_hangs(tmp_path: Path) -> No
         timeout=240,
     )
     assert (run.stdout, run.returncode) == ("fine\n", 0), run.stderr
+
+
+LEFT_RUNNING = """
+import threading, time
+import numpy as np
+import reverie
+
+manager = reverie.ReplayBufferManager(reverie.ArraySpec((), np.float32), 10, "never made")
+_, observer = manager.create_replay_buffer()
+
+def again_and_again(work):
+    while True:
+        work()
+
+def start(work):
+    threading.Thread(target=again_and_again, args=(work,), daemon=True).start()
+
+start(lambda: manager.sample(256))
+time.sleep(0.2)
+if {adding}:
+    start(lambda: observer(np.float32(1)))
+    time.sleep(0.2)
+"""
+
+
+@pytest.mark.xfail(reason="a thread that wants the GIL back from C++ then ends the process")
+@pytest.mark.parametrize("adding", [False, True], ids=["waiting", "busy"])
+def test_daemon_threads_in_the_buffer_do_not_abort_the_exit(
+    tmp_path: Path, adding: bool
+) -> None:
+    program = LEFT_RUNNING.format(adding=adding)
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, timeout=60
+    )
+    assert run.returncode == 0, run.stderr
