@@ -111,18 +111,14 @@ def as_dataset(
     tf: Any = sys.modules.get("tensorflow") or require("tensorflow", "tf", "A tf.data.Dataset")
     if sequence_preprocess_fn is None:
         dataset = _Source(tf, table, batch, steps, timeout_s).batches()
-        return dataset.prefetch(_PREFETCHED_BATCHES) if batch else dataset.unbatch()
+        return dataset.prefetch(_PREFETCHED_BATCHES) if batch else _unbatched(tf, dataset)
     source = _Source(tf, table, batch, table.sequence_length, timeout_s)
-    dataset = (
-        source.batches()
-        .unbatch()
-        .map(
-            lambda data, info: (sequence_preprocess_fn(data), info),
-            num_parallel_calls=num_parallel_calls or tf.data.AUTOTUNE,
-        )
+    dataset = _unbatched(tf, source.batches()).map(
+        lambda data, info: (sequence_preprocess_fn(data), info),
+        num_parallel_calls=num_parallel_calls or tf.data.AUTOTUNE,
     )
     if steps != table.sequence_length:
-        dataset = dataset.map(lambda *item: _cut(tf, item, steps)).unbatch()
+        dataset = _unbatched(tf, dataset.map(lambda *item: _cut(tf, item, steps)))
         pieces = table.sequence_length // steps
         dataset = dataset.shuffle(pieces * (batch or 1), seed=table.seed % 2**31)
     if batch is not None:
@@ -188,7 +184,7 @@ class _Source:
         dataset._reverie_source = self
         if self._timeout_s < math.inf:
             dataset = dataset.take_while(lambda _, info: tf.reduce_all(info.table_size >= 0))
-        return dataset.prefetch(1).unbatch()
+        return _unbatched(tf, dataset.prefetch(1))
 
     def _weak_callback(self) -> Callable[[Any], tuple[Any, ...]]:
         reference = weakref.ref(self)
@@ -274,6 +270,14 @@ def _cut(tf: Any, item: Any, steps: int) -> Any:
         return result
 
     return tf.nest.map_structure(cut, item)
+
+
+def _unbatched(tf: Any, dataset: Any) -> Any:
+    """`dataset.unbatch()`, also where a tensor has no elements: that crashes TensorFlow."""
+    shapes = [spec.shape[1:] for spec in tf.nest.flatten(dataset.element_spec)]
+    if 0 not in [shape.num_elements() for shape in shapes]:
+        return dataset.unbatch()
+    return dataset.flat_map(lambda *rows: tf.data.Dataset.from_tensor_slices(rows))
 
 
 def _holds_list(spec: Any) -> bool:
