@@ -20,6 +20,12 @@ bool SameShape(PyArrayObject* array, const std::vector<std::ptrdiff_t>& leading,
   return true;
 }
 
+// NumPy has two numbers for the same integer where C has two names for it (long
+// and long long, or int and long); the bytes are the same.
+bool SameType(PyArrayObject* array, int type_num) {
+  return PyArray_TYPE(array) == type_num || PyArray_EquivTypenums(PyArray_TYPE(array), type_num);
+}
+
 template <typename T>
 nb::object NewOf(int type_num, const std::vector<std::ptrdiff_t>& shape, T** values) {
   npy_intp dims[2];
@@ -96,7 +102,7 @@ void* TypedLayout::CheckArray(nb::handle array, std::size_t index,
                               const std::vector<std::ptrdiff_t>& leading) const {
   const Column& column = columns_[index];
   auto* object = reinterpret_cast<PyArrayObject*>(array.ptr());
-  if (!PyArray_Check(array.ptr()) || PyArray_TYPE(object) != column.type_num ||
+  if (!PyArray_Check(array.ptr()) || !SameType(object, column.type_num) ||
       !SameShape(object, leading, column.shape) || !PyArray_ISCARRAY(object)) {
     throw nb::value_error(("out[" + std::to_string(index) + "] has another dtype or shape, " +
                            "is not C-contiguous or not writeable")
@@ -123,7 +129,7 @@ int TypedLayout::LeafBytes(nb::sequence leaves, std::vector<const void*>* column
     const Column& column = columns_[i];
     if (PyArray_Check(items[i])) {
       auto* array = reinterpret_cast<PyArrayObject*>(items[i]);
-      if (PyArray_TYPE(array) != column.type_num || !SameShape(array, {}, column.shape) ||
+      if (!SameType(array, column.type_num) || !SameShape(array, {}, column.shape) ||
           !PyArray_ISCARRAY_RO(array)) {
         return static_cast<int>(i);
       }

@@ -79,6 +79,7 @@ nb::list GatherItem(TableHandle& self, const TypedLayout& layout, std::uint64_t 
   for (std::size_t i = 0; i < layout.num_columns(); ++i) {
     void* output;
     columns.append(layout.NewArray(i, {reader.span_length(i)}, &output));
+    nb::gil_scoped_release release;
     reader.GatherSpan(*layout.layout(), i, output);
   }
   return columns;
@@ -144,16 +145,16 @@ void BindTable(nb::module_& m) {
            })
       .def(
           "wait",
-          [](TableHandle& self, double timeout_s) {
+          [](TableHandle& self, std::int64_t batch_size, double timeout_s) {
             reverie::Status status;
             {
               nb::gil_scoped_release release;
-              status = self.store->WaitToSample(self.table.get(), timeout_s);
+              status = self.store->WaitToSample(self.table.get(), batch_size, timeout_s);
             }
             Check(status);
             return status.ok();
           },
-          "timeout_s"_a)
+          "batch_size"_a, "timeout_s"_a)
       .def(
           "restore",
           [](TableHandle& self, nb::dict state) {

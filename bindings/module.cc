@@ -14,6 +14,9 @@ void BindRestore(nb::module_& m);
 }  // namespace reverie_py
 
 NB_MODULE(_core, m) {
+  // A table may outlive the interpreter on purpose: in a forked child, which must not
+  // touch its copy, or in a TensorFlow function. That is no leak to report.
+  nanobind::set_leak_warnings(false);
   reverie_py::InitNumpy();
   reverie_py::BindErrors(m);
   reverie_py::BindStore(m);

@@ -1,5 +1,6 @@
 #include "store.h"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -76,11 +77,11 @@ void Store::Reader::GatherSpan(const RecordLayout& layout, std::size_t column, v
   GatherColumn(layout, column, rows_[0], span.start, span.length, output);
 }
 
-Status Store::WaitToSample(Table* table, double seconds) {
+Status Store::WaitToSample(Table* table, std::int64_t n, double seconds) {
   std::unique_lock<std::mutex> lock(mutex_);
   ++waiting_;
-  const bool ready = can_sample_.wait_for(lock, std::chrono::duration<double>(seconds),
-                                          [&] { return closed_ || table->CanSample(1); });
+  const bool ready = can_sample_.wait_for(lock, std::chrono::duration<double>(std::min(seconds, 3600.0)),
+                                          [&] { return closed_ || table->CanSample(n); });
   --waiting_;
   if (closed_) return Status::Of(Code::kClosed);
   return Status::Of(ready ? Code::kOk : Code::kWouldBlock);

@@ -84,8 +84,9 @@ class Store : public std::enable_shared_from_this<Store> {
     std::vector<Span> spans_;
   };
 
-  // Waits until one sample is allowed, the store is closed or the time is over.
-  Status WaitToSample(Table* table, double seconds);
+  // Waits until a batch of `n` is allowed, the store is closed or the time is over;
+  // an hour at most.
+  Status WaitToSample(Table* table, std::int64_t n, double seconds);
 
   std::size_t UpdatePriorities(Table* table, const std::uint64_t* keys, const double* priorities,
                                std::size_t n);

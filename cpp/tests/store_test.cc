@@ -333,7 +333,7 @@ bool IsReadySoon(std::future<Code>* waiter, Code code) {
 TEST(WaitingEndsWithTheItemTheTimeoutOrTheStore) {
   Scene scene;
   const auto wait = [&](double seconds) {
-    return scene.store->WaitToSample(scene.table.get(), seconds).code;
+    return scene.store->WaitToSample(scene.table.get(), 1, seconds).code;
   };
   CHECK_EQ(wait(0.0), Code::kWouldBlock);
   CHECK_EQ(wait(0.01), Code::kWouldBlock);
@@ -354,7 +354,7 @@ TEST(CloseWakesAllWaitersAndEndsSampling) {
   std::vector<std::future<Code>> waiters;
   for (int i = 0; i < 3; ++i) {
     waiters.push_back(std::async(std::launch::async, [&] {
-      return scene.store->WaitToSample(scene.table.get(), 60.0).code;
+      return scene.store->WaitToSample(scene.table.get(), 1, 60.0).code;
     }));
   }
   CHECK(waiters[0].wait_for(std::chrono::milliseconds(30)) == std::future_status::timeout);
@@ -363,7 +363,7 @@ TEST(CloseWakesAllWaitersAndEndsSampling) {
   for (auto& waiter : waiters) CHECK(IsReadySoon(&waiter, Code::kClosed));
   Batch batch(1, 3);
   CHECK_EQ(scene.Sample(&batch).code, Code::kClosed);
-  CHECK_EQ(scene.store->WaitToSample(scene.table.get(), 60.0).code, Code::kClosed);
+  CHECK_EQ(scene.store->WaitToSample(scene.table.get(), 1, 60.0).code, Code::kClosed);
   CHECK_EQ(scene.writer->Append(Step(2).columns().data(), Writer::Last::kNo).code, Code::kClosed);
   scene.store->Clear(scene.table.get());  // looking and emptying still work
   CHECK_EQ(scene.store->TakeSnapshot().tables.size(), 1u);

@@ -58,7 +58,7 @@ struct World {
       const Status status = store->Sample(table, layout.get(), 16, kLength, kLength,
                                           batch.outputs.data(), batch.info);
       if (status.code == Code::kWouldBlock) {
-        store->WaitToSample(table, 0.05);
+        store->WaitToSample(table, 1, 0.05);
         continue;
       }
       CHECK(status.ok());
@@ -211,7 +211,7 @@ TEST(CloseEndsEverythingThatRuns) {
                                                     batch.outputs.data(), batch.info);
           if (status.code == Code::kClosed) return;
           if (status.ok()) CHECK(AreWindows(batch));
-          if (status.code == Code::kWouldBlock) world.store->WaitToSample(table, 60.0);
+          if (status.code == Code::kWouldBlock) world.store->WaitToSample(table, 1, 60.0);
         }
       });
     }

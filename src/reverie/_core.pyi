@@ -117,8 +117,8 @@ class Table:
     def delete(self, keys: NDArray[np.uint64]) -> int:
         """Returns how many keys were stale."""
     def clear(self) -> None: ...
-    def wait(self, timeout_s: float) -> bool:
-        """Waits, without the GIL, until one sample is allowed; False at the timeout."""
+    def wait(self, batch_size: int, timeout_s: float) -> bool:
+        """Waits, without the GIL, until so many samples are allowed; False at the timeout."""
     def restore(self, state: dict[str, Any]) -> None:
         """Fills an empty table from the arrays of `TableSnapshot`, same names.
 

@@ -56,6 +56,8 @@ def as_priorities(priorities: ArrayLike) -> NDArray[np.float64]:
         InvalidArgumentError: they are no real numbers.
     """
     array = _as_array("priorities", priorities)
+    if array.size == 0:
+        return np.zeros(0, np.float64)
     if array.dtype.kind not in "biuf" and array.dtype.name not in EXTENSION_DTYPES:
         raise InvalidArgumentError(f"priorities: found {describe(array)}; wanted numbers.")
     return np.array(array[:, 0] if array.ndim == 2 else array, np.float64, order="C")

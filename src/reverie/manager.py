@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -79,6 +80,8 @@ class ReplayBufferManager(Handle):
     ) -> None:
         self._backend: Backend | None = None
         self._closed = False
+        # Taken by what replaces the backend: of several threads only one does it.
+        self._lifecycle = threading.RLock()
         if not isinstance(checkpoint_dir, str | os.PathLike) or not os.fspath(checkpoint_dir):
             raise InvalidArgumentError(
                 f"checkpoint_dir: found {checkpoint_dir!r:.200}, wanted the path of a folder."
@@ -100,7 +103,7 @@ class ReplayBufferManager(Handle):
         self._settings = BufferSettings(
             data_spec=data_spec,
             capacity=capacity,
-            checkpoint_dir=folder,
+            checkpoint_dir=folder.absolute(),  # os.chdir() must not move it
             sequence_length=sequence_length,
             table_name=table_name,
             stride_length=stride_length,
@@ -180,8 +183,9 @@ class ReplayBufferManager(Handle):
                 not installed.
             ClosedError: the manager is closed.
         """
-        self._finish_saving()
-        return self._adopt(self._engine.load(self._settings, progress))
+        with self._lifecycle:
+            self._finish_saving()
+            return self._adopt(self._engine.load(self._settings, progress))
 
     def get_replay_buffer_and_observer(self) -> tuple[Any, Any]:
         """The buffer and its observer; creates them if there are none yet.
@@ -189,10 +193,11 @@ class ReplayBufferManager(Handle):
         Raises:
             ClosedError: the manager is closed.
         """
-        self._check_open()
-        if self._backend is None:
-            return self._create()
-        return self._backend.replay_buffer, self._backend.observer
+        with self._lifecycle:
+            self._check_open()
+            if self._backend is None:
+                return self._create()
+            return self._backend.replay_buffer, self._backend.observer
 
     def get_dataset(
         self, batch_size: int = 64, num_steps: int | None = None
@@ -343,21 +348,23 @@ class ReplayBufferManager(Handle):
             CheckpointError: the background save failed; the manager is closed all
                 the same.
         """
-        self._closed = True
-        backend, self._backend = self._backend, None
-        if backend is not None:
-            backend.close()
+        with self._lifecycle:
+            self._closed = True
+            backend, self._backend = self._backend, None
+            if backend is not None:
+                backend.close()
 
     def _create(self) -> tuple[Any, Any]:
-        self._finish_saving()
-        if has_checkpoint(self._settings.checkpoint_dir):
-            warnings.warn(
-                f"{str(self._settings.checkpoint_dir)!r} holds checkpoints, which "
-                "create_replay_buffer() leaves alone: the new buffer is empty. Use "
-                "load_replay_buffer() to go on from the newest one.",
-                stacklevel=3,
-            )
-        return self._adopt(self._engine.create(self._settings))
+        with self._lifecycle:
+            self._finish_saving()
+            if has_checkpoint(self._settings.checkpoint_dir):
+                warnings.warn(
+                    f"{str(self._settings.checkpoint_dir)!r} holds checkpoints, which "
+                    "create_replay_buffer() leaves alone: the new buffer is empty. Use "
+                    "load_replay_buffer() to go on from the newest one.",
+                    stacklevel=3,
+                )
+            return self._adopt(self._engine.create(self._settings))
 
     def _finish_saving(self) -> None:
         self._check_open()
@@ -365,6 +372,9 @@ class ReplayBufferManager(Handle):
             self._backend.finish_saving()
 
     def _adopt(self, backend: Backend) -> tuple[Any, Any]:
+        if self._closed:  # by the progress callback of a load
+            backend.close()
+            self._check_open()
         previous, self._backend = self._backend, backend
         if previous is not None:
             previous.close()

@@ -131,11 +131,14 @@ def convert(leaf: Any, column: Column) -> NDArray[Any]:
                 raise _does_not_fit(where, value, wanted, f"{limits.min} to {limits.max}")
     with np.errstate(over="ignore"):  # looked at below
         result = np.array(found, dtype=wanted.dtype, order="C")
-    if found.dtype != wanted.dtype and wanted.dtype.kind in "fc" and found.dtype.kind in "fc":
+    if (
+        found.dtype != wanted.dtype
+        and wanted.dtype.kind not in "biu"
+        and found.dtype.kind != "V"
+    ):
         lost = np.isfinite(found) & ~np.isfinite(result)
         if lost.any():
-            largest = np.finfo(wanted.dtype).max
-            raise _does_not_fit(where, found[lost].flat[0], wanted, f"up to {largest}")
+            raise _does_not_fit(where, found[lost].flat[0], wanted, "no such magnitude")
     return result
 
 

@@ -30,7 +30,8 @@ class TrajectoryObserver(Handle):
 
     Differences, meant as repairs: after `reset()` without padding a complete
     window is not written twice, and an error there still ends the episode, so
-    that no later window crosses it.
+    that no later window crosses it; after `close()`, `open()` and `reset()` with
+    padding, no window of nothing but pads is written.
 
     Thread-safe, but the steps of one episode are meant to come from one thread:
     several observers of one table are the way to feed it from several.
@@ -119,8 +120,11 @@ class TrajectoryObserver(Handle):
         try:
             mismatch = writer.append(leaves, ends)
             while mismatch >= 0:
-                leaves[mismatch] = convert(leaves[mismatch], self._columns[mismatch])
+                before, column = mismatch, self._columns[mismatch]
+                leaves[before] = convert(leaves[before], column)
                 mismatch = writer.append(leaves, ends)
+                if mismatch == before:  # rather an error than an endless loop
+                    raise AssertionError(f"{column.path!r}: no use for {leaves[before]!r:.200}")
         except _core.Closed as error:
             raise self._table.translate(error) from None
 

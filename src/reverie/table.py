@@ -223,7 +223,9 @@ class ReplayTable(Handle):
             batch = self.core.sample(*args)
             while batch is None:
                 wait_until(
-                    self.core.wait, timeout=timeout, what=lambda: self.describe_wait(batch_size)
+                    lambda slice_s: self.core.wait(batch_size, slice_s),
+                    timeout=timeout,
+                    what=lambda: self.describe_wait(batch_size),
                 )
                 batch = self.core.sample(*args)
         except (_core.LengthMismatch, _core.Closed) as error:

@@ -1,7 +1,7 @@
 """The step record of TF-Agents, for those who do without TensorFlow.
 
 `Trajectory` has the fields, the order and the meaning of TF-Agents' own
-(`tf_agents.trajectories.Trajectory`), which the seed's users write. Steps of
+(`tf_agents.trajectories.Trajectory`), which Smart Control's users write. Steps of
 either kind know where their episode ends.
 """
 

@@ -20,9 +20,7 @@ import reverie
 ROOT = Path(__file__).resolve().parents[2]
 HIDDEN_KEPT = {".ci", ".github"}
 # Joined, or this file would name them itself.
-FOREIGN_PATHS = tuple(
-    "/".join(parts) for parts in (["", "work", ""], ["", "tmp", "envs"], ["..", "shared"])
-)
+FOREIGN_PATHS = tuple(f"/{home}/" for home in ("home", "root", "work", "Users"))
 
 BLOCK = re.compile(r"(?P<above>[^\n]*)\n```python\n(?P<code>.*?)\n```", re.DOTALL)
 NOT_RUN = re.compile(r"<!-- not run: \S.* -->")

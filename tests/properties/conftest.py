@@ -17,7 +17,7 @@ settings.register_profile(
     "modest", max_examples=60, deadline=None, database=None, derandomize=True
 )
 settings.register_profile(
-    "long", max_examples=3000, deadline=None, database=None, print_blob=True
+    "long", max_examples=1000, deadline=None, database=None, print_blob=True
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "modest")
 

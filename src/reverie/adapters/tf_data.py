@@ -94,6 +94,8 @@ def as_dataset(
     batch = None
     if sample_batch_size is not None:
         batch = check_int("sample_batch_size", sample_batch_size, 1, 2**31 - 1)
+    if num_parallel_calls is not None:  # -1 is tf.data.AUTOTUNE
+        check_int("num_parallel_calls", num_parallel_calls, -1, 2**31 - 1)
     if num_parallel_calls and batch and num_parallel_calls > batch:
         raise InvalidArgumentError(
             f"num_parallel_calls cannot be bigger than sample_batch_size: found "

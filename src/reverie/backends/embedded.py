@@ -37,7 +37,11 @@ def load(settings: BufferSettings, progress: Progress | None = None) -> Embedded
 
 def validate(settings: BufferSettings) -> None:
     """Raises InvalidArgumentError or SpecError for settings that could not work."""
-    create(settings).close()
+    backend = create(settings)
+    try:
+        backend.check_savable()
+    finally:
+        backend.close()
 
 
 class EmbeddedBackend:
@@ -71,6 +75,10 @@ class EmbeddedBackend:
         """Raises what a background save has left behind."""
         if self._saver.failed():
             self._saver.wait()
+
+    def check_savable(self) -> None:
+        """Raises InvalidArgumentError for a table that no checkpoint could hold."""
+        self._saver.check(self._table)
 
     def finish_saving(self) -> None:
         """Waits for a background save; raises what went wrong in it."""

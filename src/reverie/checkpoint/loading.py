@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -84,6 +85,9 @@ def _load_native(path: Path, table: ReplayTable, progress: Progress | None) -> N
         {table.name: table.core},
         layout=table.layout,
         record_dtype=table.nest.record_dtype,
+        # What was saved must load, however large: memory stays within the files' own
+        # size, which is compared with the manifest before anything is allocated.
+        max_nbytes=sys.maxsize,
         progress=progress,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +14,8 @@ from reverie import _core
 from reverie.checkpoint.lock import FolderLock
 from reverie.checkpoint.manifest import TableSettings
 from reverie.checkpoint.native import write_checkpoint
+from reverie.checkpoint.plan import Plan
+from reverie.errors import InvalidArgumentError
 from reverie.table import ReplayTable
 
 Progress = Callable[[int, int], None]
@@ -33,9 +36,23 @@ class Saver:
         self._root = root
         self._max_to_keep = max_to_keep
         self._lock = FolderLock(root)
-        self._mutex = threading.Lock()  # guards the two below
+        self._turn = threading.Lock()  # from snapshot to publication: saves stay in order
+        self._mutex = threading.Lock()  # guards the two below; taken after _turn
         self._pool: ThreadPoolExecutor | None = None
         self._pending: Future[Path] | None = None
+        self._writing: int | None = None  # the thread that writes
+        self._pid = os.getpid()
+
+    def check(self, table: ReplayTable) -> None:
+        """Refuses a table that could be filled but never saved.
+
+        Raises:
+            InvalidArgumentError: its name or a column's path is none that the format
+                can hold.
+        """
+        snapshot = table.store.snapshot()
+        settings = [_settings(table)]
+        Plan.of(snapshot, table.nest.record_dtype, _spec_json(table), settings, _now())
 
     def save(
         self, table: ReplayTable, *, wait: bool = True, progress: Progress | None = None
@@ -58,20 +75,28 @@ class Saver:
             CheckpointError: see `write_checkpoint`; also of an earlier background
                 save, and then nothing new was begun.
         """
-        self.wait()
         table.check_open()
-        snapshot = table.store.snapshot()
-        if wait:
-            return self._write(table, snapshot, progress)
-        with self._mutex:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(1, "reverie-save")
-            self._pending = self._pool.submit(self._write, table, snapshot, progress)
-        return None
+        if self._writing == threading.get_ident():
+            raise InvalidArgumentError(
+                "save() was called from the progress of another save, which it would wait "
+                "for. Call it after that save has returned."
+            )
+        with self._turn:
+            self.wait()
+            snapshot = table.store.snapshot()
+            if wait:
+                return self._write(table, snapshot, progress)
+            with self._mutex:
+                if self._pool is None:
+                    self._pool = ThreadPoolExecutor(1, "reverie-save")
+                self._pending = self._pool.submit(self._write, table, snapshot, progress)
+            return None
 
     def failed(self) -> bool:
         """Whether a background save has ended in an error that nobody has seen."""
         pending = self._pending
+        if os.getpid() != self._pid:
+            return False  # a forked child's copy; its locks may never open
         return pending is not None and pending.done() and pending.exception() is not None
 
     def wait(self) -> None:
@@ -83,6 +108,8 @@ class Saver:
 
     def close(self) -> None:
         """Waits for a background save, gives the folder back; raises as `wait`. Idempotent."""
+        if os.getpid() != self._pid:
+            return  # the thread that saves is the parent's
         try:
             self.wait()
         finally:
@@ -95,25 +122,40 @@ class Saver:
     def _write(
         self, table: ReplayTable, snapshot: _core.Snapshot, progress: Progress | None
     ) -> Path:
-        settings = TableSettings(
-            name=table.name,
-            max_size=table.capacity,
-            sampler="uniform",
-            remover="fifo",
-            min_size_to_sample=table.min_size_to_sample,
-            samples_per_insert=1.0,
-            min_diff=-math.inf,
-            max_diff=math.inf,
-            max_times_sampled=0,
-        )
-        return write_checkpoint(
-            self._root,
-            snapshot,
-            record_dtype=table.nest.record_dtype,
-            spec_json={"sequence_length": table.sequence_length},
-            tables=[settings],
-            saved_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            max_to_keep=self._max_to_keep,
-            lock=self._lock,
-            progress=progress,
-        )
+        self._writing = threading.get_ident()
+        try:
+            return write_checkpoint(
+                self._root,
+                snapshot,
+                record_dtype=table.nest.record_dtype,
+                spec_json=_spec_json(table),
+                tables=[_settings(table)],
+                saved_at=_now(),
+                max_to_keep=self._max_to_keep,
+                lock=self._lock,
+                progress=progress,
+            )
+        finally:
+            self._writing = None
+
+
+def _settings(table: ReplayTable) -> TableSettings:
+    return TableSettings(
+        name=table.name,
+        max_size=table.capacity,
+        sampler="uniform",
+        remover="fifo",
+        min_size_to_sample=table.min_size_to_sample,
+        samples_per_insert=1.0,
+        min_diff=-math.inf,
+        max_diff=math.inf,
+        max_times_sampled=0,
+    )
+
+
+def _spec_json(table: ReplayTable) -> object:
+    return {"sequence_length": table.sequence_length}
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
