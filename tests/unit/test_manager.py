@@ -295,7 +295,8 @@ def test_a_relative_folder_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     with make(Path("here")) as manager:
         add(manager, 1, 2)
-        assert manager.save() == Path("here/ckpt-00000001")
+        assert manager.save() == tmp_path / "here" / "ckpt-00000001"
+        monkeypatch.chdir("/")  # what was "here" stays where it was
         manager.load_replay_buffer()
 
 
