@@ -168,7 +168,12 @@ def tests(session: nox.Session) -> None:
     # Frameworks whose specs are read, as far as they are small; the large one once.
     frameworks = ["dm_env"] + ["jax"] * (session.python == PYTHONS[-1])
     session.install(".[test,gymnasium]", *frameworks)
-    session.run("pytest", *(session.posargs or ["tests"]), "--ignore=tests/tf_agents")
+    # The threads are hammered for as long as it takes to believe them, on one Python.
+    stress = "30" if session.python == PYTHONS[-1] else "3"
+    session.run(
+        *("pytest", *(session.posargs or ["tests"]), "--ignore=tests/tf_agents"),
+        env={"REVERIE_STRESS_SECONDS": stress},
+    )
 
 
 @nox.session

@@ -28,6 +28,7 @@ from reverie.errors import (
     UnstackableError,
 )
 from reverie.nests import Nest
+from reverie.process import guard
 from reverie.sample import SampleInfo
 from reverie.waiting import check_timeout, wait_until
 
@@ -143,7 +144,7 @@ class ReplayTable(Handle):
         self._closed = ""
         self._error: type[ClosedError] | type[ForkedProcessError] = ClosedError
         self._writers: weakref.WeakSet[_WriterOwner] = weakref.WeakSet()
-        _live.add(self)
+        guard(self)
 
     def __repr__(self) -> str:
         """`ReplayTable('uniform_table', 49 of 50000 items)`."""
@@ -172,6 +173,15 @@ class ReplayTable(Handle):
             self._closed = why
             self.store.close()
             self.core.clear()
+
+    def abandon(self) -> object:
+        """In a forked child: refuses all use; see `process`."""
+        self._error = ForkedProcessError
+        self._closed = (
+            "was made before os.fork() and cannot be used in the child process. Create or "
+            "load a buffer there, or start the process with the 'spawn' method."
+        )
+        return self, list(self._writers)
 
     def writer(self, owner: _WriterOwner, **settings: Any) -> _core.Writer:
         """A new stream of steps into this table; see `_core.Store.create_writer`.
@@ -394,24 +404,3 @@ class ReplayTable(Handle):
                     f"C-contiguous {column.spec.dtype} array of shape {wanted}."
                 )
         return leaves
-
-
-# A fork copies memory but no threads: a core mutex that another thread held
-# stays locked for ever in the child. So the child must not touch its copy, not
-# even to destroy it.
-_live: weakref.WeakSet[ReplayTable] = weakref.WeakSet()
-_abandoned: list[Any] = []
-
-
-def _after_fork_in_child() -> None:
-    for table in list(_live):
-        _abandoned.append((table, list(table._writers)))
-        table._error = ForkedProcessError
-        table._closed = (
-            "was made before os.fork() and cannot be used in the child process. Create or "
-            "load a buffer there, or start the process with the 'spawn' method."
-        )
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -29,7 +29,7 @@ OPTIONAL = {
 # Low to high: a module imports from its own layer and from those below it.
 LAYERS = (
     {"_version", "errors"},
-    {"_core", "checks", "nests", "sample", "specs", "trajectory", "waiting"},
+    {"_core", "checks", "nests", "process", "sample", "specs", "trajectory", "waiting"},
     {"table"},
     {"adapters"},
     {"checkpoint"},

@@ -471,7 +471,6 @@ if {adding}:
 """
 
 
-@pytest.mark.xfail(reason="a thread that wants the GIL back from C++ then ends the process")
 @pytest.mark.parametrize("adding", [False, True], ids=["waiting", "busy"])
 def test_daemon_threads_in_the_buffer_do_not_abort_the_exit(
     tmp_path: Path, adding: bool

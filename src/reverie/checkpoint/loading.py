@@ -8,9 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from reverie.checkpoint import names, reverb_files
+from reverie.checkpoint import names
 from reverie.checkpoint.files import FILE_SYSTEM
-from reverie.checkpoint.from_reverb import fill_from_reverb
 from reverie.checkpoint.restore import read_manifest, restore
 from reverie.checkpoint.streams import reading
 from reverie.errors import CheckpointCorruptError, CheckpointNotFoundError
@@ -93,11 +92,15 @@ def _load_native(path: Path, table: ReplayTable, progress: Progress | None) -> N
 
 
 def _load_reverb(path: Path, table: ReplayTable, progress: Progress | None) -> None:
+    from reverie.checkpoint.from_reverb import fill_from_reverb
+
     fill_from_reverb(path, table)
 
 
 def _candidates(root: Path) -> list[tuple[Path, Callable[..., Any]]]:
     """What could be loaded, newest first."""
+    from reverie.checkpoint import reverb_files  # here, so that `import reverie` is quick
+
     found: list[tuple[Path, Callable[..., Any]]] = []
     with reading(FILE_SYSTEM, root):
         if not root.is_dir():
