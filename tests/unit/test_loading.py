@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import optree
 import pytest
+from tests.manager_support import SPEC, add, contents, make
 
 from reverie import ArraySpec, ReplayBufferManager, Trajectory
 from reverie.checkpoint.from_reverb import reverb_order
@@ -28,24 +29,6 @@ from reverie.nests import Nest
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 SMART_BUILDINGS = GOLDEN / "smart_buildings" / "initial_exploration_buffer"
 COUNTER = {"n": ArraySpec((), np.int64)}
-SPEC = {**COUNTER, "x": ArraySpec((2,), np.float32)}
-
-
-def make(folder: Path, **changes: Any) -> ReplayBufferManager:
-    return ReplayBufferManager(
-        **{"data_spec": SPEC, "capacity": 20, "checkpoint_dir": folder, **changes}
-    )
-
-
-def add(manager: ReplayBufferManager, *numbers: int) -> None:
-    _, observer = manager.get_replay_buffer_and_observer()
-    for n in numbers:
-        observer({"n": n, "x": np.full(2, n)})
-
-
-def contents(manager: ReplayBufferManager) -> list[tuple[int, list[int]]]:
-    """Every item's key and step numbers."""
-    return [(key, item["n"].tolist()) for key, item in manager.iter_items()]
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.manager_support import add, checkpoints, contents, make
 
-from reverie import ArraySpec, ReplayBuffer, ReplayBufferManager, TrajectoryObserver
+from reverie import ReplayBuffer, ReplayBufferManager, TrajectoryObserver
 from reverie.errors import (
     CheckpointError,
     CheckpointLockedError,
@@ -23,34 +24,6 @@ from reverie.errors import (
     InvalidArgumentError,
     NotInitializedError,
 )
-
-SPEC = {"n": ArraySpec((), np.int64), "x": ArraySpec((2,), np.float32)}
-
-
-def make(folder: Path, **changes: Any) -> ReplayBufferManager:
-    return ReplayBufferManager(
-        **{"data_spec": SPEC, "capacity": 20, "checkpoint_dir": folder, **changes}
-    )
-
-
-def add(manager: ReplayBufferManager, *numbers: int) -> None:
-    _, observer = manager.get_replay_buffer_and_observer()
-    for n in numbers:
-        observer({"n": n, "x": np.full(2, n)})
-
-
-def contents(manager: ReplayBufferManager) -> list[tuple[int, list[int]]]:
-    """Every item's key and step numbers; x must hold the same numbers."""
-    found = []
-    for key, item in manager.iter_items():
-        assert item["x"][:, 0].tolist() == item["n"].tolist()
-        found.append((key, item["n"].tolist()))
-    return found
-
-
-def checkpoints(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name.startswith("ckpt"))
-
 
 # Arguments ----------------------------------------------------------------------------
 
