@@ -102,7 +102,11 @@ Status Table::Sample(const RecordLayout* layout, std::size_t n, std::uint32_t st
   // A batch that fails must not use up randomness: the next one is as it was.
   const Rng::State before = rng_.state();
   sampler_->Select(&rng_, n, slots_.data(), probabilities_.data());
-  for (std::size_t i = 0; i < n; ++i) Prefetch(&items_.at(slots_[i]));
+  for (std::size_t i = 0; i < n; ++i) {
+    const Item* const item = &items_.at(slots_[i]);
+    Prefetch(item);
+    Prefetch(reinterpret_cast<const char*>(item + 1) - 1);  // one in four spans two lines
+  }
   for (std::size_t i = 0; i < n; ++i) {
     if (Fits(layout, slots_[i], steps)) continue;
     const Status status = CheckSteps(layout, slots_[i], steps);
