@@ -126,7 +126,8 @@ def _has_sanitizer(names: str) -> bool:
 @nox.session
 def demo(session: nox.Session) -> None:
     """The demonstration and the examples, as a user runs them."""
-    session.install(".[demo,reverb-files]")
+    session.install(".[demo,reverb-files]", "pytest>=9")
+    session.run("pytest", "tests/unit/test_cli.py", env=QUIET)
     _run_in_scratch(session, "reverie", "demo", "--quick")
     for example in _examples():
         if not example.name.startswith("tf_"):
