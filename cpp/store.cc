@@ -80,8 +80,9 @@ void Store::Reader::GatherSpan(const RecordLayout& layout, std::size_t column, v
 Status Store::WaitToSample(Table* table, std::int64_t n, double seconds) {
   std::unique_lock<std::mutex> lock(mutex_);
   ++waiting_;
-  const bool ready = can_sample_.wait_for(lock, std::chrono::duration<double>(std::min(seconds, 3600.0)),
-                                          [&] { return closed_ || table->CanSample(n); });
+  const bool ready =
+      can_sample_.wait_for(lock, std::chrono::duration<double>(std::min(seconds, 3600.0)),
+                           [&] { return closed_ || table->CanSample(n); });
   --waiting_;
   if (closed_) return Status::Of(Code::kClosed);
   return Status::Of(ready ? Code::kOk : Code::kWouldBlock);

@@ -287,6 +287,7 @@ SCRIPT = """
 import sys, threading, time
 import numpy as np
 import reverie
+from reverie import process
 from reverie.adapters import tf_data
 manager = reverie.ReplayBufferManager({"x": reverie.ArraySpec((), np.int32)}, 9, sys.argv[1])
 _, observer = manager.create_replay_buffer()
@@ -296,6 +297,7 @@ iterator = iter(manager.get_dataset(2))
 if sys.argv[3] == "broken":
     import atexit
     atexit.unregister(tf_data._stop_fetching)
+    atexit.unregister(process._at_exit)
     tf_data._SLICE_S = 1e6
 reader = threading.Thread(target=lambda: next(iterator), daemon=True)
 reader.start()
