@@ -199,6 +199,17 @@ class ReplayBufferManager(Handle):
                 return self._create()
             return self._backend.replay_buffer, self._backend.observer
 
+    def new_observer(self) -> Any:
+        """Another observer of the same buffer, with an episode of its own.
+
+        One for each environment, or each thread: windows never mix the steps of two
+        observers. It works until the buffer is closed.
+
+        Raises:
+            NotInitializedError, ClosedError: as for `sample`.
+        """
+        return self._require("new_observer").new_observer()
+
     def get_dataset(
         self, batch_size: int = 64, num_steps: int | None = None
     ) -> tf.data.Dataset:

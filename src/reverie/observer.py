@@ -34,7 +34,7 @@ class TrajectoryObserver(Handle):
     padding, no window of nothing but pads is written.
 
     Thread-safe, but the steps of one episode are meant to come from one thread:
-    several observers of one table are the way to feed it from several.
+    `ReplayBufferManager.new_observer` makes one for each thread or environment.
 
     Args:
         table: where items go.

@@ -108,6 +108,19 @@ def test_threads_that_ask_at_once_get_the_same_pair(tmp_path: Path) -> None:
         manager.close()
 
 
+def test_observers_of_one_buffer_never_mix_their_steps(tmp_path: Path) -> None:
+    with make(tmp_path) as manager:
+        _, first = manager.create_replay_buffer()
+        second = manager.new_observer()
+        for n in range(3):
+            first(n)
+            second(10 + n)
+        windows = manager.gather_all().tolist()
+    assert sorted(windows) == [[0, 1], [1, 2], [10, 11], [11, 12]]
+    with pytest.raises(ClosedError):
+        second(1)
+
+
 def test_a_close_during_a_load_leaves_nothing_open(tmp_path: Path) -> None:
     with make(tmp_path) as first:
         first.create_replay_buffer()[1](1)

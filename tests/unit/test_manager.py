@@ -78,6 +78,7 @@ def test_a_huge_capacity_costs_nothing(tmp_path: Path) -> None:
 
 CALLS: dict[str, Callable[[ReplayBufferManager], Any]] = {
     "get_dataset": lambda m: m.get_dataset(),
+    "new_observer": lambda m: m.new_observer(),
     "sample": lambda m: m.sample(1),
     "gather_all": lambda m: m.gather_all(),
     "iter_items": lambda m: m.iter_items(),

@@ -50,6 +50,9 @@ class Backend(Protocol):
     def observer(self) -> Any:
         """The observer handed to users."""
 
+    def new_observer(self) -> Any:
+        """Another observer, with an episode of its own."""
+
     def check(self) -> None:
         """Raises what a background save has left behind."""
 

@@ -53,13 +53,8 @@ class EmbeddedBackend:
         # Without self: a cycle would keep gigabytes until the garbage collector comes by.
         client = LocalClient(lambda: str(saver.save(table)))
         self._replay_buffer = ReplayBuffer(table, settings.data_spec, client)
-        self._observer = TrajectoryObserver(
-            table,
-            client,
-            stride_length=settings.stride_length,
-            pad_end_of_episodes=settings.pad_end_of_episodes,
-            tile_end_of_episodes=settings.tile_end_of_episodes,
-        )
+        self._settings = settings
+        self._observer = self.new_observer()
 
     @property
     def replay_buffer(self) -> ReplayBuffer:
@@ -70,6 +65,16 @@ class EmbeddedBackend:
     def observer(self) -> TrajectoryObserver:
         """The observer handed to users."""
         return self._observer
+
+    def new_observer(self) -> TrajectoryObserver:
+        """Another stream of steps into the same table."""
+        return TrajectoryObserver(
+            self._table,
+            self._replay_buffer.py_client,
+            stride_length=self._settings.stride_length,
+            pad_end_of_episodes=self._settings.pad_end_of_episodes,
+            tile_end_of_episodes=self._settings.tile_end_of_episodes,
+        )
 
     def check(self) -> None:
         """Raises what a background save has left behind."""
