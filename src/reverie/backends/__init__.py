@@ -7,17 +7,16 @@ return a `Backend`, ready for use.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from numpy.typing import ArrayLike
 
+from reverie.checkpoint.contracts import Progress
 from reverie.errors import InvalidArgumentError
 from reverie.sample import SampleInfo
-
-Progress = Callable[[int, int], None]
 
 BACKENDS = {"embedded": "reverie.backends.embedded"}
 

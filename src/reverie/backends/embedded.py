@@ -9,7 +9,8 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from reverie.backends import BufferSettings, Progress
+from reverie.backends import BufferSettings
+from reverie.checkpoint.contracts import Progress
 from reverie.checkpoint.loading import load_newest
 from reverie.checkpoint.saving import Saver
 from reverie.nests import Nest

@@ -6,11 +6,14 @@ every member is said in `_core.pyi`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes done so far and in all."""
 
 
 class ChunkLike(Protocol):

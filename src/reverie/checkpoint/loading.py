@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from reverie.checkpoint import names
+from reverie.checkpoint.contracts import Progress
 from reverie.checkpoint.files import FILE_SYSTEM
 from reverie.checkpoint.restore import read_manifest, restore
 from reverie.checkpoint.streams import reading
 from reverie.errors import CheckpointCorruptError, CheckpointNotFoundError
 from reverie.table import ReplayTable
-
-Progress = Callable[[int, int], None]
 
 
 def has_checkpoint(root: Path) -> bool:
@@ -105,12 +104,7 @@ def _candidates(root: Path) -> list[tuple[Path, Callable[..., Any]]]:
     with reading(FILE_SYSTEM, root):
         if not root.is_dir():
             return []
-        natives = sorted(
-            names.list_checkpoints(root),
-            key=lambda path: names.sequence_number_of(path.name) or 0,
-            reverse=True,
-        )
-        found += [(path, _load_native) for path in natives]
+        found += [(path, _load_native) for path in reversed(names.list_checkpoints(root))]
         newest = reverb_files.find_newest(root)
     if newest is not None:
         found.append((newest, _load_reverb))

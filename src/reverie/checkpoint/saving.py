@@ -6,19 +6,17 @@ import datetime
 import math
 import os
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from reverie import _core
+from reverie.checkpoint.contracts import Progress
 from reverie.checkpoint.lock import FolderLock
 from reverie.checkpoint.manifest import TableSettings
 from reverie.checkpoint.native import write_checkpoint
 from reverie.checkpoint.plan import Plan
 from reverie.errors import InvalidArgumentError
 from reverie.table import ReplayTable
-
-Progress = Callable[[int, int], None]
 
 
 class Saver:
