@@ -36,6 +36,14 @@ nb::object NewOf(int type_num, const std::vector<std::ptrdiff_t>& shape, T** val
   return nb::steal(array);
 }
 
+// Layouts by tag - 1, one for each list of dtypes and shapes ever asked for. Chunks
+// outlive the handles that Python holds and are freed without the GIL, so what they
+// refer to by their tags stays for good.
+std::vector<std::unique_ptr<TypedLayout>>& KnownLayouts() {
+  static auto* known = new std::vector<std::unique_ptr<TypedLayout>>();
+  return *known;
+}
+
 }  // namespace
 
 nb::object NewVector(const std::vector<std::ptrdiff_t>& shape, std::uint64_t** values) {
@@ -77,8 +85,32 @@ TypedLayout::TypedLayout(nb::sequence columns) {
     column_nbytes.push_back(column.nbytes);
     columns_.push_back(std::move(column));
   }
-  layout_ = std::make_shared<const reverie::RecordLayout>(column_nbytes);
-  if (layout_->record_nbytes() == 0) throw nb::value_error("a record needs at least one byte");
+  static PyObject* tags = PyDict_New();
+  nb::dict by_columns = nb::borrow<nb::dict>(tags);
+  const nb::tuple key(Describe());
+  auto& known = KnownLayouts();
+  const bool is_new = !by_columns.contains(key);
+  const std::uint64_t tag =
+      is_new ? known.size() + 1 : nb::cast<std::uint64_t>(nb::object(by_columns[key]));
+  layout_ = std::make_shared<const reverie::RecordLayout>(column_nbytes, tag);
+  if (is_new) {
+    known.push_back(std::make_unique<TypedLayout>(*this));
+    by_columns[key] = tag;
+  }
+}
+
+const TypedLayout& TypedLayout::Of(const reverie::RecordLayout& layout) {
+  return *KnownLayouts()[layout.tag() - 1];
+}
+
+nb::list TypedLayout::Describe() const {
+  nb::list columns;
+  for (const Column& column : columns_) {
+    nb::list shape;
+    for (const std::ptrdiff_t extent : column.shape) shape.append(extent);
+    columns.append(nb::make_tuple(column.dtype, nb::tuple(shape)));
+  }
+  return columns;
 }
 
 nb::object TypedLayout::NewArray(std::size_t index, const std::vector<std::ptrdiff_t>& leading,
@@ -111,39 +143,60 @@ void* TypedLayout::CheckArray(nb::handle array, std::size_t index,
   return PyArray_DATA(object);
 }
 
-int TypedLayout::LeafBytes(nb::sequence leaves, std::vector<const void*>* columns,
-                           std::vector<std::uint8_t>* scratch) const {
-  PyObject** items;
+PyObject** TypedLayout::Items(nb::sequence leaves) const {
   PyObject* const fast = leaves.ptr();
-  if (PyList_CheckExact(fast) || PyTuple_CheckExact(fast)) {
-    if (static_cast<std::size_t>(PySequence_Fast_GET_SIZE(fast)) != columns_.size()) {
-      throw nb::value_error("wrong number of leaves");
-    }
-    items = PySequence_Fast_ITEMS(fast);
-  } else {
+  if (!PyList_CheckExact(fast) && !PyTuple_CheckExact(fast)) {
     throw nb::type_error("leaves must be a list or a tuple");
   }
+  if (static_cast<std::size_t>(PySequence_Fast_GET_SIZE(fast)) != columns_.size()) {
+    throw nb::value_error("wrong number of leaves");
+  }
+  return PySequence_Fast_ITEMS(fast);
+}
+
+int TypedLayout::LeafBytes(nb::sequence leaves, std::vector<const void*>* columns,
+                           std::vector<std::uint8_t>* scratch) const {
+  PyObject** const items = Items(leaves);
   columns->resize(columns_.size());
   scratch->resize(16 * columns_.size());  // the widest scalar: complex128
   for (std::size_t i = 0; i < columns_.size(); ++i) {
-    const Column& column = columns_[i];
-    if (PyArray_Check(items[i])) {
-      auto* array = reinterpret_cast<PyArrayObject*>(items[i]);
-      if (!SameType(array, column.type_num) || !SameShape(array, {}, column.shape) ||
-          !PyArray_ISCARRAY_RO(array)) {
-        return static_cast<int>(i);
-      }
-      (*columns)[i] = PyArray_DATA(array);
-    } else if (PyArray_IsScalar(items[i], Generic) && column.shape.empty() && column.nbytes <= 16 &&
-               Py_TYPE(items[i]) == reinterpret_cast<PyArray_Descr*>(column.dtype.ptr())->typeobj) {
-      void* bytes = scratch->data() + 16 * i;
-      PyArray_ScalarAsCtype(items[i], bytes);
-      (*columns)[i] = bytes;
-    } else {
-      return static_cast<int>(i);
-    }
+    (*columns)[i] = Bytes(columns_[i], items[i], scratch->data() + 16 * i);
+    if ((*columns)[i] == nullptr) return static_cast<int>(i);
   }
   return -1;
+}
+
+int TypedLayout::BatchBytes(nb::sequence leaves, std::ptrdiff_t n,
+                            std::vector<const void*>* columns) const {
+  PyObject** const items = Items(leaves);
+  const std::vector<std::ptrdiff_t> leading{n};
+  columns->resize(columns_.size());
+  for (std::size_t i = 0; i < columns_.size(); ++i) {
+    auto* array = reinterpret_cast<PyArrayObject*>(items[i]);
+    if (!PyArray_Check(items[i]) || !SameType(array, columns_[i].type_num) ||
+        !SameShape(array, leading, columns_[i].shape) || !PyArray_ISCARRAY_RO(array)) {
+      return static_cast<int>(i);
+    }
+    (*columns)[i] = PyArray_DATA(array);
+  }
+  return -1;
+}
+
+const void* TypedLayout::Bytes(const Column& column, PyObject* leaf, std::uint8_t* scratch) {
+  if (PyArray_Check(leaf)) {
+    auto* array = reinterpret_cast<PyArrayObject*>(leaf);
+    if (!SameType(array, column.type_num) || !SameShape(array, {}, column.shape) ||
+        !PyArray_ISCARRAY_RO(array)) {
+      return nullptr;
+    }
+    return PyArray_DATA(array);
+  }
+  if (PyArray_IsScalar(leaf, Generic) && column.shape.empty() && column.nbytes <= 16 &&
+      Py_TYPE(leaf) == reinterpret_cast<PyArray_Descr*>(column.dtype.ptr())->typeobj) {
+    PyArray_ScalarAsCtype(leaf, scratch);
+    return scratch;
+  }
+  return nullptr;
 }
 
 }  // namespace reverie_py

@@ -22,6 +22,13 @@ class TypedLayout {
   const std::shared_ptr<const reverie::RecordLayout>& layout() const { return layout_; }
   std::size_t num_columns() const { return columns_.size(); }
 
+  // The same columns again, for a layout of the core that some TypedLayout made.
+  // Requires the GIL, as everything here.
+  static const TypedLayout& Of(const reverie::RecordLayout& layout);
+
+  // (dtype, shape) of each column.
+  nb::list Describe() const;
+
   // A new array of shape (leading..., *column shape), and its bytes.
   nb::object NewArray(std::size_t column, const std::vector<std::ptrdiff_t>& leading,
                       void** bytes) const;
@@ -30,11 +37,20 @@ class TypedLayout {
   void* CheckArray(nb::handle array, std::size_t column,
                    const std::vector<std::ptrdiff_t>& leading) const;
 
+  // The bytes of a NumPy value that is exactly one cell of the only column, copying a
+  // NumPy scalar into `scratch` (16 bytes); null if it is something else.
+  const void* CellBytes(PyObject* cell, std::uint8_t* scratch) const {
+    return Bytes(columns_[0], cell, scratch);
+  }
+
   // Points `columns[i]` at the bytes of leaf i, using `scratch` for NumPy scalars.
   // Returns -1, or the first leaf that is not of exactly its column's dtype and
   // shape, in native byte order and C order.
   int LeafBytes(nb::sequence leaves, std::vector<const void*>* columns,
                 std::vector<std::uint8_t>* scratch) const;
+
+  // The same for arrays (n, *column shape); NumPy scalars are none.
+  int BatchBytes(nb::sequence leaves, std::ptrdiff_t n, std::vector<const void*>* columns) const;
 
  private:
   struct Column {
@@ -43,7 +59,13 @@ class TypedLayout {
     std::vector<std::ptrdiff_t> shape;
     std::size_t nbytes;
   };
+
+  // The `leaves`' items, one for each column; raises ValueError or TypeError.
+  PyObject** Items(nb::sequence leaves) const;
+  static const void* Bytes(const Column& column, PyObject* leaf, std::uint8_t* scratch);
+
   std::vector<Column> columns_;
+  // Marked with a tag by which Of() finds the first layout with these columns.
   std::shared_ptr<const reverie::RecordLayout> layout_;
 };
 

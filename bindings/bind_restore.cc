@@ -1,4 +1,5 @@
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/vector.h>
 
 #include "arrays.h"
@@ -54,6 +55,8 @@ nb::object TakeSnapshot(StoreHandle& self) {
     entry.counters["inserts"] = table.counters.inserts;
     entry.counters["samples"] = table.counters.samples;
     entry.counters["deletes"] = table.counters.deletes;
+    entry.counters["num_unique_samples"] = table.num_unique_samples;
+    entry.counters["num_deleted_episodes"] = table.num_deleted_episodes;
     entry.rng_state =
         nb::cast(ToNumpy(std::vector<std::uint64_t>(table.rng.begin(), table.rng.end())));
     handle.tables.append(nb::cast(std::move(entry)));
@@ -71,10 +74,19 @@ nb::dict ItemArrays(reverie::ItemColumns&& items) {
   result["length"] = ToNumpy(std::move(items.length));
   result["priority"] = ToNumpy(std::move(items.priority));
   result["times_sampled"] = ToNumpy(std::move(items.times_sampled));
+  result["touched"] = ToNumpy(std::move(items.touched));
   result["span_item"] = ToNumpy(std::move(items.span_item));
   result["span_column"] = ToNumpy(std::move(items.span_column));
   result["span_start"] = ToNumpy(std::move(items.span_start));
   result["span_length"] = ToNumpy(std::move(items.span_length));
+  result["traj_item"] = ToNumpy(std::move(items.traj_item));
+  result["traj_episode"] = ToNumpy(std::move(items.traj_episode));
+  result["column_item"] = ToNumpy(std::move(items.column_item));
+  result["column_squeeze"] = ToNumpy(std::move(items.column_squeeze));
+  result["column_pieces"] = ToNumpy(std::move(items.column_pieces));
+  result["piece_chunk"] = ToNumpy(std::move(items.piece_chunk));
+  result["piece_offset"] = ToNumpy(std::move(items.piece_offset));
+  result["piece_length"] = ToNumpy(std::move(items.piece_length));
   return result;
 }
 
@@ -91,6 +103,17 @@ reverie::TableState ParseTableState(nb::dict state) {
   Read(state, "span_column", &items.span_column);
   Read(state, "span_start", &items.span_start);
   Read(state, "span_length", &items.span_length);
+  if (state.contains("touched")) Read(state, "touched", &items.touched);
+  if (state.contains("traj_item")) {
+    Read(state, "traj_item", &items.traj_item);
+    Read(state, "traj_episode", &items.traj_episode);
+    Read(state, "column_item", &items.column_item);
+    Read(state, "column_squeeze", &items.column_squeeze);
+    Read(state, "column_pieces", &items.column_pieces);
+    Read(state, "piece_chunk", &items.piece_chunk);
+    Read(state, "piece_offset", &items.piece_offset);
+    Read(state, "piece_length", &items.piece_length);
+  }
   Read(state, "free_keys", &parsed.free_keys);
   const std::size_t n = items.chunk_id.size();
   const std::size_t spans = items.span_item.size();
@@ -99,7 +122,13 @@ reverie::TableState ParseTableState(nb::dict state) {
   if (rng.size() != 4 || (!items.key.empty() && items.key.size() != n) ||
       items.offset.size() != n || items.length.size() != n || items.priority.size() != n ||
       items.times_sampled.size() != n || items.span_column.size() != spans ||
-      items.span_start.size() != spans || items.span_length.size() != spans) {
+      items.span_start.size() != spans || items.span_length.size() != spans ||
+      (!items.touched.empty() && items.touched.size() != n) ||
+      items.traj_episode.size() != items.traj_item.size() ||
+      items.column_squeeze.size() != items.column_item.size() ||
+      items.column_pieces.size() != items.column_item.size() ||
+      items.piece_offset.size() != items.piece_chunk.size() ||
+      items.piece_length.size() != items.piece_chunk.size()) {
     throw nb::value_error("state arrays differ in length");
   }
   for (std::size_t i = 0; i < 4; ++i) parsed.rng[i] = rng[i];
@@ -107,6 +136,11 @@ reverie::TableState ParseTableState(nb::dict state) {
   parsed.counters.inserts = nb::cast<std::int64_t>(counters["inserts"]);
   parsed.counters.samples = nb::cast<std::int64_t>(counters["samples"]);
   parsed.counters.deletes = nb::cast<std::int64_t>(counters["deletes"]);
+  const auto optional = [&](const char* name, std::int64_t* to) {
+    if (counters.contains(name)) *to = nb::cast<std::int64_t>(counters[name]);
+  };
+  optional("num_unique_samples", &parsed.num_unique_samples);
+  optional("num_deleted_episodes", &parsed.num_deleted_episodes);
   return parsed;
 }
 
@@ -116,6 +150,12 @@ void BindRestore(nb::module_& m) {
       .def_prop_ro("next_id", [](const ChunkHandle& self) { return self.ref.next_id; })
       .def_prop_ro("sealed", [](const ChunkHandle& self) { return self.ref.sealed; })
       .def_prop_ro("count", [](const ChunkHandle& self) { return self.ref.count; })
+      .def_prop_ro("columns",
+                   [](const ChunkHandle& self) -> nb::object {
+                     const reverie::RecordLayout& layout = *self.ref.chunk->layout;
+                     if (layout.tag() == 0) return nb::none();
+                     return TypedLayout::Of(layout).Describe();
+                   })
       .def("data", [](const ChunkHandle& self) {
         return Bytes<const std::uint8_t>(self.ref.chunk, self.ref.count);
       });
@@ -138,13 +178,18 @@ void BindRestore(nb::module_& m) {
   method("snapshot", &TakeSnapshot);
   method(
       "restore_chunk",
-      [](StoreHandle& self, const TypedLayout& layout, std::uint64_t chunk_id,
-         std::uint32_t count) {
-        reverie::Chunk* chunk = self.store->RestoreChunk(layout.layout(), chunk_id, count);
+      [](StoreHandle& self, std::optional<const TypedLayout*> layout, std::uint64_t chunk_id,
+         std::uint32_t count, std::size_t nbytes) {
+        if (!layout && count != 1) throw nb::value_error("a chunk of one cell has one");
+        reverie::Chunk* chunk = self.store->RestoreChunk(
+            layout
+                ? (*layout)->layout()
+                : std::make_shared<const reverie::RecordLayout>(std::vector<std::size_t>{nbytes}),
+            chunk_id, count);
         if (chunk == nullptr) throw nb::value_error("chunk_id in use or 0, or count is 0");
         return Bytes<std::uint8_t>(self.store->chunks().share(chunk->slot), count);
       },
-      "layout"_a, "chunk_id"_a, "count"_a);
+      "layout"_a.none(), "chunk_id"_a, "count"_a, "nbytes"_a = std::size_t{0});
   method(
       "link_chunk",
       [](StoreHandle& self, std::uint64_t chunk_id, std::uint64_t next_id) {

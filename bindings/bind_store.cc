@@ -1,6 +1,8 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/vector.h>
 
+#include <cmath>
+
 #include "arrays.h"
 #include "errors.h"
 #include "handles.h"
@@ -8,17 +10,21 @@
 namespace reverie_py {
 
 using namespace nb::literals;
-using reverie::OrderedKind;
+using reverie::SelectorKind;
 
 void BindStore(nb::module_& m) {
-  m.attr("UNIFORM") = static_cast<int>(OrderedKind::kUniform);
-  m.attr("FIFO") = static_cast<int>(OrderedKind::kFifo);
-  m.attr("LIFO") = static_cast<int>(OrderedKind::kLifo);
+  m.attr("UNIFORM") = static_cast<int>(SelectorKind::kUniform);
+  m.attr("FIFO") = static_cast<int>(SelectorKind::kFifo);
+  m.attr("LIFO") = static_cast<int>(SelectorKind::kLifo);
+  m.attr("PRIORITIZED") = static_cast<int>(SelectorKind::kPrioritized);
+  m.attr("MIN_HEAP") = static_cast<int>(SelectorKind::kMinHeap);
+  m.attr("MAX_HEAP") = static_cast<int>(SelectorKind::kMaxHeap);
 
   nb::class_<TypedLayout>(m, "RecordLayout")
       .def(nb::init<nb::sequence>(), "columns"_a)
       .def_prop_ro("record_nbytes",
-                   [](const TypedLayout& self) { return self.layout()->record_nbytes(); });
+                   [](const TypedLayout& self) { return self.layout()->record_nbytes(); })
+      .def_prop_ro("columns", &TypedLayout::Describe);
 
   nb::class_<StoreHandle>(m, "Store")
       .def(
@@ -32,20 +38,28 @@ void BindStore(nb::module_& m) {
           "create_table",
           [](StoreHandle& self, std::uint32_t max_size, int sampler, int remover,
              std::int64_t min_size_to_sample, double samples_per_insert, double min_diff,
-             double max_diff, std::uint64_t seed) {
-            if (sampler < 0 || sampler > 2 || remover < 0 || remover > 2) {
+             double max_diff, std::uint64_t seed, double sampler_exponent, double remover_exponent,
+             std::int32_t max_times_sampled) {
+            if (sampler < 0 || sampler > 5 || remover < 0 || remover > 5) {
               throw nb::value_error("unknown selector");
+            }
+            if (!(sampler_exponent >= 0) || !std::isfinite(sampler_exponent) ||
+                !(remover_exponent >= 0) || !std::isfinite(remover_exponent) || max_size == 0 ||
+                max_times_sampled < 0) {
+              throw nb::value_error("a table setting is out of range");
             }
             const reverie::Table::Config config{
                 max_size,
-                static_cast<OrderedKind>(sampler),
-                static_cast<OrderedKind>(remover),
+                {static_cast<SelectorKind>(sampler), sampler_exponent},
+                {static_cast<SelectorKind>(remover), remover_exponent},
                 {min_size_to_sample, samples_per_insert, min_diff, max_diff},
-                seed};
+                seed,
+                max_times_sampled};
             return TableHandle{self.store, self.store->CreateTable(config)};
           },
           nb::kw_only(), "max_size"_a, "sampler"_a, "remover"_a, "min_size_to_sample"_a,
-          "samples_per_insert"_a, "min_diff"_a, "max_diff"_a, "seed"_a)
+          "samples_per_insert"_a, "min_diff"_a, "max_diff"_a, "seed"_a, "sampler_exponent"_a = 1.0,
+          "remover_exponent"_a = 1.0, "max_times_sampled"_a = 0)
       .def("close",
            [](StoreHandle& self) {
              nb::gil_scoped_release release;

@@ -71,6 +71,112 @@ nb::object Gather(TableHandle& self, const TypedLayout& layout,
   return nb::make_tuple(columns, ToNumpy(std::move(found)));
 }
 
+// One output column of an item: where its cells are, and the array they go to.
+struct OutputColumn {
+  std::size_t item;
+  std::size_t column;       // of a run of whole steps
+  std::size_t first_piece;  // of a trajectory
+  std::size_t num_pieces;
+  void* bytes;
+};
+
+// A column of cells of any size.
+nb::object BytesColumn(const reverie::Piece* pieces, std::size_t n, bool squeeze) {
+  const auto cell = [](const reverie::Piece& piece) {
+    return nb::bytes(piece.chunk->record(piece.offset), piece.chunk->layout->record_nbytes());
+  };
+  if (squeeze) return cell(pieces[0]);
+  nb::list cells;
+  for (std::size_t i = 0; i < n; ++i) cells.append(cell(pieces[i]));
+  return cells;
+}
+
+// New arrays for all columns of an item. What must be copied later is appended to
+// `copies`; cells of any size are copied here.
+nb::list NewColumns(const reverie::SampledItem& item, std::size_t index,
+                    std::vector<OutputColumn>* copies) {
+  nb::list columns;
+  void* bytes;
+  if (item.trajectory.columns.empty()) {
+    const TypedLayout& layout = TypedLayout::Of(*item.row.chunk->layout);
+    for (std::size_t c = 0; c < layout.num_columns(); ++c) {
+      const std::uint32_t length = item.spans.empty() ? item.length : item.spans[c].length;
+      columns.append(layout.NewArray(c, {length}, &bytes));
+      copies->push_back({index, c, 0, 0, bytes});
+    }
+    return columns;
+  }
+  std::size_t p = 0;
+  for (const reverie::Trajectory::Column& column : item.trajectory.columns) {
+    const reverie::Piece* const pieces = &item.trajectory.pieces[p];
+    const reverie::RecordLayout& layout = *pieces->chunk->layout;
+    if (layout.tag() == 0) {
+      columns.append(BytesColumn(pieces, column.num_pieces, column.squeeze));
+    } else {
+      std::vector<std::ptrdiff_t> leading;
+      if (!column.squeeze) {
+        leading.push_back(0);
+        for (std::size_t i = 0; i < column.num_pieces; ++i) leading[0] += pieces[i].length;
+      }
+      columns.append(TypedLayout::Of(layout).NewArray(0, leading, &bytes));
+      copies->push_back({index, 0, p, column.num_pieces, bytes});
+    }
+    p += column.num_pieces;
+  }
+  return columns;
+}
+
+// Copying less than this under the GIL is cheaper than dropping it.
+constexpr std::size_t kKeepGilBelow = 64 * 1024;
+
+void CopyColumns(const std::vector<reverie::SampledItem>& items,
+                 const std::vector<OutputColumn>& copies) {
+  for (const OutputColumn& copy : copies) {
+    const reverie::SampledItem& item = items[copy.item];
+    if (copy.num_pieces != 0) {
+      reverie::GatherPieces(&item.trajectory.pieces[copy.first_piece], copy.num_pieces, copy.bytes);
+    } else {
+      const reverie::Span span =
+          item.spans.empty() ? reverie::Span{0, item.length} : item.spans[copy.column];
+      reverie::GatherColumn(*item.row.chunk->layout, copy.column, item.row, span.start, span.length,
+                            copy.bytes);
+    }
+  }
+}
+
+nb::object SampleItems(TableHandle& self, std::size_t max_items) {
+  if (max_items == 0) throw nb::value_error("max_items must be positive");
+  reverie::Store::ItemReader reader(self.store);
+  reverie::Status status;
+  {
+    nb::gil_scoped_release release;
+    status = reader.Sample(self.table.get(), max_items);
+  }
+  Check(status);
+  if (!status.ok()) return nb::none();
+  std::vector<OutputColumn> copies;
+  std::size_t nbytes = 0;
+  nb::list result;
+  for (std::size_t i = 0; i < reader.items().size(); ++i) {
+    const reverie::SampledItem& item = reader.items()[i];
+    result.append(nb::make_tuple(item.key, item.probability, item.table_size, item.priority,
+                                 item.times_sampled, NewColumns(item, i, &copies)));
+    if (item.trajectory.columns.empty()) {
+      nbytes += item.length * item.row.chunk->layout->record_nbytes();
+    }
+    for (const reverie::Piece& piece : item.trajectory.pieces) {
+      nbytes += piece.length * piece.chunk->layout->record_nbytes();
+    }
+  }
+  if (nbytes < kKeepGilBelow) {
+    CopyColumns(reader.items(), copies);
+  } else {
+    nb::gil_scoped_release release;
+    CopyColumns(reader.items(), copies);
+  }
+  return result;
+}
+
 // One item whole, whatever its columns' lengths.
 nb::list GatherItem(TableHandle& self, const TypedLayout& layout, std::uint64_t key) {
   reverie::Store::Reader reader(self.store);
@@ -97,6 +203,10 @@ nb::dict Info(const TableHandle& self) {
   result["inserts"] = info.counters.inserts;
   result["samples"] = info.counters.samples;
   result["deletes"] = info.counters.deletes;
+  result["num_unique_samples"] = info.stats.num_unique_samples;
+  result["num_episodes"] = info.stats.num_episodes;
+  result["num_deleted_episodes"] = info.stats.num_deleted_episodes;
+  result["pending"] = info.stats.pending;
   return result;
 }
 
@@ -111,6 +221,19 @@ void BindTable(nb::module_& m) {
       .def("info", &Info)
       .def("sample", &Sample, "layout"_a, "batch_size"_a, "steps"_a, "piece"_a, "repeat_info"_a,
            "out"_a.none())
+      .def("sample_items", &SampleItems, "max_items"_a)
+      .def(
+          "can_sample",
+          [](const TableHandle& self, std::int64_t n) {
+            return self.store->CanSample(*self.table, n);
+          },
+          "n"_a)
+      .def(
+          "can_insert",
+          [](const TableHandle& self, std::int64_t n) {
+            return self.store->CanInsert(*self.table, n);
+          },
+          "n"_a)
       .def("gather", &Gather, "layout"_a, "keys"_a.none(), "steps"_a)
       .def("gather_item", &GatherItem, "layout"_a, "key"_a)
       .def("items",

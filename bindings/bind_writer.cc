@@ -1,5 +1,10 @@
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <limits>
+#include <optional>
 
 #include "arrays.h"
 #include "errors.h"
@@ -15,10 +20,25 @@ using reverie::Writer;
 // holds a core mutex ever waits for the GIL, so keeping it cannot deadlock.
 constexpr std::size_t kKeepGilBelow = 16 * 1024;
 
+template <typename T>
+using OutVector = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
 struct WriterHandle {
+  std::shared_ptr<reverie::Store> store;
   TypedLayout layout;
   std::unique_ptr<Writer> writer;
 };
+
+std::uint32_t CheckStream(const WriterHandle& self, std::uint32_t stream) {
+  if (stream >= self.writer->config().num_streams) throw nb::value_error("no such stream");
+  return stream;
+}
+
+// What Append() and AppendBatch() return where no leaf is at fault.
+constexpr int kStored = -1;
+constexpr int kStoredButBlocked = -2;
+constexpr int kTooLong = -3;
+constexpr int kIgnored = -4;
 
 int Append(WriterHandle& self, nb::sequence leaves, int last) {
   // Scratch on the stack of each thread: several may append at once.
@@ -27,14 +47,60 @@ int Append(WriterHandle& self, nb::sequence leaves, int last) {
   const int mismatch = self.layout.LeafBytes(leaves, &columns, &scratch);
   if (mismatch >= 0) return mismatch;
   reverie::Status status;
+  Writer::Fate fate = Writer::Fate::kStored;
+  bool blocked = false;
+  const auto append = [&] {
+    status = self.writer->Append(columns.data(), static_cast<Writer::Last>(last), &fate, &blocked);
+  };
   if (self.layout.layout()->record_nbytes() < kKeepGilBelow) {
-    status = self.writer->Append(columns.data(), static_cast<Writer::Last>(last));
+    append();
   } else {
     nb::gil_scoped_release release;
-    status = self.writer->Append(columns.data(), static_cast<Writer::Last>(last));
+    append();
   }
   Check(status);
-  return -1;
+  if (fate == Writer::Fate::kTooLong) return kTooLong;
+  if (fate == Writer::Fate::kIgnored) return kIgnored;
+  return blocked ? kStoredButBlocked : kStored;
+}
+
+int AppendBatch(WriterHandle& self, nb::sequence leaves, std::size_t n,
+                std::optional<InVector<std::int64_t>> streams,
+                std::optional<InVector<std::uint8_t>> lasts,
+                std::optional<OutVector<std::uint8_t>> fates) {
+  if ((streams && streams->size() != n) || (lasts && lasts->size() != n) ||
+      (fates && fates->size() != n)) {
+    throw nb::value_error("streams, lasts and fates must have n values");
+  }
+  thread_local std::vector<const void*> columns;
+  const int mismatch = self.layout.BatchBytes(leaves, static_cast<std::ptrdiff_t>(n), &columns);
+  if (mismatch >= 0) return mismatch;
+  static_assert(sizeof(Writer::Fate) == 1, "fates are written as bytes");
+  auto* const fate = fates ? reinterpret_cast<Writer::Fate*>(fates->data()) : nullptr;
+  thread_local std::vector<std::uint32_t> stream;
+  if (streams) {
+    constexpr std::int64_t kNone = std::numeric_limits<std::uint32_t>::max();  // is no stream
+    stream.resize(n);
+    std::transform(streams->data(), streams->data() + n, stream.begin(), [](std::int64_t id) {
+      return static_cast<std::uint32_t>(id < 0 || id > kNone ? kNone : id);
+    });
+  }
+  const std::uint8_t* const last = lasts ? lasts->data() : nullptr;
+  reverie::Status status;
+  bool blocked = false;
+  const auto append = [&] {
+    status = self.writer->AppendBatch(columns.data(), streams ? stream.data() : nullptr, n, last,
+                                      fate, &blocked);
+  };
+  if (n * self.layout.layout()->record_nbytes() < kKeepGilBelow) {
+    append();
+  } else {
+    nb::gil_scoped_release release;
+    append();
+  }
+  Check(status);
+  if (fate != nullptr && std::count(fate, fate + n, Writer::Fate::kTooLong) != 0) return kTooLong;
+  return blocked ? kStoredButBlocked : kStored;
 }
 
 }  // namespace
@@ -42,33 +108,68 @@ int Append(WriterHandle& self, nb::sequence leaves, int last) {
 void BindWriter(nb::module_& m) {
   nb::class_<WriterHandle>(m, "Writer")
       .def_prop_ro("num_cached", [](const WriterHandle& self) { return self.writer->num_cached(); })
+      .def(
+          "num_cached_of",
+          [](const WriterHandle& self, std::uint32_t stream) {
+            return self.writer->num_cached(CheckStream(self, stream));
+          },
+          "stream"_a)
+      .def(
+          "set_priority",
+          [](WriterHandle& self, double priority) { self.writer->SetPriority(priority); },
+          "priority"_a)
+      .def_prop_ro("pending", [](const WriterHandle& self) { return self.writer->pending(); })
+      .def(
+          "wait_pending",
+          [](WriterHandle& self, std::uint64_t at_most, double timeout_s) {
+            reverie::Status status;
+            {
+              nb::gil_scoped_release release;
+              status = self.store->WaitForInserts(self.writer->progress(), at_most, timeout_s);
+            }
+            Check(status);
+            return status.ok();
+          },
+          "at_most"_a, "timeout_s"_a)
       .def("append", &Append, "leaves"_a, "last"_a)
+      .def("append_batch", &AppendBatch, "leaves"_a, "n"_a, "streams"_a.none(), "lasts"_a.none(),
+           "fates"_a.none())
       .def(
           "reset",
-          [](WriterHandle& self, bool write_cached_steps) {
+          [](WriterHandle& self, bool write_cached_steps, std::uint32_t stream) {
+            CheckStream(self, stream);
             std::uint64_t uncovered = 0;
             reverie::Status status;
             {
               nb::gil_scoped_release release;
-              status = self.writer->Reset(write_cached_steps, &uncovered);
+              status = self.writer->Reset(stream, write_cached_steps, &uncovered);
             }
             Check(status);
             return uncovered;
           },
-          "write_cached_steps"_a)
+          "write_cached_steps"_a, "stream"_a = 0)
       .def("close", [](WriterHandle& self) {
         nb::gil_scoped_release release;
         self.writer->Close();
       });
+
+  m.attr("WINDOWS") = static_cast<int>(Writer::Items::kWindows);
+  m.attr("STREAM") = static_cast<int>(Writer::Items::kStream);
+  m.attr("EPISODES") = static_cast<int>(Writer::Items::kEpisodes);
+  m.attr("STORED") = kStored;
+  m.attr("STORED_BUT_BLOCKED") = kStoredButBlocked;
+  m.attr("TOO_LONG") = kTooLong;
+  m.attr("IGNORED") = kIgnored;
 
   nb::object store = m.attr("Store");
   store.attr("create_writer") = nb::cpp_function(
       [](StoreHandle& self, const TypedLayout& layout, std::vector<TableHandle*> tables,
          std::uint32_t sequence_length, std::uint32_t stride_length, double priority, bool pad_end,
          bool tile_end, nb::bytes pad_record, std::int64_t boundary_column,
-         std::int32_t boundary_value) {
+         std::int32_t boundary_value, int items, std::uint32_t num_streams) {
         const auto num_columns = static_cast<std::int64_t>(layout.num_columns());
-        if (sequence_length == 0 || stride_length == 0 || boundary_column >= num_columns ||
+        if (sequence_length == 0 || stride_length == 0 || num_streams == 0 || items < 0 ||
+            items > 2 || boundary_column >= num_columns ||
             pad_record.size() != layout.layout()->record_nbytes() ||
             (boundary_column >= 0 &&
              layout.layout()->columns()[static_cast<std::size_t>(boundary_column)].nbytes != 4)) {
@@ -77,15 +178,19 @@ void BindWriter(nb::module_& m) {
         const auto* pad = static_cast<const std::uint8_t*>(pad_record.data());
         std::vector<std::shared_ptr<reverie::Table>> targets;
         for (const TableHandle* table : tables) targets.push_back(table->table);
-        const Writer::Config config{sequence_length, stride_length, priority,
-                                    pad_end,         tile_end,      {pad, pad + pad_record.size()},
-                                    boundary_column, boundary_value};
-        return WriterHandle{layout, std::make_unique<Writer>(self.store, layout.layout(),
-                                                             std::move(targets), config)};
+        const Writer::Config config{
+            sequence_length, stride_length,  priority,
+            pad_end,         tile_end,       {pad, pad + pad_record.size()},
+            boundary_column, boundary_value, static_cast<Writer::Items>(items),
+            num_streams};
+        return WriterHandle{
+            self.store, layout,
+            std::make_unique<Writer>(self.store, layout.layout(), std::move(targets), config)};
       },
       nb::name("create_writer"), nb::scope(store), nb::is_method(), "layout"_a, "tables"_a,
       nb::kw_only(), "sequence_length"_a, "stride_length"_a, "priority"_a, "pad_end"_a,
-      "tile_end"_a, "pad_record"_a, "boundary_column"_a, "boundary_value"_a);
+      "tile_end"_a, "pad_record"_a, "boundary_column"_a, "boundary_value"_a, "items"_a = 0,
+      "num_streams"_a = 1);
 }
 
 }  // namespace reverie_py

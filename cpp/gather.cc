@@ -129,6 +129,15 @@ void Gather(const RecordLayout& layout, const Row* rows, std::size_t num_rows, s
   for (auto& thread : threads) thread.join();
 }
 
+void GatherPieces(const Piece* pieces, std::size_t n, void* output) {
+  auto* to = static_cast<std::uint8_t*>(output);
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::size_t nbytes = pieces[i].length * pieces[i].chunk->layout->record_nbytes();
+    if (nbytes != 0) std::memcpy(to, pieces[i].chunk->record(pieces[i].offset), nbytes);
+    to += nbytes;
+  }
+}
+
 void GatherColumn(const RecordLayout& layout, std::size_t column, Row row, std::uint32_t start,
                   std::uint32_t length, void* output) {
   const auto& where = layout.columns()[column];

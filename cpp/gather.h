@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "chunk_store.h"
+#include "trajectory.h"
 
 namespace reverie {
 
@@ -27,6 +28,9 @@ void AdvanceRow(Row* row, std::uint32_t skip);
 // want of threads it is merely slower.
 void Gather(const RecordLayout& layout, const Row* rows, std::size_t num_rows, std::uint32_t steps,
             void* const* outputs, int max_threads);
+
+// Copies the cells of `n` pieces, one after the other, into `output`.
+void GatherPieces(const Piece* pieces, std::size_t n, void* output);
 
 // Copies steps [start, start + length) after `row` of one column into `output`.
 void GatherColumn(const RecordLayout& layout, std::size_t column, Row row, std::uint32_t start,

@@ -28,6 +28,13 @@ void ItemStore::Reserve(std::uint32_t item_length, double item_priority) {
   priority.Reserve(item_priority, size_ != 0, num_slots);
 }
 
+void ItemStore::ReserveTrajectory() {
+  const std::size_t wanted = std::size_t{num_slots_} + (free_head_ == kNoSlot ? 1 : 0);
+  if (trajectories.size() >= wanted) return;
+  if (trajectories.capacity() < wanted) trajectories.reserve(2 * wanted + 16);
+  trajectories.resize(wanted);
+}
+
 std::uint32_t ItemStore::Allocate() {
   std::uint32_t slot = free_head_;
   if (slot != kNoSlot) {
@@ -50,6 +57,7 @@ void ItemStore::Free(std::uint32_t slot) {
   ++item.generation;
   --size_;
   if (!spans.empty()) spans.erase(slot);
+  if (slot < trajectories.size()) trajectories[slot].reset();
   if (item.generation == kRetired) return;
   item.chunk = free_head_;
   free_head_ = slot;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "chunk_store.h"
+#include "trajectory.h"
 
 namespace reverie {
 
@@ -17,9 +18,10 @@ namespace reverie {
 struct Item {
   std::uint32_t generation = 0;  // odd while the item is alive; see ItemStore
   std::int32_t times_sampled = 0;
-  std::uint32_t chunk = kNoSlot;  // slot of its first step's chunk; next free slot when dead
-  std::uint32_t offset = 0;       // of its first step in that chunk
-  std::uint32_t order = 0;        // its place in the table's ItemOrder
+  // Slot of its first step's chunk; kNoSlot of a trajectory; next free slot when dead.
+  std::uint32_t chunk = kNoSlot;
+  std::uint32_t offset = 0;  // of its first step in that chunk
+  std::uint32_t order = 0;   // its place in the table's ItemOrder
 };
 
 // Steps of one column, relative to the item's first step. Only items whose
@@ -77,6 +79,8 @@ class ItemStore {
   // Makes room for one Allocate() and for its length and priority. Throws
   // std::bad_alloc with nothing changed, also where 2**32 - 1 slots are in use.
   void Reserve(std::uint32_t item_length, double item_priority);
+  // The same for an item that is a trajectory.
+  void ReserveTrajectory();
 
   // A slot for a new item, with its generation set. Throws as Reserve().
   std::uint32_t Allocate();
@@ -107,6 +111,13 @@ class ItemStore {
   LazyColumn<std::uint32_t> length;
   LazyColumn<double> priority;
   std::unordered_map<std::uint32_t, std::vector<Span>> spans;
+  // By slot; empty until the first item that is a trajectory.
+  std::vector<std::unique_ptr<Trajectory>> trajectories;
+
+  // Null for an item that is a run of whole steps.
+  const Trajectory* trajectory(std::uint32_t slot) const {
+    return slot < trajectories.size() ? trajectories[slot].get() : nullptr;
+  }
 
  private:
   void ReserveSlots(std::uint32_t num_slots);

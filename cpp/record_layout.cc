@@ -4,7 +4,8 @@
 
 namespace reverie {
 
-RecordLayout::RecordLayout(const std::vector<std::size_t>& column_nbytes) {
+RecordLayout::RecordLayout(const std::vector<std::size_t>& column_nbytes, std::uint64_t tag)
+    : tag_(tag) {
   columns_.reserve(column_nbytes.size());
   for (std::size_t nbytes : column_nbytes) {
     columns_.push_back({record_nbytes_, nbytes});

@@ -20,10 +20,13 @@ class RecordLayout {
     std::size_t nbytes;
   };
 
-  explicit RecordLayout(const std::vector<std::size_t>& column_nbytes);
+  // `tag` is the caller's mark, kept and never read here: the bindings find the
+  // dtypes by it.
+  explicit RecordLayout(const std::vector<std::size_t>& column_nbytes, std::uint64_t tag = 0);
 
   const std::vector<Column>& columns() const { return columns_; }
   std::size_t record_nbytes() const { return record_nbytes_; }
+  std::uint64_t tag() const { return tag_; }
 
   // Copies one step, a pointer to the bytes of each column, into `record`.
   void Pack(const void* const* columns, std::uint8_t* record) const;
@@ -31,6 +34,7 @@ class RecordLayout {
  private:
   std::vector<Column> columns_;
   std::size_t record_nbytes_ = 0;
+  std::uint64_t tag_;
 };
 
 }  // namespace reverie

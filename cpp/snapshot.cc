@@ -16,8 +16,10 @@ Snapshot TakeSnapshot(const ChunkStore& chunks, const std::vector<std::shared_pt
     table->Pack();
     snapshot.tables.push_back(table->Save());
     const ItemColumns& items = snapshot.tables.back().items;
+    for (const std::uint64_t id : items.piece_chunk) used[id] = by_id[id];
     const Chunk* first = nullptr;
     for (std::size_t i = 0; i < items.chunk_id.size(); ++i) {
+      if (items.chunk_id[i] == 0) continue;                      // a trajectory
       if (first == nullptr || first->id != items.chunk_id[i]) {  // neighbours share their chunk
         first = by_id[items.chunk_id[i]];
         used[first->id] = first;

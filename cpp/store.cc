@@ -28,16 +28,43 @@ Status Store::Sample(Table* table, const RecordLayout* layout, std::size_t n, st
   };
   std::vector<Row> rows(n);
   Visit visit{this};
+  Garbage garbage;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (closed_) return Status::Of(Code::kClosed);
     if (!table->CanSample(static_cast<std::int64_t>(n))) return Status::Of(Code::kWouldBlock);
-    const Status status = table->Sample(layout, n, steps, rows.data(), info);
+    // First, as an item sampled for the last time is deleted.
+    visit.epoch = chunks_.Enter();
+    const Status status = table->Sample(layout, n, steps, rows.data(), info, &garbage);
+    Moved(table, &garbage);
     if (!status.ok()) return status;
     if (piece != steps) table->PickPieces(rows.data(), n, steps, piece);
-    visit.epoch = chunks_.Enter();
   }
   Gather(*layout, rows.data(), n, piece, outputs, options_.gather_threads);
+  return Status();
+}
+
+void Store::Moved(Table* table, Garbage* garbage) {
+  if (!table->Drain(garbage)) return;
+  NotifySamplers();
+  if (waiting_to_insert_ != 0) inserted_.notify_all();
+}
+
+Store::ItemReader::~ItemReader() {
+  if (epoch_ == 0) return;
+  Garbage garbage;
+  std::lock_guard<std::mutex> lock(store_->mutex_);
+  store_->chunks_.Leave(epoch_, &garbage);
+}
+
+Status Store::ItemReader::Sample(Table* table, std::size_t n) {
+  Garbage garbage;
+  std::lock_guard<std::mutex> lock(store_->mutex_);
+  if (store_->closed_) return Status::Of(Code::kClosed);
+  if (!table->CanSample(1)) return Status::Of(Code::kWouldBlock);
+  epoch_ = store_->chunks_.Enter();
+  table->SampleItems(n, &items_, &garbage);
+  store_->Moved(table, &garbage);
   return Status();
 }
 
@@ -88,6 +115,29 @@ Status Store::WaitToSample(Table* table, std::int64_t n, double seconds) {
   return Status::Of(ready ? Code::kOk : Code::kWouldBlock);
 }
 
+Status Store::WaitForInserts(const InsertProgress& progress, std::uint64_t at_most,
+                             double seconds) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  ++waiting_to_insert_;
+  const bool done =
+      inserted_.wait_for(lock, std::chrono::duration<double>(std::min(seconds, 3600.0)),
+                         [&] { return closed_ || progress.pending <= at_most; });
+  --waiting_to_insert_;
+  if (progress.pending <= at_most && done) return Status();
+  if (closed_) return Status::Of(Code::kClosed);
+  return Status::Of(Code::kWouldBlock);
+}
+
+bool Store::CanSample(const Table& table, std::int64_t n) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return table.limiter().CanSample(n);
+}
+
+bool Store::CanInsert(const Table& table, std::int64_t n) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return table.limiter().CanInsert(n);
+}
+
 std::size_t Store::UpdatePriorities(Table* table, const std::uint64_t* keys,
                                     const double* priorities, std::size_t n) {
   std::lock_guard<std::mutex> lock(mutex_);
@@ -97,13 +147,16 @@ std::size_t Store::UpdatePriorities(Table* table, const std::uint64_t* keys,
 std::size_t Store::Delete(Table* table, const std::uint64_t* keys, std::size_t n) {
   Garbage garbage;
   std::lock_guard<std::mutex> lock(mutex_);
-  return table->Delete(keys, n, &garbage);
+  const std::size_t stale = table->Delete(keys, n, &garbage);
+  Moved(table, &garbage);
+  return stale;
 }
 
 void Store::Clear(Table* table) {
   Garbage garbage;
   std::lock_guard<std::mutex> lock(mutex_);
   table->Clear(&garbage);
+  if (!closed_) Moved(table, &garbage);
 }
 
 Store::Info Store::info() const {
@@ -115,7 +168,7 @@ Store::Info Store::info() const {
 Store::TableInfo Store::table_info(const Table& table) const {
   std::lock_guard<std::mutex> lock(mutex_);
   return {table.size(), table.config().max_size, table.limiter().config(),
-          table.limiter().counters()};
+          table.limiter().counters(), table.stats()};
 }
 
 TableState Store::table_state(const Table& table) const {
@@ -131,6 +184,13 @@ Snapshot Store::TakeSnapshot() const {
 Chunk* Store::FindRestored(std::uint64_t id) {
   const auto found = restored_.find(id);
   return found == restored_.end() ? nullptr : found->second;
+}
+
+std::vector<Chunk*> Store::FindRestored(const std::vector<std::uint64_t>& ids) {
+  std::vector<Chunk*> chunks;
+  chunks.reserve(ids.size());
+  for (const std::uint64_t id : ids) chunks.push_back(FindRestored(id));
+  return chunks;
 }
 
 Chunk* Store::RestoreChunk(std::shared_ptr<const RecordLayout> layout, std::uint64_t id,
@@ -161,10 +221,12 @@ Status Store::LinkChunk(std::uint64_t id, std::uint64_t next_id) {
 
 Status Store::RestoreTable(Table* table, const TableState& state) {
   std::lock_guard<std::mutex> lock(mutex_);
-  std::vector<Chunk*> chunks_by_row;
-  chunks_by_row.reserve(state.items.chunk_id.size());
-  for (const std::uint64_t id : state.items.chunk_id) chunks_by_row.push_back(FindRestored(id));
-  return table->Restore(state, chunks_by_row);
+  for (const std::uint64_t episode : state.items.traj_episode) {
+    if (episode >> 62 != 0) return Status::Invalid("episode out of range", -1);
+    last_episode_ = std::max(last_episode_, episode);
+  }
+  return table->Restore(state, FindRestored(state.items.chunk_id),
+                        FindRestored(state.items.piece_chunk));
 }
 
 void Store::SealRestore() {
@@ -177,9 +239,12 @@ void Store::SealRestore() {
 }
 
 void Store::Close() {
+  Garbage garbage;
   std::lock_guard<std::mutex> lock(mutex_);
   closed_ = true;
+  for (const auto& table : tables_) table->DropPending(&garbage);
   can_sample_.notify_all();
+  inserted_.notify_all();
 }
 
 }  // namespace reverie

@@ -39,6 +39,7 @@ class Store : public std::enable_shared_from_this<Store> {
     std::uint32_t max_size;
     RateLimiter::Config limiter;
     RateLimiter::Counters counters;
+    Table::Stats stats;
   };
 
   explicit Store(const Options& options) : options_(options) {}
@@ -52,6 +53,24 @@ class Store : public std::enable_shared_from_this<Store> {
   // after selecting, the samples stay counted; nothing stays pinned.
   Status Sample(Table* table, const RecordLayout* layout, std::size_t n, std::uint32_t steps,
                 std::uint32_t piece, void* const* outputs, const SampleInfo& info);
+
+  // Sampled items of any make. The reader pins what they hold until it is destroyed.
+  class ItemReader {
+   public:
+    explicit ItemReader(std::shared_ptr<Store> store) : store_(std::move(store)) {}
+    ~ItemReader();
+    ItemReader(const ItemReader&) = delete;
+    ItemReader& operator=(const ItemReader&) = delete;
+
+    // At most n, as many as the limiter permits now; kWouldBlock where it permits none.
+    Status Sample(Table* table, std::size_t n);
+    const std::vector<SampledItem>& items() const { return items_; }
+
+   private:
+    const std::shared_ptr<Store> store_;
+    std::uint64_t epoch_ = 0;
+    std::vector<SampledItem> items_;
+  };
 
   // Items by key or all of them, at one point in time; counts as no sample. The
   // reader pins the rows until it is destroyed.
@@ -88,6 +107,14 @@ class Store : public std::enable_shared_from_this<Store> {
   // an hour at most.
   Status WaitToSample(Table* table, std::int64_t n, double seconds);
 
+  // Waits until at most `at_most` items of `progress` wait for their limiters, the
+  // store is closed or the time is over; an hour at most.
+  Status WaitForInserts(const InsertProgress& progress, std::uint64_t at_most, double seconds);
+
+  // The limiter's arithmetic alone, whatever the table holds.
+  bool CanSample(const Table& table, std::int64_t n) const;
+  bool CanInsert(const Table& table, std::int64_t n) const;
+
   std::size_t UpdatePriorities(Table* table, const std::uint64_t* keys, const double* priorities,
                                std::size_t n);
   std::size_t Delete(Table* table, const std::uint64_t* keys, std::size_t n);
@@ -119,14 +146,22 @@ class Store : public std::enable_shared_from_this<Store> {
   void NotifySamplers() {
     if (waiting_ != 0) can_sample_.notify_all();
   }
+  std::uint64_t NewEpisode() { return ++last_episode_; }
 
  private:
   Chunk* FindRestored(std::uint64_t id);
+  std::vector<Chunk*> FindRestored(const std::vector<std::uint64_t>& ids);
+  // After what may have moved the table's limiter: lets in what waited, and wakes
+  // whom that concerns. Under the mutex.
+  void Moved(Table* table, Garbage* garbage);
 
   const Options options_;
   mutable std::mutex mutex_;
   std::condition_variable can_sample_;
-  int waiting_ = 0;
+  std::condition_variable inserted_;
+  int waiting_ = 0;            // threads at can_sample_
+  int waiting_to_insert_ = 0;  // threads at inserted_
+  std::uint64_t last_episode_ = 0;
   bool closed_ = false;
   ChunkStore chunks_;
   std::vector<std::shared_ptr<Table>> tables_;

@@ -2,7 +2,9 @@
 #define REVERIE_TABLE_H_
 
 #include <cstdint>
+#include <list>
 #include <memory>
+#include <unordered_map>
 #include <vector>
 
 #include "gather.h"
@@ -10,8 +12,9 @@
 #include "item_store.h"
 #include "rate_limiter.h"
 #include "rng.h"
-#include "selectors/ordered.h"
+#include "selectors/selector.h"
 #include "status.h"
+#include "trajectory.h"
 
 namespace reverie {
 
@@ -26,8 +29,37 @@ struct SampleInfo {
   std::size_t repeat;
 };
 
+// One sampled item, whatever it is made of: a trajectory if that has columns, else
+// `length` whole steps from `row` on, of which each column covers its span.
+struct SampledItem {
+  std::uint64_t key;
+  double probability;
+  std::int64_t table_size;
+  double priority;
+  std::int32_t times_sampled;
+  Row row;
+  std::uint32_t length;
+  std::vector<Span> spans;
+  Trajectory trajectory;
+};
+
+// An item on its way into a table: `length` whole steps, or a trajectory.
+struct NewItem {
+  double priority;
+  Chunk* chunk = nullptr;
+  std::uint32_t offset = 0;
+  std::uint32_t length = 0;
+  std::unique_ptr<Trajectory> trajectory;
+};
+
+// How many of a writer's items wait for a limiter. Guarded by the store's mutex.
+struct InsertProgress {
+  std::uint64_t pending = 0;
+};
+
 // The items of one table, as columns, in insertion order. Keys and spans as in
-// the checkpoint format: a span names its item by row.
+// the checkpoint format: a span names its item by row, and so does a trajectory,
+// whose own chunk_id, offset and length are 0.
 struct ItemColumns {
   std::vector<std::uint64_t> key;
   std::vector<std::uint64_t> chunk_id;
@@ -35,16 +67,27 @@ struct ItemColumns {
   std::vector<std::uint32_t> length;
   std::vector<double> priority;
   std::vector<std::int32_t> times_sampled;
+  std::vector<std::uint64_t> touched;  // order of last updates; empty unless a heap needs it
   std::vector<std::uint64_t> span_item;
   std::vector<std::uint32_t> span_column;
   std::vector<std::uint32_t> span_start;
   std::vector<std::uint32_t> span_length;
+  std::vector<std::uint64_t> traj_item;
+  std::vector<std::uint64_t> traj_episode;
+  std::vector<std::uint64_t> column_item;  // the columns of traj_item[0], then [1], ...
+  std::vector<std::uint8_t> column_squeeze;
+  std::vector<std::uint32_t> column_pieces;  // how many
+  std::vector<std::uint64_t> piece_chunk;    // the pieces of column 0, then 1, ...
+  std::vector<std::uint32_t> piece_offset;
+  std::vector<std::uint32_t> piece_length;
 };
 
 struct TableState {
   ItemColumns items;
   std::vector<std::uint64_t> free_keys;
   RateLimiter::Counters counters;
+  std::int64_t num_unique_samples = 0;
+  std::int64_t num_deleted_episodes = 0;
   Rng::State rng;
 };
 
@@ -55,31 +98,63 @@ class Table {
  public:
   struct Config {
     std::uint32_t max_size;  // items
-    OrderedKind sampler;
-    OrderedKind remover;
+    SelectorConfig sampler;
+    SelectorConfig remover;
     RateLimiter::Config limiter;
     std::uint64_t seed;
+    std::int32_t max_times_sampled = 0;  // then the item is deleted; 0: never
+  };
+  // What has happened to items since the table was made or cleared.
+  struct Stats {
+    std::int64_t num_unique_samples;  // items that were sampled at least once
+    std::int64_t num_episodes;        // that live trajectories belong to
+    std::int64_t num_deleted_episodes;
+    std::uint64_t pending;
   };
 
   Table(const Config& config, ChunkStore* chunks);
 
-  // Makes room for one Insert() of this length and priority, which then cannot
-  // fail. Throws std::bad_alloc with nothing changed.
+  // Makes room for one Insert() or Submit() of a run of this length and priority,
+  // which then cannot fail. Throws std::bad_alloc with nothing changed.
   void ReserveInsert(std::uint32_t length, double priority);
 
+  // Adds the item now if the limiter permits, else queues it; queued items go in,
+  // in their order, by Drain(). Takes references on its chunks at once. False: it
+  // was queued, and counts in `progress` until it is in. O(log n). Throws
+  // std::bad_alloc with nothing changed.
+  bool Submit(NewItem item, const std::shared_ptr<InsertProgress>& progress, Garbage* garbage);
+
+  // Inserts what waits and is permitted now; true if any was. To be called after
+  // whatever may have moved the limiter: samples, deletions, a reset.
+  bool Drain(Garbage* garbage) noexcept;
+
+  // Forgets what waits.
+  void DropPending(Garbage* garbage);
+
   // Adds an item over `length` steps from `offset` in `chunk` on, and references
-  // the chunks. In a full table the remover then picks a victim, which may be
-  // the new item. O(1). Throws std::bad_alloc with nothing changed.
+  // the chunks, whatever the limiter says. In a full table the remover then picks a
+  // victim, which may be the new item. O(1), O(log n) with a selector that goes by
+  // priority. Throws std::bad_alloc with nothing changed.
   void Insert(Chunk* chunk, std::uint32_t offset, std::uint32_t length, double priority,
               Garbage* garbage);
 
   // Whether `n` samples may be taken now.
-  bool CanSample(std::int64_t n) const { return size() > 0 && limiter_.CanSample(n); }
+  bool CanSample(std::int64_t n) const {
+    return size() > 0 && limiter_.CanSample(n) &&
+           (config_.max_times_sampled == 0 || remaining_samples_ >= n);
+  }
 
   // Chooses n items and counts the samples. kLengthMismatch or kLayoutMismatch,
   // with nothing counted, where an item is no run of `steps` records of `layout`.
+  // With max_times_sampled items are chosen and deleted one after the other, and
+  // what was chosen before such an item stays counted.
+  // Requires CanSample(n), and an epoch entered: an item may be deleted here.
   Status Sample(const RecordLayout* layout, std::size_t n, std::uint32_t steps, Row* rows,
-                const SampleInfo& info);
+                const SampleInfo& info, Garbage* garbage);
+
+  // Chooses items one after the other, as Reverb does, at most n and for as long as
+  // each is permitted. Requires an epoch entered.
+  void SampleItems(std::size_t n, std::vector<SampledItem>* items, Garbage* garbage);
 
   // Moves each row to one of its item's steps / piece disjoint pieces, at random.
   void PickPieces(Row* rows, std::size_t n, std::uint32_t steps, std::uint32_t piece);
@@ -109,11 +184,17 @@ class Table {
   // Fills an empty table; kInvalid with the row at fault, then the table must be
   // dropped. `chunks_by_row` stands for items.chunk_id. Without keys, fresh ones
   // are issued.
-  Status Restore(const TableState& state, const std::vector<Chunk*>& chunks_by_row);
+  // `chunks_by_piece` stands for items.piece_chunk.
+  Status Restore(const TableState& state, const std::vector<Chunk*>& chunks_by_row,
+                 const std::vector<Chunk*>& chunks_by_piece);
 
   std::uint32_t size() const { return items_.size(); }
   const Config& config() const { return config_; }
   const RateLimiter& limiter() const { return limiter_; }
+  Stats stats() const {
+    return {num_unique_samples_, static_cast<std::int64_t>(episodes_.size()), num_deleted_episodes_,
+            pending_.size()};
+  }
 
  private:
   // Whether an item is a plain run of `steps` records of `layout`: the common case
@@ -121,6 +202,27 @@ class Table {
   bool Fits(const RecordLayout* layout, std::uint32_t slot, std::uint32_t steps) const;
   Status CheckSteps(const RecordLayout* layout, std::uint32_t slot, std::uint32_t steps) const;
   void Remove(std::uint32_t slot, Garbage* garbage);
+  void Evict(Garbage* garbage);
+
+  struct Pending {
+    NewItem item;
+    std::shared_ptr<InsertProgress> progress;
+  };
+  bool has_heap() const {
+    const auto is_heap = [](const SelectorConfig& selector) {
+      return selector.kind == SelectorKind::kMinHeap || selector.kind == SelectorKind::kMaxHeap;
+    };
+    return is_heap(config_.sampler) || is_heap(config_.remover);
+  }
+  bool blocked() const { return !pending_.empty() || !limiter_.CanInsert(1); }
+  void Reserve(const NewItem& item);
+  void TakeReferences(const NewItem& item);
+  void DropReferences(const NewItem& item, Garbage* garbage);
+  // Adds an item whose references are taken, and for which there is room.
+  void Place(NewItem&& item, Garbage* garbage) noexcept;
+  // Counts a sample of the item; true if that was its last.
+  bool Count(Item* item);
+  Status RestoreTrajectories(const ItemColumns& from, const std::vector<Chunk*>& chunks_by_piece);
 
   const Config config_;
   ChunkStore* const chunks_;
@@ -130,7 +232,13 @@ class Table {
   std::unique_ptr<Selector> remover_;
   RateLimiter limiter_;
   Rng rng_;
-  std::vector<std::uint32_t> slots_;  // scratch of Sample()
+  std::list<Pending> pending_;
+  std::list<Pending> spare_;            // nodes for the next Submit() of a blocked table
+  std::int64_t remaining_samples_ = 0;  // of all items together; with max_times_sampled
+  std::int64_t num_unique_samples_ = 0;
+  std::int64_t num_deleted_episodes_ = 0;
+  std::unordered_map<std::uint64_t, std::uint64_t> episodes_;  // trajectories of each
+  std::vector<std::uint32_t> slots_;                           // scratch of Sample()
   std::vector<double> probabilities_;
 };
 

@@ -9,6 +9,17 @@ namespace {
 
 constexpr std::size_t kFirstChunkNbytes = 4096;
 
+// Copies n cells of a column to where each one's record has it; null: nowhere. The
+// common sizes are known to the compiler.
+template <std::size_t kNbytes>
+void CopyCells(const std::uint8_t* cells, std::uint8_t* const* records, std::size_t n,
+               std::size_t offset, std::size_t nbytes) {
+  for (std::size_t i = 0; i < n; ++i, cells += kNbytes != 0 ? kNbytes : nbytes) {
+    if (records[i] == nullptr) continue;
+    std::memcpy(records[i] + offset, cells, kNbytes != 0 ? kNbytes : nbytes);
+  }
+}
+
 }  // namespace
 
 Writer::Writer(std::shared_ptr<Store> store, std::shared_ptr<const RecordLayout> layout,
@@ -17,161 +28,271 @@ Writer::Writer(std::shared_ptr<Store> store, std::shared_ptr<const RecordLayout>
       layout_(std::move(layout)),
       tables_(std::move(tables)),
       config_(config),
-      next_nbytes_(std::min(kFirstChunkNbytes, store_->options().chunk_nbytes)) {}
+      priority_(config.priority),
+      streams_(config.num_streams),
+      records_(config.num_streams) {
+  for (Stream& stream : streams_) {
+    stream.next_nbytes = std::min(kFirstChunkNbytes, store_->options().chunk_nbytes);
+  }
+}
 
 Writer::~Writer() { Close(); }
 
-std::uint64_t Writer::num_cached() const {
+std::uint64_t Writer::num_cached(std::uint32_t stream) const {
   std::lock_guard<std::mutex> lock(mutex_);
-  return cached_;
+  return streams_[stream].cached;
 }
 
-Status Writer::Append(const void* const* columns, Last last) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  bool ends = last == Last::kYes;
-  if (last == Last::kAskColumn && config_.boundary_column >= 0) {
-    std::int32_t value;
-    std::memcpy(&value, columns[config_.boundary_column], sizeof(value));
-    ends = value == config_.boundary_value;
-  }
-  const Status status = AppendRecord(columns);
-  if (!status.ok() || !ends) return status;
-  return EndEpisode(config_.pad_end);
-}
-
-Status Writer::AppendRecord(const void* const* columns) {
-  if (held_.empty() || fill_ == held_.back()->capacity) {
-    const Status status = Roll();
-    if (!status.ok()) return status;
-  }
-  Chunk* const chunk = held_.back();
-  // Nobody reads this record yet: it is published below.
-  if (columns != nullptr) {
-    layout_->Pack(columns, chunk->record(fill_));
-  } else {
-    std::memcpy(chunk->record(fill_), config_.pad_record.data(), config_.pad_record.size());
-  }
-  const std::uint64_t steps = cached_ + 1;
-  const bool completes = steps >= config_.sequence_length &&
-                         (steps - config_.sequence_length) % config_.stride_length == 0;
-  Garbage garbage;
+std::uint64_t Writer::pending() const {
   std::lock_guard<std::mutex> lock(store_->mutex());
-  if (store_->closed()) return Status::Of(Code::kClosed);
-  if (completes) {
-    // All that can fail comes first: a step goes in with all its items or not at all.
-    for (const auto& table : tables_) {
-      table->ReserveInsert(config_.sequence_length, config_.priority);
+  return progress_->pending;
+}
+
+void Writer::SetPriority(double priority) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  priority_ = priority;
+}
+
+bool Writer::Ends(const void* const* columns, std::size_t row, Last last) const {
+  if (config_.items == Items::kStream) return false;
+  if (last != Last::kAskColumn || config_.boundary_column < 0) return last == Last::kYes;
+  std::int32_t value;
+  const void* const column = columns[config_.boundary_column];
+  std::memcpy(&value, static_cast<const std::uint8_t*>(column) + row * sizeof(value),
+              sizeof(value));
+  return value == config_.boundary_value;
+}
+
+bool Writer::Completes(std::uint64_t steps, bool ends) const {
+  if (config_.items == Items::kEpisodes) return ends;
+  return steps >= config_.sequence_length &&
+         (config_.stride_length == 1 ||
+          (steps - config_.sequence_length) % config_.stride_length == 0);
+}
+
+Status Writer::Append(const void* const* columns, Last last, Fate* fate, bool* blocked) {
+  const std::uint8_t ends = last == Last::kYes ? 1 : 0;
+  return AppendBatch(columns, nullptr, 1, last == Last::kAskColumn ? nullptr : &ends, fate,
+                     blocked);
+}
+
+Status Writer::AppendBatch(const void* const* columns, const std::uint32_t* streams, std::size_t n,
+                           const std::uint8_t* lasts, Fate* fates, bool* blocked) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const auto at = [&](std::size_t i) -> Stream& {
+    return streams_[streams == nullptr ? i : streams[i]];
+  };
+  ++last_batch_;
+  for (std::size_t i = 0; i < n; ++i) {
+    if ((streams == nullptr ? i : streams[i]) >= streams_.size()) {
+      return Status::Invalid("no such stream", static_cast<std::int64_t>(i));
     }
+    if (at(i).last_batch == last_batch_) {
+      return Status::Invalid("a stream occurs twice", static_cast<std::int64_t>(i));
+    }
+    at(i).last_batch = last_batch_;
   }
-  store_->chunks().Publish(chunk, 1);
-  ++fill_;
-  cached_ = steps;
-  if (completes) MakeItem(&garbage);
-  // The next window takes at most this many of the steps so far.
-  Release(config_.sequence_length - 1, &garbage);
+  bool any_ends = false;
+  for (std::size_t i = 0; i < n; ++i) {
+    Stream& stream = at(i);
+    const Last last = lasts == nullptr ? Last::kAskColumn : static_cast<Last>(lasts[i] != 0);
+    stream.ends = Ends(columns, i, last);
+    any_ends = any_ends || stream.ends;
+    stream.fate = Fate::kStored;
+    if (config_.items == Items::kEpisodes && stream.too_long) {
+      stream.fate = Fate::kIgnored;
+    } else if (config_.items == Items::kEpisodes && stream.cached == config_.sequence_length) {
+      stream.fate = Fate::kTooLong;
+    } else if (stream.open == nullptr || stream.fill == stream.open->capacity) {
+      const Status status = Roll(&stream);
+      if (!status.ok()) return status;
+    }
+    // Nobody reads this record yet: it is published below.
+    records_[i] = stream.fate == Fate::kStored ? stream.open->record(stream.fill) : nullptr;
+    if (fates != nullptr) fates[i] = stream.fate;
+  }
+  PackBatch(columns, n);
+  Garbage garbage;
+  std::lock_guard<std::mutex> store_lock(store_->mutex());
+  if (store_->closed()) return Status::Of(Code::kClosed);
+  for (std::size_t i = 0; i < n; ++i) {
+    Stream& stream = at(i);
+    if (stream.fate == Fate::kStored) {
+      Commit(&stream, stream.ends, &garbage);
+      continue;
+    }
+    if (stream.fate == Fate::kTooLong) Forget(&stream, &garbage);
+    stream.too_long = !stream.ends;
+  }
+  if (blocked != nullptr) *blocked = any_ends && progress_->pending != 0;
   return Status();
 }
 
-Status Writer::Roll() {
-  const std::size_t record_nbytes = layout_->record_nbytes();
-  const auto capacity = static_cast<std::uint32_t>(
-      std::max<std::size_t>(1, next_nbytes_ / std::max<std::size_t>(1, record_nbytes)));
+void Writer::PackBatch(const void* const* columns, std::size_t n) {
+  for (const RecordLayout::Column& column : layout_->columns()) {
+    const auto* const cells = static_cast<const std::uint8_t*>(*columns++);
+    const auto copy = column.nbytes == 1   ? CopyCells<1>
+                      : column.nbytes == 4 ? CopyCells<4>
+                      : column.nbytes == 8 ? CopyCells<8>
+                                           : CopyCells<0>;
+    copy(cells, records_.data(), n, column.offset, column.nbytes);
+  }
+}
+
+Status Writer::Roll(Stream* stream) {
   Garbage garbage;
   std::lock_guard<std::mutex> lock(store_->mutex());
   if (store_->closed()) return Status::Of(Code::kClosed);
+  RollLocked(stream, &garbage);
+  return Status();
+}
+
+void Writer::RollLocked(Stream* stream, Garbage* garbage) {
+  const std::size_t record_nbytes = std::max<std::size_t>(1, layout_->record_nbytes());
+  const auto capacity =
+      static_cast<std::uint32_t>(std::max<std::size_t>(1, stream->next_nbytes / record_nbytes));
   Chunk* const chunk = store_->chunks().Create(layout_, capacity);
   try {
-    held_.push_back(chunk);
+    stream->held.push_back(chunk);
   } catch (...) {
-    store_->chunks().Unref(chunk, &garbage);
+    store_->chunks().Unref(chunk, garbage);
     throw;
   }
-  if (held_.size() > 1) {
-    Chunk* const full = held_[held_.size() - 2];
-    full->sealed = true;
-    full->next = chunk;
-    full->next_id = chunk->id;
+  if (stream->open != nullptr) {
+    stream->open->sealed = true;
+    stream->open->next = chunk;
+    stream->open->next_id = chunk->id;
   }
-  next_nbytes_ = std::min(2 * next_nbytes_, store_->options().chunk_nbytes);
-  fill_ = 0;
-  return Status();
+  stream->open = chunk;
+  stream->fill = 0;
+  stream->next_nbytes = std::min(2 * stream->next_nbytes, store_->options().chunk_nbytes);
 }
 
-void Writer::MakeItem(Garbage* garbage) {
-  // Walk back from the open chunk to the window's first step.
-  std::size_t index = held_.size() - 1;
-  std::uint32_t available = fill_;
-  std::uint32_t wanted = config_.sequence_length;
+void Writer::Commit(Stream* stream, bool ends, Garbage* garbage) {
+  Advance(stream, ends, garbage);
+  if (!ends) return;
+  if (config_.pad_end) Pad(stream, garbage);
+  Forget(stream, garbage);
+}
+
+void Writer::Advance(Stream* stream, bool ends, Garbage* garbage) {
+  const std::uint64_t steps = stream->cached + 1;
+  const bool completes = Completes(steps, ends);
+  const std::uint32_t length = config_.items == Items::kEpisodes ? static_cast<std::uint32_t>(steps)
+                                                                 : config_.sequence_length;
+  // All that can fail comes first: a step goes in with all its items or not at all.
+  if (completes) ReserveItem(length);
+  store_->chunks().Publish(stream->open, 1);
+  ++stream->fill;
+  stream->cached = steps;
+  if (completes) MakeItem(stream, length, garbage);
+  // The next window takes at most this many of the steps so far.
+  if (config_.items != Items::kEpisodes) Release(stream, config_.sequence_length - 1, garbage);
+}
+
+void Writer::ReserveItem(std::uint32_t length) {
+  for (const auto& table : tables_) table->ReserveInsert(length, priority_);
+}
+
+void Writer::MakeItem(Stream* stream, std::uint32_t length, Garbage* garbage) {
+  // Walk back from the open chunk to the item's first step.
+  std::size_t index = stream->held.size() - 1;
+  std::uint32_t available = stream->fill;
+  std::uint32_t wanted = length;
   while (wanted > available) {
     wanted -= available;
-    available = held_[--index]->capacity;
+    available = stream->held[--index]->capacity;
   }
   for (const auto& table : tables_) {
-    table->Insert(held_[index], available - wanted, config_.sequence_length, config_.priority,
+    table->Submit({priority_, stream->held[index], available - wanted, length, {}}, progress_,
                   garbage);
   }
-  covered_ = cached_;
+  stream->covered = stream->cached;
   store_->NotifySamplers();
 }
 
-void Writer::Release(std::uint64_t keep_steps, Garbage* garbage) {
-  keep_steps = std::min(keep_steps, cached_);
+void Writer::Release(Stream* stream, std::uint64_t keep_steps, Garbage* garbage) {
+  keep_steps = std::min(keep_steps, stream->cached);
   // Steps in the chunks after the oldest: when they suffice, the oldest can go.
-  while (held_.size() > 1) {
-    std::uint64_t later = fill_;
-    for (std::size_t i = 1; i + 1 < held_.size(); ++i) later += held_[i]->capacity;
+  std::deque<Chunk*>& held = stream->held;
+  while (held.size() > 1) {
+    std::uint64_t later = stream->fill;
+    for (std::size_t i = 1; i + 1 < held.size(); ++i) later += held[i]->capacity;
     if (later < keep_steps) return;
-    store_->chunks().Unref(held_.front(), garbage);
-    held_.pop_front();
+    store_->chunks().Unref(held.front(), garbage);
+    held.pop_front();
   }
 }
 
-Status Writer::EndEpisode(bool pad) {
+void Writer::Pad(Stream* stream, Garbage* garbage) {
   const std::uint32_t length = config_.sequence_length;
   std::uint32_t pads = 0;
-  if (pad && cached_ > 0) {
-    if (config_.tile_end) {
-      pads = length - 1;
-    } else if (cached_ < length) {
-      pads = length - static_cast<std::uint32_t>(cached_);
-    }
+  if (config_.tile_end) {
+    pads = length - 1;
+  } else if (stream->cached < length) {
+    pads = length - static_cast<std::uint32_t>(stream->cached);
   }
-  const auto forget = [this] {
-    Garbage garbage;
-    std::lock_guard<std::mutex> lock(store_->mutex());
-    cached_ = 0;
-    covered_ = 0;
-    Release(0, &garbage);
-  };
-  Status status;
   try {
-    for (; pads > 0 && status.ok(); --pads) status = AppendRecord(nullptr);
+    for (; pads > 0; --pads) {
+      if (stream->fill == stream->open->capacity) RollLocked(stream, garbage);
+      std::memcpy(stream->open->record(stream->fill), config_.pad_record.data(),
+                  config_.pad_record.size());
+      Advance(stream, false, garbage);
+    }
   } catch (...) {
-    forget();  // or the next episode's steps would follow half the padding
+    Forget(stream, garbage);  // or the next episode's steps would follow half the padding
     throw;
   }
-  forget();
-  return status;
 }
 
-Status Writer::Reset(bool write_cached_steps, std::uint64_t* uncovered) {
+void Writer::Forget(Stream* stream, Garbage* garbage) {
+  stream->cached = 0;
+  stream->covered = 0;
+  Release(stream, 0, garbage);
+}
+
+Status Writer::Reset(std::uint32_t index, bool write_cached_steps, std::uint64_t* uncovered) {
   std::lock_guard<std::mutex> lock(mutex_);
-  *uncovered = write_cached_steps && !config_.pad_end ? cached_ - covered_ : 0;
-  return EndEpisode(write_cached_steps && config_.pad_end);
+  Stream& stream = streams_[index];
+  Garbage garbage;
+  std::lock_guard<std::mutex> store_lock(store_->mutex());
+  *uncovered = 0;
+  const bool makes_items = config_.items == Items::kEpisodes || config_.pad_end;
+  Status status;
+  if (write_cached_steps && stream.cached > 0 && makes_items) {
+    if (store_->closed()) {
+      status = Status::Of(Code::kClosed);
+    } else if (config_.items == Items::kEpisodes) {
+      const auto length = static_cast<std::uint32_t>(stream.cached);
+      ReserveItem(length);
+      MakeItem(&stream, length, &garbage);
+    } else {
+      Pad(&stream, &garbage);
+    }
+  } else if (write_cached_steps) {
+    *uncovered = stream.cached - stream.covered;
+  }
+  Forget(&stream, &garbage);
+  stream.too_long = false;
+  return status;
 }
 
 void Writer::Close() {
   std::lock_guard<std::mutex> lock(mutex_);
-  cached_ = 0;
-  covered_ = 0;
   Garbage garbage;
   std::lock_guard<std::mutex> store_lock(store_->mutex());
-  for (Chunk* chunk : held_) {
-    chunk->sealed = true;
-    store_->chunks().Unref(chunk, &garbage);
+  for (Stream& stream : streams_) {
+    for (Chunk* chunk : stream.held) {
+      chunk->sealed = true;
+      store_->chunks().Unref(chunk, &garbage);
+    }
+    stream.held.clear();
+    stream.open = nullptr;
+    stream.fill = 0;
+    stream.cached = 0;
+    stream.covered = 0;
+    stream.too_long = false;
   }
-  held_.clear();
-  fill_ = 0;
 }
 
 }  // namespace reverie

@@ -11,26 +11,33 @@
 
 namespace reverie {
 
-// One stream of steps, and the windows over it.
+// Streams of steps, one for each environment, and the items over them.
 //
-// With N steps in the open episode, a window of `sequence_length` L ends at step
-// N when N >= L and (N - L) % stride_length == 0; each becomes one item in every
-// table. Ending an episode starts the count again, so no window crosses it:
+// kWindows: with N steps in a stream's open episode, a window of `sequence_length`
+// L ends at step N when N >= L and (N - L) % stride_length == 0; each becomes one
+// item in every table. Ending an episode starts the count again, so no window
+// crosses it:
 //
 //   no padding        N < L: none,  else (N - L) / stride + 1 items
 //   pad_end           N <= L: one (padded to L),  else as without padding
 //   pad_end, tile_end (N - 1) / stride + 1 items, L - 1 pads each time
 //
-// (the rules of TF-Agents' ReverbAddTrajectoryObserver). Streams never share a
-// chunk. A stream's first chunk is small and each next one twice as large, up to
-// the store's chunk_nbytes, so that many short streams cost little.
+// (the rules of TF-Agents' ReverbAddTrajectoryObserver). kStream: the same, but
+// only Reset() ends an episode, so windows cross the environment's own.
+// kEpisodes: an ended episode becomes one item of all its steps. One of more than
+// L steps is dropped, from its first step to its last.
+//
+// Streams never share a chunk. A stream's first chunk is small and each next one
+// twice as large, up to the store's chunk_nbytes, so that many short streams cost
+// little.
 //
 // Thread-safe: a mutex of its own, taken before the store's. Appending costs
-// O(record bytes) and one short hold of the store's mutex.
+// O(record bytes) a step and one short hold of the store's mutex for all of them.
 class Writer {
  public:
+  enum class Items { kWindows = 0, kStream = 1, kEpisodes = 2 };
   struct Config {
-    std::uint32_t sequence_length;
+    std::uint32_t sequence_length;  // of kEpisodes: the most steps of one
     std::uint32_t stride_length;
     double priority;  // of every item
     bool pad_end;
@@ -38,49 +45,102 @@ class Writer {
     std::vector<std::uint8_t> pad_record;
     std::int64_t boundary_column;  // int32 column that tells the episode's end; -1: none
     std::int32_t boundary_value;
+    Items items = Items::kWindows;
+    std::uint32_t num_streams = 1;
   };
   enum class Last { kAskColumn = -1, kNo = 0, kYes = 1 };
+  // What became of a step. kTooLong: with it the episode has more than
+  // `sequence_length` steps; all of them are dropped. kIgnored: so is this, which
+  // came after it.
+  enum class Fate : std::uint8_t { kStored, kTooLong, kIgnored };
 
   Writer(std::shared_ptr<Store> store, std::shared_ptr<const RecordLayout> layout,
          std::vector<std::shared_ptr<Table>> tables, const Config& config);
   ~Writer();
 
-  // Stores one step, given a pointer to each column's bytes. Windows it completes
-  // are items, visible to samplers, when it returns. kClosed changes nothing, nor
-  // does std::bad_alloc, but where it strikes the padding of an ended episode:
-  // then the episode is over, and windows over its padding are missing.
-  Status Append(const void* const* columns, Last last);
+  // Stores one step of stream 0, given a pointer to each column's bytes. Items it
+  // completes are visible to samplers when it returns, or wait for their limiter.
+  // `*blocked`: whether it ended an episode while items of this writer wait.
+  // kClosed changes nothing, nor does std::bad_alloc, but where it strikes the
+  // padding of an ended episode: then the episode is over, and windows over its
+  // padding are missing.
+  Status Append(const void* const* columns, Last last, Fate* fate = nullptr,
+                bool* blocked = nullptr);
 
-  // Ends the episode: pads it first if `write_cached_steps` and pad_end say so.
-  // `*uncovered`: how many of its last steps are in no item, for want of padding.
-  Status Reset(bool write_cached_steps, std::uint64_t* uncovered);
+  // Stores a step of each of `n` streams, given the columns as arrays of n cells;
+  // `streams` null: 0 to n - 1. `lasts`, of n, tells which end their episodes; null
+  // asks the column. `fates`, of n or null, is told what became of each.
+  // kClosed changes nothing, nor does kInvalid with the index of a stream that is
+  // unknown or occurs twice. Where std::bad_alloc strikes, streams before some
+  // point of the batch have their step, as after Append(), and the rest do not.
+  Status AppendBatch(const void* const* columns, const std::uint32_t* streams, std::size_t n,
+                     const std::uint8_t* lasts, Fate* fates, bool* blocked);
 
-  // Ends the episode without padding, seals the open chunk. Idempotent.
+  // Ends a stream's episode. `write_cached_steps`: pads it first if pad_end says so;
+  // of kEpisodes, it becomes an item as it is. `*uncovered`: how many of its last
+  // steps are in no item, for want of padding. Requires stream < num_streams.
+  Status Reset(std::uint32_t stream, bool write_cached_steps, std::uint64_t* uncovered);
+  Status Reset(bool write_cached_steps, std::uint64_t* uncovered) {
+    return Reset(0, write_cached_steps, uncovered);
+  }
+
+  // Ends all episodes without padding, seals the open chunks. Idempotent.
   void Close();
 
+  // Of items to come.
+  void SetPriority(double priority);
+
   const RecordLayout& layout() const { return *layout_; }
-  std::uint64_t num_cached() const;
+  const Config& config() const { return config_; }
+  // How many of its items still wait for their table's limiter; see Store::WaitForInserts().
+  const InsertProgress& progress() const { return *progress_; }
+  std::uint64_t num_cached(std::uint32_t stream = 0) const;
+  std::uint64_t pending() const;
 
  private:
-  Status AppendRecord(const void* const* columns);
-  Status EndEpisode(bool pad);
-  Status Roll();
-  void MakeItem(Garbage* garbage);
-  void Release(std::uint64_t keep_steps, Garbage* garbage);
+  struct Stream {
+    // Chunks that the next items may still need, oldest first, one reference on
+    // each; the last one is open. `fill` counts its records.
+    std::deque<Chunk*> held;
+    Chunk* open = nullptr;
+    std::uint32_t fill = 0;
+    std::uint64_t cached = 0;      // steps of the open episode
+    std::uint64_t covered = 0;     // of them, up to the last item's end
+    std::size_t next_nbytes = 0;   // of the next chunk
+    bool too_long = false;         // the open episode is being dropped
+    std::uint64_t last_batch = 0;  // that it was in
+    // Of the batch under way.
+    bool ends = false;
+    Fate fate = Fate::kStored;
+  };
+
+  bool Ends(const void* const* columns, std::size_t row, Last last) const;
+  bool Completes(std::uint64_t steps, bool ends) const;
+  void PackBatch(const void* const* columns, std::size_t n);
+  Status Roll(Stream* stream);
+
+  // All below: under the store's mutex.
+  void RollLocked(Stream* stream, Garbage* garbage);
+  void Commit(Stream* stream, bool ends, Garbage* garbage);
+  // Publishes the prepared step with the items that it completes, or neither.
+  void Advance(Stream* stream, bool ends, Garbage* garbage);
+  void Pad(Stream* stream, Garbage* garbage);
+  void Forget(Stream* stream, Garbage* garbage);
+  void ReserveItem(std::uint32_t length);
+  void MakeItem(Stream* stream, std::uint32_t length, Garbage* garbage);
+  void Release(Stream* stream, std::uint64_t keep_steps, Garbage* garbage);
 
   const std::shared_ptr<Store> store_;
   const std::shared_ptr<const RecordLayout> layout_;
   const std::vector<std::shared_ptr<Table>> tables_;
   const Config config_;
 
+  const std::shared_ptr<InsertProgress> progress_ = std::make_shared<InsertProgress>();
   mutable std::mutex mutex_;
-  // Chunks that the next windows may still need, oldest first, one reference on
-  // each; the last one is open. `fill_` counts its records.
-  std::deque<Chunk*> held_;
-  std::uint32_t fill_ = 0;
-  std::uint64_t cached_ = 0;   // steps of the open episode
-  std::uint64_t covered_ = 0;  // of them, up to the last item's end
-  std::size_t next_nbytes_;    // of the next chunk
+  double priority_;
+  std::vector<Stream> streams_;
+  std::vector<std::uint8_t*> records_;  // scratch: where the batch under way goes
+  std::uint64_t last_batch_ = 0;
 };
 
 }  // namespace reverie

@@ -22,19 +22,7 @@ class Uniform final : public Ordered {
   using Ordered::Ordered;
 
   void Select(Rng* rng, std::size_t n, std::uint32_t* slots, double* probabilities) const override {
-    const auto span = static_cast<std::uint32_t>(order_.span());
-    const double probability = 1.0 / order_.size();
-    // Two passes, so that the cache misses of all draws overlap.
-    for (std::size_t i = 0; i < n; ++i) {
-      slots[i] = rng->Below(span);
-      Prefetch(order_.address(slots[i]));
-    }
-    for (std::size_t i = 0; i < n; ++i) {
-      std::uint32_t slot = order_[slots[i]];
-      while (slot == kNoSlot) slot = order_[rng->Below(span)];  // a hole: draw again
-      slots[i] = slot;
-      probabilities[i] = probability;
-    }
+    SelectUniformly(order_, rng, n, slots, probabilities);
   }
 };
 
@@ -57,16 +45,28 @@ class End final : public Ordered {
 
 }  // namespace
 
-std::unique_ptr<Selector> MakeOrderedSelector(OrderedKind kind, const ItemOrder* order) {
-  switch (kind) {
-    case OrderedKind::kUniform:
-      return std::make_unique<Uniform>(order);
-    case OrderedKind::kFifo:
-      return std::make_unique<End>(order, true);
-    case OrderedKind::kLifo:
-      return std::make_unique<End>(order, false);
-  }
+std::unique_ptr<Selector> MakeOrderedSelector(SelectorKind kind, const ItemOrder* order) {
+  if (kind == SelectorKind::kUniform) return std::make_unique<Uniform>(order);
+  if (kind == SelectorKind::kFifo) return std::make_unique<End>(order, true);
+  if (kind == SelectorKind::kLifo) return std::make_unique<End>(order, false);
   return nullptr;
+}
+
+void SelectUniformly(const ItemOrder& order, Rng* rng, std::size_t n, std::uint32_t* slots,
+                     double* probabilities) {
+  const auto span = static_cast<std::uint32_t>(order.span());
+  const double probability = 1.0 / order.size();
+  // Two passes, so that the cache misses of all draws overlap.
+  for (std::size_t i = 0; i < n; ++i) {
+    slots[i] = rng->Below(span);
+    Prefetch(order.address(slots[i]));
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    std::uint32_t slot = order[slots[i]];
+    while (slot == kNoSlot) slot = order[rng->Below(span)];  // a hole: draw again
+    slots[i] = slot;
+    probabilities[i] = probability;
+  }
 }
 
 }  // namespace reverie

@@ -1,6 +1,8 @@
 #ifndef REVERIE_SELECTORS_ORDERED_H_
 #define REVERIE_SELECTORS_ORDERED_H_
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 
 #include "item_order.h"
@@ -8,16 +10,14 @@
 
 namespace reverie {
 
-// Selectors that need to know nothing but the order of insertion. They are views
-// of the table's ItemOrder, hence free: no memory, no work on insert or delete.
-enum class OrderedKind : int {
-  kUniform = 0,  // each item equally likely: at most two draws an item, expected
-  kFifo = 1,     // the oldest, with probability 1
-  kLifo = 2,     // the newest, with probability 1
-};
+// The selectors that need to know nothing but the order of insertion: uniform, FIFO
+// and LIFO. They are views of the table's ItemOrder, hence free: no memory, no work
+// on insert or delete. Null for any other kind. `order` must outlive the selector.
+std::unique_ptr<Selector> MakeOrderedSelector(SelectorKind kind, const ItemOrder* order);
 
-// Null for a kind that is none of the above. `order` must outlive the selector.
-std::unique_ptr<Selector> MakeOrderedSelector(OrderedKind kind, const ItemOrder* order);
+// Chooses as the uniform selector does; see Selector::Select().
+void SelectUniformly(const ItemOrder& order, Rng* rng, std::size_t n, std::uint32_t* slots,
+                     double* probabilities);
 
 }  // namespace reverie
 

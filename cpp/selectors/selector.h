@@ -8,15 +8,33 @@
 
 namespace reverie {
 
+enum class SelectorKind : int {
+  kUniform = 0,      // each item equally likely: at most two draws an item, expected
+  kFifo = 1,         // the oldest, with probability 1
+  kLifo = 2,         // the newest, with probability 1
+  kPrioritized = 3,  // in proportion to priority^exponent
+  kMinHeap = 4,      // the one of the lowest priority, with probability 1
+  kMaxHeap = 5,      // the one of the highest priority, with probability 1
+};
+
+struct SelectorConfig {
+  SelectorKind kind = SelectorKind::kUniform;
+  double exponent = 1.0;  // finite; of kPrioritized alone
+};
+
 // Chooses items: for sampling, and for removal from a full table.
 //
 // A table tells its selectors of every item that comes, goes or changes its
 // priority, always under the store's mutex, so a selector needs no lock. Slots
 // are unique among the items told of. Insert, Delete and Update take O(log n) at
-// most; Select O(log n) for each item it chooses.
+// most; Select O(log n) for each item it chooses. Only Reserve allocates.
 class Selector {
  public:
   virtual ~Selector() = default;
+
+  // Makes room for Insert() of any slot below `num_slots`, which then cannot fail.
+  // Throws std::bad_alloc with nothing changed. Amortised O(1) for each new slot.
+  virtual void Reserve(std::uint32_t num_slots) { static_cast<void>(num_slots); }
 
   virtual void Insert(std::uint32_t slot, double priority) = 0;
   virtual void Update(std::uint32_t slot, double priority) = 0;
@@ -26,6 +44,14 @@ class Selector {
   // which each was chosen. Requires at least one item. Changes nothing but `rng`.
   virtual void Select(Rng* rng, std::size_t n, std::uint32_t* slots,
                       double* probabilities) const = 0;
+
+  // Where choices depend on the order in which items were last inserted or updated:
+  // a number that rises in that order, else 0. A copy whose items are inserted in
+  // the order of their numbers chooses as this one does.
+  virtual std::uint64_t Touched(std::uint32_t slot) const {
+    static_cast<void>(slot);
+    return 0;
+  }
 };
 
 }  // namespace reverie

@@ -159,9 +159,9 @@ inline std::vector<std::uint8_t> PadRecord(const RecordLayout& layout) {
 }
 
 inline Table::Config TableConfig(std::uint32_t max_size,
-                                 OrderedKind sampler = OrderedKind::kUniform,
-                                 OrderedKind remover = OrderedKind::kFifo) {
-  return {max_size, sampler, remover, {1, 1.0, -1e18, 1e18}, 7};
+                                 SelectorKind sampler = SelectorKind::kUniform,
+                                 SelectorKind remover = SelectorKind::kFifo) {
+  return {max_size, {sampler, 1.0}, {remover, 1.0}, {1, 1.0, -1e18, 1e18}, 7, 0};
 }
 
 // The arrays that a batch of steps is gathered into.

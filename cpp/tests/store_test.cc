@@ -130,9 +130,9 @@ TEST(ASnapshotHoldsTheChunksOfItsItemsAndNoOthers) {
 }
 
 TEST(ARestoredStoreGoesOnWithTheVerySameSamples) {
-  for (const OrderedKind sampler :
-       {OrderedKind::kUniform, OrderedKind::kFifo, OrderedKind::kLifo}) {
-    const Table::Config config = TableConfig(20, sampler, OrderedKind::kUniform);
+  for (const SelectorKind sampler :
+       {SelectorKind::kUniform, SelectorKind::kFifo, SelectorKind::kLifo}) {
+    const Table::Config config = TableConfig(20, sampler, SelectorKind::kUniform);
     Scene scene(config);
     scene.Write(100);
     Batch batch(7, 3);
@@ -155,7 +155,7 @@ TEST(ARestoredStoreGoesOnWithTheVerySameSamples) {
     }
     CHECK_EQ(scene.Contents(), loaded.Contents());
     // Another random state would not: the comparison can fail.
-    if (sampler != OrderedKind::kUniform) continue;
+    if (sampler != SelectorKind::kUniform) continue;
     TableState state = snapshot.tables[0];
     ++state.rng[0];
     Scene wrong = Load(Save(snapshot), state, config);

@@ -6,11 +6,13 @@
 #include <set>
 
 #include "check.h"
+#include "selectors/make_selector.h"
 
 namespace reverie_test {
 namespace {
 
-constexpr OrderedKind kKinds[] = {OrderedKind::kUniform, OrderedKind::kFifo, OrderedKind::kLifo};
+constexpr SelectorKind kKinds[] = {SelectorKind::kUniform, SelectorKind::kFifo,
+                                   SelectorKind::kLifo};
 
 // A long stream over chunks of four steps, held by one reference each.
 struct Stream {
@@ -38,7 +40,8 @@ struct Stream {
   }
   Status Sample(Table* table, Batch* batch, std::vector<Row>* rows, std::uint32_t length) {
     rows->resize(batch->key.size());
-    return table->Sample(layout.get(), rows->size(), length, rows->data(), batch->info);
+    Garbage garbage;
+    return table->Sample(layout.get(), rows->size(), length, rows->data(), batch->info, &garbage);
   }
 };
 
@@ -98,8 +101,8 @@ struct Modelled {
       return;
     }
     std::size_t victim = 0;
-    if (config.remover == OrderedKind::kLifo) victim = model.size() - 1;
-    if (config.remover == OrderedKind::kUniform) {  // whoever is no longer there
+    if (config.remover.kind == SelectorKind::kLifo) victim = model.size() - 1;
+    if (config.remover.kind == SelectorKind::kUniform) {  // whoever is no longer there
       while (victim < keys.size() && keys[victim] == model[victim].key) ++victim;
     }
     if (victim + 1 != model.size()) model.back().key = keys.back();
@@ -157,9 +160,9 @@ struct Modelled {
         return candidate.key == batch.key[i];
       });
       REQUIRE(item != model.end());
-      if (config.sampler == OrderedKind::kFifo) CHECK(item == model.begin());
-      if (config.sampler == OrderedKind::kLifo) CHECK(item + 1 == model.end());
-      const bool uniform = config.sampler == OrderedKind::kUniform;
+      if (config.sampler.kind == SelectorKind::kFifo) CHECK(item == model.begin());
+      if (config.sampler.kind == SelectorKind::kLifo) CHECK(item + 1 == model.end());
+      const bool uniform = config.sampler.kind == SelectorKind::kUniform;
       CHECK_EQ(batch.probability[i], uniform ? 1.0 / static_cast<double>(model.size()) : 1.0);
       CHECK_EQ(batch.table_size[i], model.size());
       CHECK_EQ(batch.priority[i], item->priority);
@@ -182,7 +185,7 @@ struct Modelled {
     Garbage garbage;
     const TableState state = table->Save();
     auto restored = std::make_unique<Table>(config, &stream->chunks);
-    REQUIRE(restored->Restore(state, ChunksByRow(stream, state)).ok());
+    REQUIRE(restored->Restore(state, ChunksByRow(stream, state), {}).ok());
     CHECK(Same(restored->Save(), state));
     table->Clear(&garbage);
     table = std::move(restored);
@@ -248,8 +251,8 @@ void RunRandom(Modelled* both, bool mixed, std::uint64_t seed, int operations) {
 }
 
 TEST(ATableIsWhatAPlainVectorWouldBe) {
-  for (const OrderedKind sampler : kKinds) {
-    for (const OrderedKind remover : kKinds) {
+  for (const SelectorKind sampler : kKinds) {
+    for (const SelectorKind remover : kKinds) {
       for (const bool mixed : {false, true}) {
         Stream stream(100);
         Modelled both(&stream, TableConfig(40, sampler, remover));
@@ -316,7 +319,7 @@ TEST(UniformSelectionIsUniformDespiteHoles) {
     order.Erase(places[slot], [](std::uint32_t, std::uint32_t) { CHECK(false); });
   }
   REQUIRE(order.span() == 60 && order.size() < 40);
-  const auto uniform = MakeOrderedSelector(OrderedKind::kUniform, &order);
+  const auto uniform = MakeSelector({SelectorKind::kUniform, 1.0}, &order);
   CHECK(SelectsUniformly(*uniform, 60, order.size()));
   for (const auto fault :
        {Biased::Fault::kOlder, Biased::Fault::kAfterHole, Biased::Fault::kNeverNewest}) {
@@ -368,7 +371,8 @@ TEST(InfoIsRepeatedForEachStepThatAsksForIt) {
   Batch batch(6, 1);
   batch.info.repeat = 3;
   Row rows[2];
-  REQUIRE(table.Sample(stream.layout.get(), 2, 4, rows, batch.info).ok());
+  Garbage garbage;
+  REQUIRE(table.Sample(stream.layout.get(), 2, 4, rows, batch.info, &garbage).ok());
   CHECK_EQ(batch.times_sampled, (std::vector<std::int32_t>{1, 1, 1, 2, 2, 2}));
   CHECK_EQ(batch.priority, std::vector<double>(6, 2.5));
 }
@@ -381,7 +385,8 @@ TEST(ForeignLayoutsAreRefused) {
   const TableState before = table.Save();
   Batch batch(1, 1);
   Row row;
-  CHECK_EQ(table.Sample(other.get(), 1, 2, &row, batch.info).code, Code::kLayoutMismatch);
+  Garbage garbage;
+  CHECK_EQ(table.Sample(other.get(), 1, 2, &row, batch.info, &garbage).code, Code::kLayoutMismatch);
   std::uint32_t length = 0;
   const std::vector<Span>* spans;
   CHECK_EQ(table.Find(before.items.key[0], other.get(), &row, &length, &spans).code,
@@ -438,7 +443,7 @@ TEST(ColumnsOfUnequalLengthsAreRestoredAndSaved) {
   Stream stream(12);
   const TableState state = GoodState();
   Table table(TableConfig(10), &stream.chunks);
-  REQUIRE(table.Restore(state, ChunksByRow(&stream, state)).ok());
+  REQUIRE(table.Restore(state, ChunksByRow(&stream, state), {}).ok());
   CHECK(Same(table.Save(), state));
   Row row;
   std::uint32_t length = 0;
@@ -466,7 +471,7 @@ TEST(WithoutKeysFreshOnesAreIssued) {
   state.items.key.clear();
   state.free_keys.clear();
   Table table(TableConfig(10), &stream.chunks);
-  REQUIRE(table.Restore(state, ChunksByRow(&stream, state)).ok());
+  REQUIRE(table.Restore(state, ChunksByRow(&stream, state), {}).ok());
   const TableState saved = table.Save();
   CHECK_EQ(std::set<std::uint64_t>(saved.items.key.begin(), saved.items.key.end()).size(), 4u);
   CHECK_EQ(saved.items.offset, state.items.offset);
@@ -481,7 +486,7 @@ TEST(AnEmptiedTableDoesNotIssueItsOldKeysAfterRestore) {
   Garbage garbage;
   table.Clear(&garbage);
   Table restored(TableConfig(10), &stream.chunks);
-  REQUIRE(restored.Restore(table.Save(), {}).ok());
+  REQUIRE(restored.Restore(table.Save(), {}, {}).ok());
   for (std::size_t i = 0; i < 6; ++i) stream.Insert(&restored, i, 2);
   for (const std::uint64_t key : restored.Save().items.key) {
     CHECK(std::find(old.begin(), old.end(), key) == old.end());
@@ -542,7 +547,7 @@ TEST(EveryBrokenStateIsRefusedAndItsRowIsNamed) {
       rows.push_back(id == 0 ? nullptr : stream.all[id - 1]);
     }
     Table table(TableConfig(10), &stream.chunks);
-    const Status status = table.Restore(state, rows);
+    const Status status = table.Restore(state, rows, {});
     CHECK_EQ(std::string(status.what), std::string(c.what));
     CHECK_EQ(status.code, *c.what == '\0' ? Code::kOk : Code::kInvalid);
     if (!status.ok()) CHECK_EQ(status.found, c.index);
@@ -550,7 +555,7 @@ TEST(EveryBrokenStateIsRefusedAndItsRowIsNamed) {
   Stream stream(12);
   Table used(TableConfig(10), &stream.chunks);
   stream.Insert(&used, 0, 2);
-  CHECK_EQ(std::string(used.Restore(GoodState(), {}).what), std::string("table not fresh"));
+  CHECK_EQ(std::string(used.Restore(GoodState(), {}, {}).what), std::string("table not fresh"));
 }
 
 TEST(TimesSampledStopsAtItsLargestValue) {
@@ -558,8 +563,8 @@ TEST(TimesSampledStopsAtItsLargestValue) {
   TableState state = GoodState();
   constexpr std::int32_t kMost = std::numeric_limits<std::int32_t>::max();
   state.items.times_sampled[0] = kMost - 1;
-  Table table(TableConfig(10, OrderedKind::kFifo), &stream.chunks);
-  REQUIRE(table.Restore(state, ChunksByRow(&stream, state)).ok());
+  Table table(TableConfig(10, SelectorKind::kFifo), &stream.chunks);
+  REQUIRE(table.Restore(state, ChunksByRow(&stream, state), {}).ok());
   Batch batch(3, 1);
   std::vector<Row> rows;
   REQUIRE(stream.Sample(&table, &batch, &rows, 4).ok());

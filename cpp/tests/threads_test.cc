@@ -33,7 +33,7 @@ struct World {
   std::shared_ptr<Store> store = std::make_shared<Store>(Store::Options{40 * kStepNbytes, 2});
   std::shared_ptr<Table> evicting = store->CreateTable(TableConfig(50));
   std::shared_ptr<Table> large =
-      store->CreateTable(TableConfig(3000, OrderedKind::kUniform, OrderedKind::kUniform));
+      store->CreateTable(TableConfig(3000, SelectorKind::kUniform, SelectorKind::kUniform));
   std::atomic<bool> done{false};
   std::atomic<std::int64_t> sampled[2] = {{0}, {0}};
 

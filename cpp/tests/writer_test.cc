@@ -300,7 +300,7 @@ struct Scene {
   std::shared_ptr<Table> large = store->CreateTable(TableConfig(10000));
   std::shared_ptr<Table> small = store->CreateTable(TableConfig(7));
   std::shared_ptr<Table> odd =
-      store->CreateTable(TableConfig(10000, OrderedKind::kUniform, OrderedKind::kLifo));
+      store->CreateTable(TableConfig(10000, SelectorKind::kUniform, SelectorKind::kLifo));
   Writer two{store, kLayout, {large, small, odd}, WriterConfig(2, 1, Padding::kEnd)};
   Writer three{store, kLayout, {odd}, [] {
                  Writer::Config config = WriterConfig(3, 1);

@@ -12,9 +12,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# Kinds of selectors.
 UNIFORM: int
 FIFO: int
 LIFO: int
+PRIORITIZED: int
+MIN_HEAP: int
+MAX_HEAP: int
+
+# Kinds of items that a Writer makes: windows within episodes, windows over the whole
+# stream, whole episodes of at most `sequence_length` steps.
+WINDOWS: int
+STREAM: int
+EPISODES: int
+
+# What Writer.append and append_batch return where no leaf is at fault.
+STORED: int
+STORED_BUT_BLOCKED: int  # an episode ended, and items of this writer wait for a limiter
+TOO_LONG: int  # an episode has become too long and is dropped, the batch's others are stored
+IGNORED: int  # the step belongs to an episode that has become too long
 
 class RecordLayout:
     """Columns of one packed, fixed-width record, in flattened-nest order."""
@@ -22,6 +38,8 @@ class RecordLayout:
     def __init__(self, columns: Sequence[tuple[np.dtype[Any], tuple[int, ...]]]) -> None: ...
     @property
     def record_nbytes(self) -> int: ...
+    @property
+    def columns(self) -> list[tuple[np.dtype[Any], tuple[int, ...]]]: ...
 
 class LengthMismatch(Exception):
     """args: (key, column or -1, found steps, wanted steps). Nothing was sampled."""
@@ -42,7 +60,15 @@ class Store:
         min_diff: float,
         max_diff: float,
         seed: int,
-    ) -> Table: ...
+        sampler_exponent: float = 1.0,
+        remover_exponent: float = 1.0,
+        max_times_sampled: int = 0,
+    ) -> Table:
+        """A new, empty table. `max_times_sampled`: then the item is deleted; 0: never.
+
+        Raises ValueError for an unknown kind, an exponent that is negative or not
+        finite, or a number out of range.
+        """
     def create_writer(
         self,
         layout: RecordLayout,
@@ -56,14 +82,19 @@ class Store:
         pad_record: bytes,
         boundary_column: int,
         boundary_value: int,
-    ) -> Writer: ...
+        items: int = 0,
+        num_streams: int = 1,
+    ) -> Writer:
+        """A writer of `num_streams` independent streams; `items` is one of the kinds below."""
+    def create_trajectory_writer(self) -> TrajectoryWriter: ...
     def snapshot(self) -> Snapshot:
         """A consistent point in time of all tables; O(items), milliseconds a million."""
     def restore_chunk(
-        self, layout: RecordLayout, chunk_id: int, count: int
+        self, layout: RecordLayout | None, chunk_id: int, count: int, nbytes: int = 0
     ) -> NDArray[np.uint8]:
         """A new sealed chunk; returns its writable bytes, shape (count, record_nbytes).
 
+        `layout` None: a chunk of one cell of any size, `nbytes`; `count` is 1.
         Fill it before any item refers to it. Raises ValueError for a chunk_id in use.
         """
     def link_chunk(self, chunk_id: int, next_id: int) -> None:
@@ -79,7 +110,23 @@ class Table:
     def size(self) -> int: ...
     @property
     def max_size(self) -> int: ...
-    def info(self) -> dict[str, float | int]: ...
+    def info(self) -> dict[str, float | int]:
+        """size, max_size; the limiter's settings; inserts, samples, deletes;
+        num_unique_samples, num_episodes and num_deleted_episodes (of trajectories),
+        pending (items that wait for the limiter)."""
+    def can_sample(self, n: int) -> bool:
+        """The limiter's arithmetic alone, whatever the table holds."""
+    def can_insert(self, n: int) -> bool: ...
+    def sample_items(
+        self, max_items: int
+    ) -> list[tuple[int, float, int, float, int, list[Any]]] | None:
+        """At most so many samples of any make, as many as the limiter permits now.
+
+        Chosen one after the other, under one lock; None where not one is permitted.
+        Each is (key, probability, table_size, priority, times_sampled, columns). A
+        column is an array (T, *shape), or (*shape) if it is squeezed; one of cells of
+        any size is a list of bytes, or bytes.
+        """
     def sample(
         self,
         layout: RecordLayout,
@@ -127,18 +174,90 @@ class Table:
         """
 
 class Writer:
+    """Streams of steps and the items over them; see cpp/writer.h."""
+
     @property
     def num_cached(self) -> int:
-        """Steps of the open episode so far."""
+        """Steps of the open episode of stream 0 so far."""
+    def num_cached_of(self, stream: int) -> int: ...
+    def set_priority(self, priority: float) -> None:
+        """Of items to come."""
+    @property
+    def pending(self) -> int:
+        """Items that wait for their table's limiter."""
+    def wait_pending(self, at_most: int, timeout_s: float) -> bool:
+        """Waits, without the GIL, until at most so many wait; False at the timeout."""
     def append(self, leaves: Sequence[Any], last: int) -> int:
-        """Stores one step. Returns -1, or the index of the first leaf that is not a
-        NumPy value of exactly the column's dtype and shape (then nothing is stored).
+        """Stores one step of stream 0. Returns one of the negative values above, or the
+        index of the first leaf that is not a NumPy value of exactly the column's dtype and
+        shape (then nothing is stored).
 
         `last`: 1 ends the episode, 0 does not, -1 asks the boundary column.
         """
-    def reset(self, write_cached_steps: bool) -> int:
+    def append_batch(
+        self,
+        leaves: Sequence[Any],
+        n: int,
+        streams: NDArray[np.int64] | None,
+        lasts: NDArray[np.uint8] | None,
+        fates: NDArray[np.uint8] | None,
+    ) -> int:
+        """Stores one step for each of n streams (None: 0 to n - 1); leaves are (n, *shape).
+
+        Returns as `append` does, never IGNORED, and TOO_LONG only if there are `fates`:
+        those tell of each step whether it was stored (0), made its episode too long (1)
+        or was ignored (2). `lasts` None asks the boundary column. Raises ValueError, with
+        nothing stored, for a stream that is unknown or occurs twice.
+        """
+    def reset(self, write_cached_steps: bool, stream: int = 0) -> int:
         """Ends the episode. Returns how many of its last steps are in no item."""
     def close(self) -> None: ...
+
+class TrajectoryWriter:
+    """A stream of steps whose columns are stored apart; see cpp/trajectory_writer.h.
+
+    The n-th cell ever appended to a column has number n.
+    """
+
+    def add_column(self, layout: RecordLayout | None, keep: int) -> int:
+        """The next column's index. `layout`: of one cell, that is, with one column;
+        None: cells are bytes of any length. `keep`: how many of the latest cells stay."""
+    def set_keep(self, column: int, keep: int) -> None: ...
+    def append(self, cells: Sequence[Any]) -> int:
+        """Stores a cell, or none (None), for each column. Returns -1, or the index of the
+        first that is not exactly of its column's dtype and shape (then nothing is stored).
+        """
+    def first_kept(self, column: int) -> int:
+        """Cells of lower numbers have expired."""
+    def next_number(self, column: int) -> int: ...
+    def read(self, column: int, number: int) -> Any:
+        """A copy of one cell: an array, or bytes. KeyError if it has expired."""
+    def create_item(
+        self,
+        table: Table,
+        priority: float,
+        run_column: NDArray[np.uint32],
+        run_start: NDArray[np.uint64],
+        run_length: NDArray[np.uint32],
+        runs_per_column: NDArray[np.uint32],
+        squeeze: NDArray[np.uint8],
+    ) -> bool:
+        """An item whose column j has the next `runs_per_column[j]` runs, each of
+        `run_length` cells of `run_column` from number `run_start` on.
+
+        True: it is in. False: the table's limiter forbids that now; it goes in by itself
+        as soon as samples or deletions permit it. Raises ValueError with the index of a
+        run that names expired or unknown cells.
+        """
+    @property
+    def pending(self) -> int:
+        """Its items that wait for their table's limiter."""
+    def wait_pending(self, at_most: int, timeout_s: float) -> bool:
+        """Waits, without the GIL, until at most so many wait; False at the timeout."""
+    def end_episode(self, clear: bool) -> None:
+        """Later items belong to another episode. `clear`: all cells expire."""
+    def close(self) -> None:
+        """Cells expire; items that wait go on waiting. Idempotent."""
 
 class Snapshot:
     """Pins every chunk that an item refers to, until it is dropped."""
@@ -158,6 +277,9 @@ class ChunkView:
     def sealed(self) -> bool: ...
     @property
     def count(self) -> int: ...
+    @property
+    def columns(self) -> list[tuple[np.dtype[Any], tuple[int, ...]]] | None:
+        """dtype and shape of each; None for one cell of any size."""
     def data(self) -> NDArray[np.uint8]:
         """Read-only bytes of the filled records, (count, record_nbytes); pins the chunk."""
 
@@ -167,13 +289,20 @@ class TableSnapshot:
         """Insertion order. key u64, chunk u64 (chunk id), offset u32, length u32,
         priority f64, times_sampled i32, all (N,). Items with unequal steps per
         column also stand in span_item u64 (S,) (row), span_column u32,
-        span_start u32, span_length u32, relative to the item's first step."""
+        span_start u32, span_length u32, relative to the item's first step.
+        Where a heap needs it, touched u64 (N,) tells the order in which the items were
+        last inserted or updated; else it is empty.
+        Trajectories have chunk, offset and length 0, and stand in traj_item u64 (row),
+        traj_episode u64, (J,); their columns in column_item u64 (row), column_squeeze u8,
+        column_pieces u32 (how many), (C,); those in piece_chunk u64, piece_offset u32,
+        piece_length u32, (P,)."""
     @property
     def free_keys(self) -> NDArray[np.uint64]:
         """Last key used in each free slot, next slot to be used last."""
     @property
     def counters(self) -> dict[str, int]:
-        """inserts, samples, deletes: the limiter's arithmetic and the totals."""
+        """inserts, samples, deletes: the limiter's arithmetic and the totals;
+        num_unique_samples, num_deleted_episodes."""
     @property
     def rng_state(self) -> NDArray[np.uint64]:
         """(4,)"""

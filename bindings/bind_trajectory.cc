@@ -1,0 +1,183 @@
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+
+#include "arrays.h"
+#include "errors.h"
+#include "handles.h"
+#include "trajectory_writer.h"
+
+namespace reverie_py {
+namespace {
+
+using namespace nb::literals;
+using reverie::TrajectoryWriter;
+
+// Copying less than this under the GIL is cheaper than dropping it. Nobody who
+// holds a core mutex ever waits for the GIL, so keeping it cannot deadlock.
+constexpr std::size_t kKeepGilBelow = 16 * 1024;
+
+struct TrajectoryWriterHandle {
+  std::shared_ptr<reverie::Store> store;
+  std::unique_ptr<TrajectoryWriter> writer;
+  std::vector<std::optional<TypedLayout>> layouts;  // by column; none: cells of any size
+};
+
+void CheckColumn(const TrajectoryWriterHandle& self, std::uint32_t column) {
+  if (column >= self.layouts.size()) throw nb::value_error("no such column");
+}
+
+int Append(TrajectoryWriterHandle& self, nb::sequence cells) {
+  PyObject* const fast = cells.ptr();
+  if (!PyList_CheckExact(fast) && !PyTuple_CheckExact(fast)) {
+    throw nb::type_error("cells must be a list or a tuple");
+  }
+  const auto n = static_cast<std::size_t>(PySequence_Fast_GET_SIZE(fast));
+  if (n != self.layouts.size()) throw nb::value_error("one cell, or None, per column");
+  PyObject** const items = PySequence_Fast_ITEMS(fast);
+  // Scratch of each thread: several may append at once.
+  thread_local std::vector<TrajectoryWriter::Cell> found;
+  thread_local std::vector<std::uint8_t> scratch;
+  found.assign(n, TrajectoryWriter::Cell{});
+  scratch.resize(16 * n);                 // the widest scalar: complex128
+  static const std::uint8_t nothing = 0;  // the address of what has no bytes
+  std::size_t nbytes = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    if (items[i] == Py_None) continue;
+    if (!self.layouts[i]) {
+      if (!PyBytes_Check(items[i])) return static_cast<int>(i);
+      found[i] = {PyBytes_AS_STRING(items[i]),
+                  static_cast<std::size_t>(PyBytes_GET_SIZE(items[i]))};
+      nbytes += found[i].nbytes;
+      continue;
+    }
+    found[i].bytes = self.layouts[i]->CellBytes(items[i], scratch.data() + 16 * i);
+    if (found[i].bytes == nullptr) return static_cast<int>(i);
+    nbytes += self.layouts[i]->layout()->record_nbytes();
+    if (self.layouts[i]->layout()->record_nbytes() == 0) found[i].bytes = &nothing;
+  }
+  reverie::Status status;
+  if (nbytes < kKeepGilBelow) {
+    status = self.writer->Append(found.data());
+  } else {
+    nb::gil_scoped_release release;
+    status = self.writer->Append(found.data());
+  }
+  Check(status);
+  return -1;
+}
+
+nb::object Read(TrajectoryWriterHandle& self, std::uint32_t column, std::uint64_t number) {
+  CheckColumn(self, column);
+  std::shared_ptr<reverie::Chunk> pin;
+  const void* const bytes = self.writer->Find(column, number, &pin);
+  if (bytes == nullptr) throw nb::key_error("expired");
+  const std::size_t nbytes = pin->layout->record_nbytes();
+  if (!self.layouts[column]) return nb::bytes(bytes, nbytes);
+  void* to;
+  nb::object array = self.layouts[column]->NewArray(0, {}, &to);
+  if (nbytes != 0) std::memcpy(to, bytes, nbytes);
+  return array;
+}
+
+bool CreateItem(TrajectoryWriterHandle& self, TableHandle& table, double priority,
+                InVector<std::uint32_t> run_column, InVector<std::uint64_t> run_start,
+                InVector<std::uint32_t> run_length, InVector<std::uint32_t> runs_per_column,
+                InVector<std::uint8_t> squeeze) {
+  if (table.store != self.store) throw nb::value_error("a table of another store");
+  const std::size_t n = run_column.size();
+  if (run_start.size() != n || run_length.size() != n || runs_per_column.size() != squeeze.size()) {
+    throw nb::value_error("vectors differ in length");
+  }
+  std::vector<TrajectoryWriter::Run> runs(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    runs[i] = {run_column.data()[i], run_start.data()[i], run_length.data()[i]};
+  }
+  std::vector<TrajectoryWriter::OutputColumn> columns(squeeze.size());
+  for (std::size_t i = 0; i < columns.size(); ++i) {
+    columns[i] = {runs_per_column.data()[i], squeeze.data()[i] != 0};
+  }
+  bool inserted = false;
+  const reverie::Status status =
+      self.writer->CreateItem(table.table.get(), priority, runs.data(), runs.size(), columns.data(),
+                              columns.size(), &inserted);
+  Check(status);
+  return inserted;
+}
+
+}  // namespace
+
+void BindTrajectory(nb::module_& m) {
+  nb::class_<TrajectoryWriterHandle>(m, "TrajectoryWriter")
+      .def(
+          "add_column",
+          [](TrajectoryWriterHandle& self, std::optional<TypedLayout> layout, std::uint64_t keep) {
+            if (layout && layout->num_columns() != 1) {
+              throw nb::value_error("a column has a layout of one column");
+            }
+            const std::uint32_t column =
+                self.writer->AddColumn(layout ? layout->layout() : nullptr, keep);
+            self.layouts.push_back(std::move(layout));
+            return column;
+          },
+          "layout"_a.none(), "keep"_a)
+      .def(
+          "set_keep",
+          [](TrajectoryWriterHandle& self, std::uint32_t column, std::uint64_t keep) {
+            CheckColumn(self, column);
+            self.writer->SetKeep(column, keep);
+          },
+          "column"_a, "keep"_a)
+      .def("append", &Append, "cells"_a)
+      .def(
+          "first_kept",
+          [](const TrajectoryWriterHandle& self, std::uint32_t column) {
+            CheckColumn(self, column);
+            return self.writer->first_kept(column);
+          },
+          "column"_a)
+      .def(
+          "next_number",
+          [](const TrajectoryWriterHandle& self, std::uint32_t column) {
+            CheckColumn(self, column);
+            return self.writer->next(column);
+          },
+          "column"_a)
+      .def("read", &Read, "column"_a, "number"_a)
+      .def("create_item", &CreateItem, "table"_a, "priority"_a, "run_column"_a, "run_start"_a,
+           "run_length"_a, "runs_per_column"_a, "squeeze"_a)
+      .def_prop_ro("pending",
+                   [](const TrajectoryWriterHandle& self) { return self.writer->pending(); })
+      .def(
+          "wait_pending",
+          [](TrajectoryWriterHandle& self, std::uint64_t at_most, double timeout_s) {
+            reverie::Status status;
+            {
+              nb::gil_scoped_release release;
+              status = self.store->WaitForInserts(self.writer->progress(), at_most, timeout_s);
+            }
+            Check(status);
+            return status.ok();
+          },
+          "at_most"_a, "timeout_s"_a)
+      .def(
+          "end_episode",
+          [](TrajectoryWriterHandle& self, bool clear) {
+            nb::gil_scoped_release release;
+            self.writer->EndEpisode(clear);
+          },
+          "clear"_a)
+      .def("close", [](TrajectoryWriterHandle& self) {
+        nb::gil_scoped_release release;
+        self.writer->Close();
+      });
+
+  nb::object store = m.attr("Store");
+  store.attr("create_trajectory_writer") = nb::cpp_function(
+      [](StoreHandle& self) {
+        return TrajectoryWriterHandle{
+            self.store, std::make_unique<TrajectoryWriter>(self.store), {}};
+      },
+      nb::name("create_trajectory_writer"), nb::scope(store), nb::is_method());
+}
+
+}  // namespace reverie_py

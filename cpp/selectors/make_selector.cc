@@ -1,0 +1,25 @@
+#include "selectors/make_selector.h"
+
+#include "selectors/heap.h"
+#include "selectors/ordered.h"
+#include "selectors/prioritized.h"
+
+namespace reverie {
+
+std::unique_ptr<Selector> MakeSelector(const SelectorConfig& config, const ItemOrder* order) {
+  switch (config.kind) {
+    case SelectorKind::kUniform:
+    case SelectorKind::kFifo:
+    case SelectorKind::kLifo:
+      return MakeOrderedSelector(config.kind, order);
+    case SelectorKind::kPrioritized:
+      return std::make_unique<Prioritized>(config.exponent, order);
+    case SelectorKind::kMinHeap:
+      return std::make_unique<Heap>(/*lowest=*/true);
+    case SelectorKind::kMaxHeap:
+      return std::make_unique<Heap>(/*lowest=*/false);
+  }
+  return nullptr;
+}
+
+}  // namespace reverie

@@ -1,0 +1,37 @@
+#ifndef REVERIE_TRAJECTORY_H_
+#define REVERIE_TRAJECTORY_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "chunk_store.h"
+
+namespace reverie {
+
+// A run of cells inside one chunk of one column.
+struct Piece {
+  Chunk* chunk;
+  std::uint32_t offset;
+  std::uint32_t length;
+};
+
+// What an item of a TrajectoryWriter holds: any number of output columns, each the
+// concatenation of pieces of equal cells, in any order and with any gaps.
+//
+//   history   a: [0 1 2 3 4 5 6 7]      item   column 0 = a[2..5)        one piece
+//             b:     [0 1 2 3 4 5]             column 1 = b[3..5) + b[1] two pieces
+//
+// A squeezed column is one cell without the time axis.
+struct Trajectory {
+  struct Column {
+    std::uint32_t num_pieces;
+    bool squeeze;
+  };
+  std::uint64_t episode = 0;  // its writer's, unique in the store
+  std::vector<Column> columns;
+  std::vector<Piece> pieces;  // of the first column, then of the second, ...
+};
+
+}  // namespace reverie
+
+#endif  // REVERIE_TRAJECTORY_H_
