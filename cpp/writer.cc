@@ -180,24 +180,24 @@ void Writer::Advance(Stream* stream, bool ends, Garbage* garbage) {
   const bool completes = Completes(steps, ends);
   const std::uint32_t length = config_.items == Items::kEpisodes ? static_cast<std::uint32_t>(steps)
                                                                  : config_.sequence_length;
-  // All that can fail comes first: a step goes in with all its items or not at all.
-  if (completes) ReserveItem(length);
+  // What can fail comes first: a step goes in with all its items or not at all.
+  if (completes) MakeItem(stream, length, stream->fill + 1, garbage);
   store_->chunks().Publish(stream->open, 1);
   ++stream->fill;
   stream->cached = steps;
-  if (completes) MakeItem(stream, length, garbage);
+  if (completes) stream->covered = steps;
   // The next window takes at most this many of the steps so far.
   if (config_.items != Items::kEpisodes) Release(stream, config_.sequence_length - 1, garbage);
 }
 
-void Writer::ReserveItem(std::uint32_t length) {
-  for (const auto& table : tables_) table->ReserveInsert(length, priority_);
-}
-
-void Writer::MakeItem(Stream* stream, std::uint32_t length, Garbage* garbage) {
+void Writer::MakeItem(Stream* stream, std::uint32_t length, std::uint32_t fill,
+                      Garbage* garbage) {
+  if (tables_.size() > 1) {  // one by itself changes nothing where it fails
+    for (const auto& table : tables_) table->ReserveInsert(length, priority_);
+  }
   // Walk back from the open chunk to the item's first step.
   std::size_t index = stream->held.size() - 1;
-  std::uint32_t available = stream->fill;
+  std::uint32_t available = fill;
   std::uint32_t wanted = length;
   while (wanted > available) {
     wanted -= available;
@@ -207,7 +207,6 @@ void Writer::MakeItem(Stream* stream, std::uint32_t length, Garbage* garbage) {
     table->Submit({priority_, stream->held[index], available - wanted, length, {}}, progress_,
                   garbage);
   }
-  stream->covered = stream->cached;
   store_->NotifySamplers();
 }
 
@@ -264,8 +263,7 @@ Status Writer::Reset(std::uint32_t index, bool write_cached_steps, std::uint64_t
       status = Status::Of(Code::kClosed);
     } else if (config_.items == Items::kEpisodes) {
       const auto length = static_cast<std::uint32_t>(stream.cached);
-      ReserveItem(length);
-      MakeItem(&stream, length, &garbage);
+      MakeItem(&stream, length, stream.fill, &garbage);
     } else {
       Pad(&stream, &garbage);
     }

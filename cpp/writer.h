@@ -126,8 +126,9 @@ class Writer {
   void Advance(Stream* stream, bool ends, Garbage* garbage);
   void Pad(Stream* stream, Garbage* garbage);
   void Forget(Stream* stream, Garbage* garbage);
-  void ReserveItem(std::uint32_t length);
-  void MakeItem(Stream* stream, std::uint32_t length, Garbage* garbage);
+  // An item of the last `length` steps, up to where the open chunk has `fill` of them;
+  // in all tables, or in none where std::bad_alloc strikes.
+  void MakeItem(Stream* stream, std::uint32_t length, std::uint32_t fill, Garbage* garbage);
   void Release(Stream* stream, std::uint64_t keep_steps, Garbage* garbage);
 
   const std::shared_ptr<Store> store_;

@@ -11,7 +11,7 @@ namespace reverie {
 namespace {
 
 constexpr double kMinWeight = std::numeric_limits<double>::min();
-const double kMaxWeight = std::ldexp(1.0, 991);
+constexpr double kMaxWeight = 0x1p991;
 
 }  // namespace
 
@@ -66,7 +66,7 @@ void Prioritized::Select(Rng* rng, std::size_t n, std::uint32_t* slots,
   // still to be passed over.
   for (std::size_t i = 0; i < n; ++i) {
     slots[i] = 0;
-    probabilities[i] = std::ldexp(static_cast<double>(rng->Next() >> 11), -53) * total;
+    probabilities[i] = static_cast<double>(rng->Next() >> 11) * 0x1p-53 * total;
   }
   for (std::size_t level = height_; level-- > 0;) {
     const Node* const nodes = levels_[level].data();

@@ -19,7 +19,7 @@ enum class SelectorKind : int {
 
 struct SelectorConfig {
   SelectorKind kind = SelectorKind::kUniform;
-  double exponent = 1.0;  // finite; of kPrioritized alone
+  double exponent = 1.0;  // of kPrioritized alone; finite, may be negative
 };
 
 // Chooses items: for sampling, and for removal from a full table.

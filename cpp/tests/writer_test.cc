@@ -1,37 +1,10 @@
 #include "writer.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <functional>
 #include <limits>
-#include <new>
 
 #include "check.h"
-
-// Allocations fail, on this thread alone, once `allocations_left` has run out:
-// then as many of them as `failing` says. Negative: never.
-namespace {
-thread_local long allocations_left = -1;
-thread_local long failing = 0;
-
-void* Allocate(std::size_t nbytes) {
-  if (allocations_left == 0) {
-    if (--failing <= 0) allocations_left = -1;
-    throw std::bad_alloc();
-  }
-  if (allocations_left > 0) --allocations_left;
-  void* memory = std::malloc(nbytes != 0 ? nbytes : 1);
-  if (memory == nullptr) throw std::bad_alloc();
-  return memory;
-}
-}  // namespace
-
-void* operator new(std::size_t nbytes) { return Allocate(nbytes); }
-void* operator new[](std::size_t nbytes) { return Allocate(nbytes); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
+#include "starve.h"
 
 namespace reverie_test {
 namespace {
@@ -278,21 +251,6 @@ TEST(NothingIsStoredOnceTheStoreIsClosed) {
 }
 
 // Running out of memory.
-
-// Runs `action` with the k-th allocation failing, and the `burst` - 1 after it;
-// true if it failed.
-bool Starved(long k, long burst, const std::function<void()>& action) {
-  allocations_left = k;
-  failing = burst;
-  bool failed = false;
-  try {
-    action();
-  } catch (const std::bad_alloc&) {
-    failed = true;
-  }
-  allocations_left = -1;
-  return failed;
-}
 
 // Two writers with unequal windows into three tables, one of which evicts.
 struct Scene {

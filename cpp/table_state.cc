@@ -1,0 +1,236 @@
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <numeric>
+#include <utility>
+
+#include "table.h"
+
+// Saving a table and filling a fresh one again: the part of Table that trusts nobody.
+
+namespace reverie {
+namespace {
+
+// Of a restored counter, so that counting on never overflows.
+constexpr std::int64_t kMaxCounter = std::int64_t{1} << 62;
+
+}  // namespace
+
+TableState Table::Save() const {
+  TableState state;
+  ItemColumns& to = state.items;
+  const std::size_t n = size();
+  to.key.reserve(n);
+  to.chunk_id.reserve(n);
+  to.offset.reserve(n);
+  to.length.reserve(n);
+  to.priority.reserve(n);
+  to.times_sampled.reserve(n);
+  for (std::uint64_t i = 0; i < order_.span(); ++i) {
+    const std::uint32_t slot = order_[i];
+    if (slot == kNoSlot) continue;
+    const Item& item = items_.at(slot);
+    if (!items_.spans.empty()) {
+      const auto found = items_.spans.find(slot);
+      if (found != items_.spans.end()) {
+        for (std::size_t column = 0; column < found->second.size(); ++column) {
+          to.span_item.push_back(to.key.size());
+          to.span_column.push_back(static_cast<std::uint32_t>(column));
+          to.span_start.push_back(found->second[column].start);
+          to.span_length.push_back(found->second[column].length);
+        }
+      }
+    }
+    if (const Trajectory* trajectory = items_.trajectory(slot)) {
+      to.traj_item.push_back(to.key.size());
+      to.traj_episode.push_back(trajectory->episode);
+      for (const Trajectory::Column& column : trajectory->columns) {
+        to.column_item.push_back(to.key.size());
+        to.column_squeeze.push_back(column.squeeze);
+        to.column_pieces.push_back(column.num_pieces);
+      }
+      for (const Piece& piece : trajectory->pieces) {
+        to.piece_chunk.push_back(piece.chunk->id);
+        to.piece_offset.push_back(piece.offset);
+        to.piece_length.push_back(piece.length);
+      }
+    }
+    to.key.push_back(items_.key(slot));
+    to.chunk_id.push_back(item.chunk == kNoSlot ? 0 : chunks_->at(item.chunk)->id);
+    to.offset.push_back(item.offset);
+    to.length.push_back(items_.length.Get(slot));
+    to.priority.push_back(items_.priority.Get(slot));
+    to.times_sampled.push_back(item.times_sampled);
+    // Both selectors hear of the same events, so either heap tells their order.
+    if (has_heap()) {
+      to.touched.push_back(std::max(sampler_->Touched(slot), remover_->Touched(slot)));
+    }
+  }
+  state.free_keys = items_.FreeKeys();
+  state.counters = limiter_.counters();
+  state.num_unique_samples = num_unique_samples_;
+  state.num_deleted_episodes = num_deleted_episodes_;
+  state.rng = rng_.state();
+  return state;
+}
+
+Status Table::RestoreTrajectories(const ItemColumns& from,
+                                  const std::vector<Chunk*>& chunks_by_piece) {
+  const std::size_t n = from.offset.size();
+  std::size_t column = 0;
+  std::size_t piece = 0;
+  if (!from.traj_item.empty()) items_.trajectories.resize(items_.num_slots());
+  for (std::size_t i = 0; i < from.traj_item.size(); ++i) {
+    const std::uint64_t row = from.traj_item[i];
+    const auto at = static_cast<std::int64_t>(row);
+    if (row >= n || (i > 0 && row <= from.traj_item[i - 1])) {
+      return Status::Invalid("trajectory of an unknown item", at);
+    }
+    auto trajectory = std::make_unique<Trajectory>();
+    trajectory->episode = from.traj_episode[i];
+    for (; column < from.column_item.size() && from.column_item[column] == row; ++column) {
+      const std::uint32_t num_pieces = from.column_pieces[column];
+      const bool squeeze = from.column_squeeze[column] != 0;
+      if (num_pieces == 0 || num_pieces > chunks_by_piece.size() - piece) {
+        return Status::Invalid("column without its pieces", at);
+      }
+      const Chunk* const first = chunks_by_piece[piece];
+      for (const std::size_t end = piece + num_pieces; piece < end; ++piece) {
+        Chunk* const chunk = chunks_by_piece[piece];
+        const std::uint32_t offset = from.piece_offset[piece];
+        const std::uint32_t length = from.piece_length[piece];
+        if (chunk == nullptr) return Status::Invalid("chunk unknown", at);
+        if (chunk->layout->columns().size() != 1 || chunk->layout->tag() != first->layout->tag()) {
+          return Status::Invalid("piece of another kind of column", at);
+        }
+        if (length == 0 || offset >= chunk->count || length > chunk->count - offset ||
+            (squeeze && (length != 1 || num_pieces != 1))) {
+          return Status::Invalid("piece outside its chunk", at);
+        }
+        trajectory->pieces.push_back({chunk, offset, length});
+      }
+      trajectory->columns.push_back({num_pieces, squeeze});
+    }
+    if (trajectory->columns.empty()) return Status::Invalid("trajectory without columns", at);
+    ++episodes_[trajectory->episode];
+    for (const Piece& p : trajectory->pieces) chunks_->Ref(p.chunk);
+    // Items were appended in row order, so the row is also the place.
+    items_.trajectories[order_[row]] = std::move(trajectory);
+  }
+  if (column != from.column_item.size() || piece != chunks_by_piece.size()) {
+    return Status::Invalid("columns or pieces of no trajectory", -1);
+  }
+  return Status();
+}
+
+Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks_by_row,
+                      const std::vector<Chunk*>& chunks_by_piece) {
+  const ItemColumns& from = state.items;
+  const std::size_t n = from.offset.size();
+  if (size() != 0 || items_.num_slots() != 0) return Status::Invalid("table not fresh", -1);
+  if (n > config_.max_size) return Status::Invalid("more items than max_size", -1);
+  struct Undone {  // a table half filled must not be walked: its selectors know nothing of it
+    ItemOrder* order;
+    ~Undone() {
+      if (order != nullptr) order->Clear();
+    }
+  } undone{&order_};
+  if (from.key.size() == n) {  // an empty table has free keys, too
+    const std::int64_t bad =
+        items_.Restore(from.key.data(), n, state.free_keys.data(), state.free_keys.size());
+    if (bad >= 0) return Status::Invalid("key malformed or used twice", bad);
+  }
+  std::size_t next_trajectory = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto row = static_cast<std::int64_t>(i);
+    const std::uint32_t length = from.length[i];
+    Chunk* chunk = chunks_by_row[i];
+    const bool is_trajectory =
+        next_trajectory < from.traj_item.size() && from.traj_item[next_trajectory] == i;
+    if (is_trajectory) {
+      ++next_trajectory;
+      if (from.chunk_id[i] != 0 || from.offset[i] != 0 || length != 0) {
+        return Status::Invalid("trajectory with steps of its own", row);
+      }
+    } else {
+      if (chunk == nullptr) return Status::Invalid("chunk unknown", row);
+      if (length == 0) return Status::Invalid("length is 0", row);
+      if (from.offset[i] >= chunk->capacity) return Status::Invalid("offset past its chunk", row);
+    }
+    if (!(from.priority[i] >= 0) || std::isinf(from.priority[i])) {
+      return Status::Invalid("priority not finite and >= 0", row);
+    }
+    if (from.times_sampled[i] < 0) return Status::Invalid("times_sampled below 0", row);
+    std::uint32_t here = is_trajectory ? 0 : chunk->capacity - from.offset[i];
+    for (std::uint32_t left = length; left > here;) {
+      left -= here;
+      chunk = chunk->next;
+      if (chunk == nullptr || chunk->layout != chunks_by_row[i]->layout) {
+        return Status::Invalid("window past the end of its chunks", row);
+      }
+      here = chunk->capacity;
+    }
+    const std::uint32_t slot =
+        from.key.empty() ? items_.Allocate() : static_cast<std::uint32_t>(from.key[i]);
+    Item& item = items_.at(slot);
+    const bool others = i > 0;
+    items_.length.Set(slot, length, others, items_.num_slots());
+    items_.priority.Set(slot, from.priority[i], others, items_.num_slots());
+    item.times_sampled = from.times_sampled[i];
+    item.chunk = is_trajectory ? kNoSlot : chunks_by_row[i]->slot;
+    item.offset = from.offset[i];
+    item.order = order_.PushBack(slot);
+    if (!is_trajectory) chunks_->RefWindow(chunks_by_row[i], item.offset, length);
+    if (config_.max_times_sampled != 0) {
+      remaining_samples_ += std::max(0, config_.max_times_sampled - item.times_sampled);
+    }
+  }
+  sampler_->Reserve(items_.num_slots());
+  remover_->Reserve(items_.num_slots());
+  std::vector<std::size_t> rows(n);
+  std::iota(rows.begin(), rows.end(), std::size_t{0});
+  if (from.touched.size() == n) {
+    std::sort(rows.begin(), rows.end(), [&](std::size_t a, std::size_t b) {
+      return std::make_pair(from.touched[a], a) < std::make_pair(from.touched[b], b);
+    });
+  }
+  for (const std::size_t row : rows) {
+    sampler_->Insert(order_[row], from.priority[row]);
+    remover_->Insert(order_[row], from.priority[row]);
+  }
+  if (next_trajectory != from.traj_item.size()) {
+    return Status::Invalid("trajectory of an unknown item", -1);
+  }
+  const Status trajectories = RestoreTrajectories(from, chunks_by_piece);
+  if (!trajectories.ok()) return trajectories;
+  for (std::size_t i = 0; i < from.span_item.size(); ++i) {
+    const auto row = static_cast<std::int64_t>(from.span_item[i]);
+    if (from.span_item[i] >= n) return Status::Invalid("span of an unknown item", row);
+    if (items_.trajectory(order_[from.span_item[i]]) != nullptr) {
+      return Status::Invalid("span of a trajectory", row);
+    }
+    const auto& layout = *chunks_by_row[from.span_item[i]]->layout;
+    const std::uint32_t length = from.length[from.span_item[i]];
+    if (from.span_column[i] >= layout.columns().size() || from.span_start[i] > length ||
+        from.span_length[i] > length - from.span_start[i]) {
+      return Status::Invalid("span outside its item", row);
+    }
+    // Items were appended in row order, so the row is also the place.
+    auto& spans = items_.spans[order_[from.span_item[i]]];
+    if (spans.empty()) spans.assign(layout.columns().size(), Span{0, length});
+    spans[from.span_column[i]] = {from.span_start[i], from.span_length[i]};
+  }
+  for (const std::int64_t counter :
+       {state.counters.inserts, state.counters.samples, state.counters.deletes,
+        state.num_unique_samples, state.num_deleted_episodes}) {
+    if (counter < 0 || counter > kMaxCounter) return Status::Invalid("counter out of range", -1);
+  }
+  limiter_.set_counters(state.counters);
+  num_unique_samples_ = state.num_unique_samples;
+  num_deleted_episodes_ = state.num_deleted_episodes;
+  if (!rng_.set_state(state.rng)) return Status::Invalid("RNG state is all zeros", -1);
+  undone.order = nullptr;
+  return Status();
+}
+
+}  // namespace reverie
