@@ -43,9 +43,8 @@ void BindStore(nb::module_& m) {
             if (sampler < 0 || sampler > 5 || remover < 0 || remover > 5) {
               throw nb::value_error("unknown selector");
             }
-            if (!(sampler_exponent >= 0) || !std::isfinite(sampler_exponent) ||
-                !(remover_exponent >= 0) || !std::isfinite(remover_exponent) || max_size == 0 ||
-                max_times_sampled < 0) {
+            if (!std::isfinite(sampler_exponent) || !std::isfinite(remover_exponent) ||
+                max_size == 0 || max_times_sampled < 0) {
               throw nb::value_error("a table setting is out of range");
             }
             const reverie::Table::Config config{

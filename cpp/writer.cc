@@ -190,8 +190,7 @@ void Writer::Advance(Stream* stream, bool ends, Garbage* garbage) {
   if (config_.items != Items::kEpisodes) Release(stream, config_.sequence_length - 1, garbage);
 }
 
-void Writer::MakeItem(Stream* stream, std::uint32_t length, std::uint32_t fill,
-                      Garbage* garbage) {
+void Writer::MakeItem(Stream* stream, std::uint32_t length, std::uint32_t fill, Garbage* garbage) {
   if (tables_.size() > 1) {  // one by itself changes nothing where it fails
     for (const auto& table : tables_) table->ReserveInsert(length, priority_);
   }

@@ -91,6 +91,9 @@ inline int Fails(const std::function<void()>& body) {
   try {
     body();
   } catch (const Stop&) {
+  } catch (...) {
+    silent = false;
+    throw;
   }
   silent = false;
   return failures.exchange(before) - before;

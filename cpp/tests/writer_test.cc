@@ -1,7 +1,6 @@
 #include "writer.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "check.h"
 #include "starve.h"

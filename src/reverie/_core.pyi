@@ -66,7 +66,7 @@ class Store:
     ) -> Table:
         """A new, empty table. `max_times_sampled`: then the item is deleted; 0: never.
 
-        Raises ValueError for an unknown kind, an exponent that is negative or not
+        Raises ValueError for an unknown kind, an exponent that is not
         finite, or a number out of range.
         """
     def create_writer(

@@ -13,7 +13,8 @@ with it: where the two agree on random operations, both are probably right.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,29 +33,46 @@ class ModelItem:
         steps: one list of leaves per step, each an array of the spec's dtype and shape.
         priority: as last set.
         times_sampled: draws so far.
+        touched: rises with each insert and priority update of any item; of the last one
+            of this item.
     """
 
     serial: int
     steps: list[list[np.ndarray[Any, Any]]]
     priority: float
     times_sampled: int = 0
+    touched: int = 0
+
+
+# Which item a selector that leaves nothing to chance chooses: the one that comes first.
+ORDERS: dict[str, Callable[[ModelItem], tuple[float, ...]]] = {
+    "fifo": lambda item: (item.serial,),
+    "lifo": lambda item: (-item.serial,),
+    "min_heap": lambda item: (item.priority, item.touched),
+    "max_heap": lambda item: (-item.priority, item.touched),
+}
 
 
 @dataclass(slots=True)
 class ModelTable:
-    """A table with a FIFO remover, and the observer that feeds it. Not thread-safe.
+    """A table, and the observer that feeds it. Not thread-safe.
 
     Every operation costs time in proportion to the table. Each rule stands in a
     method of its own, so that a test can break just that one.
 
     Args:
         data_spec: nest whose leaves have `shape` and `dtype`.
-        capacity: the most items; the oldest makes room.
+        capacity: the most items; the remover's choice makes room.
         sequence_length: L, steps of each item.
         stride_length: steps between the starts of two windows of one episode.
         priority: of each new item.
         pad_end_of_episodes: pad the rest of an episode.
         tile_end_of_episodes: every last step starts a padded window.
+        sampler: what chooses samples: "uniform", "prioritized", or one of ORDERS.
+        remover: what chooses the item to be evicted, likewise.
+        sampler_exponent: of the priorities, for "prioritized".
+        remover_exponent: likewise.
+        max_times_sampled: an item goes with its so-manieth sample; 0 for never.
 
     Attributes:
         items: in insertion order, oldest first.
@@ -71,12 +89,18 @@ class ModelTable:
     priority: float = 1.0
     pad_end_of_episodes: bool = False
     tile_end_of_episodes: bool = False
+    sampler: str = "uniform"
+    remover: str = "fifo"
+    sampler_exponent: float = 1.0
+    remover_exponent: float = 1.0
+    max_times_sampled: int = 0
     items: list[ModelItem] = field(default_factory=list)
     episode: list[list[np.ndarray[Any, Any]]] = field(default_factory=list)
     inserts: int = 0
     samples: int = 0
     deletes: int = 0
     next_serial: int = 0
+    clock: int = 0
 
     def add(self, step: Any, last: bool = False) -> None:
         """One observer call with a step that matches the spec.
@@ -138,11 +162,53 @@ class ModelTable:
             zeros = zeros._replace(step_type=last, next_step_type=first)
         return zeros
 
-    def evict(self) -> None:
-        """Makes room after an insert: the oldest goes."""
+    def evict(self, victim: int | None = None) -> None:
+        """Makes room after an insert: the remover's choice goes, be it the newest item.
+
+        Args:
+            victim: serial of the item that a remover chose at random.
+
+        Raises:
+            AssertionError: the remover never chooses the victim, or none was given.
+        """
         while len(self.items) > self.capacity:
-            self.items.pop(0)
+            chances = self.probabilities(self.remover, self.remover_exponent)
+            if victim is None:
+                _expect("probability of the remover's choice", max(chances), 1.0)
+                index = chances.index(1.0)
+            else:
+                index = [item.serial for item in self.items].index(victim)
+                _expect("victim that the remover may choose", chances[index] > 0, True)
+            self.items.pop(index)
             self.deletes += 1
+
+    def probabilities(self, selector: str, exponent: float = 1.0) -> list[float]:
+        """With which probability a selector chooses each item, in their order.
+
+        Args:
+            selector: a name as for `sampler`.
+            exponent: of the priorities, for "prioritized". Their powers and the sum of
+                those must be finite.
+        """
+        even = [1 / len(self.items) for _ in self.items]
+        if selector == "uniform" or not self.items:
+            return even
+        if selector == "prioritized":
+            weights = [self.weight(item.priority, exponent) for item in self.items]
+            total = math.fsum(weights)
+            return [weight / total for weight in weights] if total > 0 else even
+        chosen = min(self.items, key=ORDERS[selector])
+        return [float(item is chosen) for item in self.items]
+
+    def weight(self, priority: float, exponent: float) -> float:
+        """What a prioritized selector makes of a priority: 0 stays 0, whatever the exponent."""
+        return priority**exponent if priority > 0 else 0.0
+
+    def can_sample(self, n: int) -> bool:
+        """Whether n samples can be taken before `max_times_sampled` has used up all items."""
+        most = self.max_times_sampled
+        left = sum(most - item.times_sampled for item in self.items) if most else n
+        return bool(self.items) and n <= left
 
     def delete(self, serials: Sequence[int]) -> int:
         """Deletes items; returns how many of the serials were stale."""
@@ -162,14 +228,26 @@ class ModelTable:
             stale += not found
             for item in found:
                 item.priority = float(priority)
+                self.touch(item)
         return stale
 
+    def touch(self, item: ModelItem) -> None:
+        """Notes that the item was inserted or updated just now, whatever its priority was."""
+        item.touched = self.clock
+        self.clock += 1
+
     def draw(self, serial: int) -> ModelItem:
-        """Counts one sample of an item and returns it; KeyError where there is none."""
+        """Counts one sample of an item and returns it; KeyError where there is none.
+
+        The item is deleted where that was its last.
+        """
         for item in self.items:
             if item.serial == serial:
                 item.times_sampled += 1
                 self.samples += 1
+                if item.times_sampled == self.max_times_sampled:
+                    self.items.remove(item)
+                    self.deletes += 1
                 return item
         raise KeyError(serial)
 
@@ -194,12 +272,18 @@ class ModelTable:
             columns.append(column)
         return columns
 
+    def insert(self, window: list[list[np.ndarray[Any, Any]]]) -> None:
+        """Adds an item of the present priority, and makes no room for it."""
+        item = ModelItem(self.next_serial, window, self.priority)
+        self.touch(item)
+        self.items.append(item)
+        self.next_serial += 1
+        self.inserts += 1
+
     def _insert_window_if_due(self, steps: list[list[np.ndarray[Any, Any]]]) -> None:
         if self.window_is_due(len(steps)):
             window = steps[len(steps) - self.sequence_length :]
-            self.items.append(ModelItem(self.next_serial, window, self.priority))
-            self.next_serial += 1
-            self.inserts += 1
+            self.insert(window)
             self.evict()
 
     def _leaves(self, step: Any) -> list[np.ndarray[Any, Any]]:
@@ -272,9 +356,14 @@ class Checker:
             serial = self._serials.get(key)
             if serial is None or all(item.serial != serial for item in model.items):
                 raise AssertionError(f"row {row}: sampled key {key}, of no item in the table")
-            item = model.draw(serial)
             size = len(model.items)
-            wanted = (key, 1 / size, size, item.priority, item.times_sampled)
+            chances = model.probabilities(model.sampler, model.sampler_exponent)
+            chance = chances[[item.serial for item in model.items].index(serial)]
+            item = model.draw(serial)
+            stated = float(info.probability[row])
+            if not 0 < chance or not math.isclose(stated, chance, rel_tol=1e-12):
+                raise AssertionError(f"row {row}: info: probability {stated}, wanted {chance}")
+            wanted = (key, stated, size, item.priority, item.times_sampled)
             _expect(f"row {row}: info", tuple(field[row] for field in info), wanted)
             whole = [_bits(column[0]) for column in model.stacked([item])]
             found = [_bits(leaf[row]) for leaf in leaves]
