@@ -39,6 +39,8 @@ def as_keys(keys: ArrayLike) -> NDArray[np.uint64]:
         InvalidArgumentError: they are no integers of one or two dimensions.
     """
     array = _as_array("keys", keys)
+    if array.dtype.kind in "fO" and _are_keys(keys):
+        array = np.array(keys, np.uint64)  # NumPy makes floats of ints from 2**63 on
     if array.size == 0:
         return np.zeros(0, np.uint64)
     if array.ndim not in (1, 2) or array.dtype.kind not in "iu" or (array < 0).any():
@@ -47,6 +49,13 @@ def as_keys(keys: ArrayLike) -> NDArray[np.uint64]:
             "SampleInfo.key holds them."
         )
     return np.ascontiguousarray(array[:, 0] if array.ndim == 2 else array, np.uint64)
+
+
+def _are_keys(keys: Any) -> bool:
+    """Whether they are a flat sequence of integers within uint64."""
+    return isinstance(keys, list | tuple) and all(
+        isinstance(key, int | np.integer) and 0 <= key < 2**64 for key in keys
+    )
 
 
 def as_priorities(priorities: ArrayLike) -> NDArray[np.float64]:

@@ -45,12 +45,20 @@ class EndlessWaitError(ReverieError, RuntimeError):
     """A wait without a timeout that nothing in this process could ever end."""
 
 
+class UnsupportedError(ReverieError, NotImplementedError):
+    """The engine that was chosen cannot do this; the message says why, and what can."""
+
+
 class UnstackableError(ReverieError, ValueError):
     """Items of unequal lengths, or unequal steps per column, cannot be stacked."""
 
 
 class MissingDependencyError(ReverieError, ImportError):
     """An optional package is not installed; the message holds the command."""
+
+
+class ShadowedPackageError(ReverieError, RuntimeError):
+    """A package that was asked to stand in for another would hide one that is there."""
 
 
 class ForkedProcessError(ReverieError, RuntimeError):

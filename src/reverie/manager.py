@@ -44,7 +44,11 @@ class ReplayBufferManager(Handle):
         checkpoint_dir: folder of checkpoints; made by the first save. Entries that
             are not ours are never touched.
         sequence_length: consecutive steps of each item, all of one episode.
-        backend: the engine; "embedded" keeps everything in this process.
+        backend: the engine; "embedded" keeps everything in this process, "reverb"
+            runs on dm-reverb and gives TF-Agents' own classes (`reverie.backends.reverb`
+            says what differs there).
+        server_address: "host:port" of a Reverb server that runs elsewhere; None
+            makes one in this process. For backend="reverb" alone.
         table_name: name of the table, also the one taken from a checkpoint of
             Reverb's that holds several.
         stride_length: steps between the starts of two items.
@@ -60,6 +64,7 @@ class ReplayBufferManager(Handle):
     Raises:
         SpecError: a leaf of the spec cannot be stored; names its path.
         InvalidArgumentError: a number is out of range, or two settings contradict.
+        MissingDependencyError: the backend needs a package that is not installed.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class ReplayBufferManager(Handle):
         seed: int | None = None,
         max_to_keep: int | None = 3,
         on_corrupt: str = "raise",
+        server_address: str | None = None,
     ) -> None:
         self._backend: Backend | None = None
         self._closed = False
@@ -112,6 +118,7 @@ class ReplayBufferManager(Handle):
             seed=seed,
             max_to_keep=max_to_keep,
             on_corrupt=on_corrupt,
+            server_address=server_address,
         )
         self._engine.validate(self._settings)
 
@@ -163,9 +170,9 @@ class ReplayBufferManager(Handle):
     ) -> tuple[Any, Any]:
         """The newest complete checkpoint in `checkpoint_dir`, native or Reverb's.
 
-        Everything is verified before the live buffer, if there is one, is closed
-        and replaced; on any error it stays as it is. A background save is waited
-        for first, and then is the newest.
+        The reverb backend reads Reverb's only. Everything is verified before the live
+        buffer, if there is one, is closed and replaced; on any error it stays as it is.
+        A background save is waited for first, and then is the newest.
 
         Args:
             progress: called with bytes read so far and in all.
@@ -181,6 +188,7 @@ class ReplayBufferManager(Handle):
             CheckpointVersionError: a later version of this library wrote it.
             MissingDependencyError: it is Reverb's, and the `reverb-files` extra is
                 not installed.
+            UnsupportedError: the server runs elsewhere, and loads by itself.
             ClosedError: the manager is closed.
         """
         with self._lifecycle:

@@ -18,7 +18,10 @@ from reverie.checkpoint.contracts import Progress
 from reverie.errors import InvalidArgumentError
 from reverie.sample import SampleInfo
 
-BACKENDS = {"embedded": "reverie.backends.embedded"}
+BACKENDS = {
+    "embedded": "reverie.backends.embedded",
+    "reverb": "reverie.backends.reverb",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,7 @@ class BufferSettings:
     seed: int | None
     max_to_keep: int | None
     on_corrupt: str
+    server_address: str | None = None
 
 
 class Backend(Protocol):

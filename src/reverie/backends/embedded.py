@@ -13,8 +13,9 @@ from reverie.backends import BufferSettings
 from reverie.checkpoint.contracts import Progress
 from reverie.checkpoint.loading import load_newest
 from reverie.checkpoint.saving import Saver
+from reverie.errors import InvalidArgumentError
 from reverie.nests import Nest
-from reverie.observer import TrajectoryObserver
+from reverie.observers import TrajectoryObserver
 from reverie.replay_buffer import LocalClient, ReplayBuffer
 from reverie.sample import SampleInfo
 from reverie.table import ReplayTable, TableInfo
@@ -38,6 +39,12 @@ def load(settings: BufferSettings, progress: Progress | None = None) -> Embedded
 
 def validate(settings: BufferSettings) -> None:
     """Raises InvalidArgumentError or SpecError for settings that could not work."""
+    if settings.server_address is not None:
+        raise InvalidArgumentError(
+            f"server_address: found {settings.server_address!r:.200}, wanted None: "
+            'backend="embedded" keeps everything in this process. Servers are for '
+            'backend="reverb".'
+        )
     backend = create(settings)
     try:
         backend.check_savable()
@@ -52,7 +59,7 @@ class EmbeddedBackend:
         self._table = table
         self._saver = saver = Saver(settings.checkpoint_dir, settings.max_to_keep)
         # Without self: a cycle would keep gigabytes until the garbage collector comes by.
-        client = LocalClient(lambda: str(saver.save(table)))
+        client = LocalClient(lambda: str(saver.save(table)), table)
         self._replay_buffer = ReplayBuffer(table, settings.data_spec, client)
         self._settings = settings
         self._observer = self.new_observer()
@@ -70,8 +77,9 @@ class EmbeddedBackend:
     def new_observer(self) -> TrajectoryObserver:
         """Another stream of steps into the same table."""
         return TrajectoryObserver(
-            self._table,
             self._replay_buffer.py_client,
+            self._table.name,
+            self._table.sequence_length,
             stride_length=self._settings.stride_length,
             pad_end_of_episodes=self._settings.pad_end_of_episodes,
             tile_end_of_episodes=self._settings.tile_end_of_episodes,

@@ -1,0 +1,337 @@
+"""One buffer on Reverb: a table of a server, and the handles that users get."""
+
+from __future__ import annotations
+
+import math
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from reverie.backends import BufferSettings
+from reverie.backends.reverb.handles import Client, Gate, Observer, ReplayBuffer
+from reverie.backends.reverb.saving import Saver
+from reverie.backends.reverb.settings import StepSpec, piece_of
+from reverie.checkpoint import reverb_files
+from reverie.checkpoint.contracts import Progress
+from reverie.checks import as_keys, as_priorities, check_int, describe
+from reverie.errors import InvalidArgumentError, UnstackableError, UnsupportedError
+from reverie.nests import Nest
+from reverie.sample import SampleInfo
+from reverie.table import TableInfo
+from reverie.waiting import check_timeout, wait_until
+
+_POLL_S = 0.002
+_INFO_DTYPES = (np.uint64, np.float64, np.int64, np.float64, np.int32)
+
+
+class ReverbBackend:
+    """A table of a Reverb server, its handles and its saver. Thread-safe.
+
+    Args:
+        settings: the manager's.
+        spec: of one step.
+        address: of the server.
+        server: the server, where it is this backend's own.
+        saver: of that server.
+    """
+
+    def __init__(
+        self,
+        settings: BufferSettings,
+        spec: StepSpec,
+        address: str,
+        server: Any = None,
+        saver: Saver | None = None,
+    ) -> None:
+        self._settings = settings
+        self._spec = spec
+        self._address = address
+        self._server = server
+        self._saver = saver
+        self._created = time.monotonic()
+        self._rng = np.random.default_rng()  # chooses pieces of items only
+        self._gate = Gate(settings.table_name)
+        self._client = client = Client(address, self._gate, settings.table_name, saver)
+        if saver is not None:
+            # Weakly: a cycle would keep gigabytes until the garbage collector comes by.
+            saver.checkpoint = weakref.WeakMethod(client.checkpoint_now)
+        self._replay_buffer = ReplayBuffer(
+            client,
+            spec.tensors,
+            table_name=settings.table_name,
+            sequence_length=settings.sequence_length,
+            **({"server_address": address} if server is None else {"local_server": server}),
+        )
+        self._loaded = self._counters()
+        self._observer = self.new_observer()
+
+    @property
+    def replay_buffer(self) -> ReplayBuffer:
+        """TF-Agents' replay buffer."""
+        return self._replay_buffer
+
+    @property
+    def observer(self) -> Observer:
+        """TF-Agents' observer."""
+        return self._observer
+
+    def new_observer(self) -> Observer:
+        """Another stream of steps into the same table."""
+        settings = self._settings
+        return Observer(
+            self._client,
+            self._spec,
+            table_name=settings.table_name,
+            sequence_length=settings.sequence_length,
+            stride_length=settings.stride_length,
+            pad_end_of_episodes=settings.pad_end_of_episodes,
+            tile_end_of_episodes=settings.tile_end_of_episodes,
+        )
+
+    def check(self) -> None:
+        """Raises what a background save has left behind."""
+        if self._saver is not None and self._saver.failed():
+            self._saver.wait()
+
+    def finish_saving(self) -> None:
+        """Waits for a background save; raises what went wrong in it."""
+        if self._saver is not None:
+            self._saver.wait()
+
+    def num_frames(self) -> int:
+        """Items in the table."""
+        return int(self._replay_buffer.num_frames())
+
+    def dataset(self, batch_size: int, num_steps: int | None) -> Any:
+        """TF-Agents' own `tf.data.Dataset` of batches."""
+        batch_size = check_int("batch_size", batch_size, 1, 2**31 - 1)
+        piece = piece_of(self._settings.sequence_length, num_steps)
+        return self._replay_buffer.as_dataset(sample_batch_size=batch_size, num_steps=piece)
+
+    def sample(
+        self, batch_size: int, num_steps: int | None, out: Any, timeout: float | None
+    ) -> tuple[Any, SampleInfo]:
+        """One batch in NumPy; another process may take part of what this one waited for."""
+        batch_size = check_int("batch_size", batch_size, 1, 2**31 - 1)
+        length = self._settings.sequence_length
+        piece = piece_of(length, num_steps)
+        seconds = math.inf if timeout is None else check_timeout(timeout)
+        arrays = self._arrays((batch_size, piece), out)
+        wait_until(
+            lambda slice_s: self._can_sample(batch_size, slice_s),
+            # Infinity is no "for ever" that could be refused: any process may add.
+            timeout=math.inf if seconds is None else seconds,
+            what=lambda: (
+                f"to sample {batch_size} from table {self._settings.table_name!r}: it holds "
+                f"{self.num_frames()} items"
+            ),
+        )
+        infos = []
+        found = self._client.sample(
+            self._settings.table_name, num_samples=batch_size, emit_timesteps=False
+        )
+        for row, item in enumerate(found):
+            infos.append(item.info)
+            start = piece * int(self._rng.integers(length // piece))
+            for array, values in zip(arrays, self._spec.columns(item.data), strict=True):
+                if len(values) != length:
+                    raise _unstackable(self._settings.table_name, item.info.key, values, length)
+                array[row] = values[start : start + piece]
+        fields = zip(zip(*infos, strict=True), _INFO_DTYPES, strict=True)
+        info = SampleInfo._make(np.array(values, dtype) for values, dtype in fields)
+        return self._spec.nest.unflatten(arrays), info
+
+    def gather_all(self) -> Any:
+        """Every item, stacked."""
+        table = self._contents("gather_all")
+        length = self._settings.sequence_length
+        rows = [self._columns(table, row) for row in range(len(table))]
+        if not rows:
+            return self._spec.nest.unflatten(self._arrays((0, length), None))
+        wanted = len(rows[0][0])
+        for row, columns in enumerate(rows):
+            for values in columns:
+                if len(values) != wanted:
+                    raise _unstackable(table.name, int(table.keys[row]), values, wanted)
+        return self._spec.nest.unflatten(
+            [np.stack(column) for column in zip(*rows, strict=True)]
+        )
+
+    def iter_items(self) -> Iterator[tuple[int, Any]]:
+        """Every item of this moment, one by one."""
+        return self._items(self._contents("iter_items"))
+
+    def update_priorities(self, keys: ArrayLike, priorities: ArrayLike) -> int:
+        """Number of stale keys, which only a snapshot of the table can tell."""
+        if self._saver is None:
+            raise self._unsupported(
+                "update_priorities",
+                "does not say which keys are stale",
+                "replay_buffer.update_priorities(), which counts nothing",
+            )
+        chosen, values = as_keys(keys), as_priorities(priorities)
+        if values.ndim == 0:
+            values = np.full(chosen.shape, values)
+        if values.shape != chosen.shape:
+            raise InvalidArgumentError(
+                f"priorities: found {describe(values)} for {chosen.shape[0]} keys; wanted one "
+                "for each, or one number for all."
+            )
+        bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+        if len(bad):
+            raise InvalidArgumentError(
+                f"priorities[{bad[0]}] is {values[bad[0]]}; wanted a finite number that is not "
+                "negative. No priority was changed."
+            )
+        updates = dict(zip(chosen.tolist(), values.tolist(), strict=True))
+        self._client.mutate_priorities(self._settings.table_name, updates)
+        known = self._contents("update_priorities").keys
+        return int((~np.isin(chosen, known)).sum())
+
+    def clear(self) -> None:
+        """Empties the table; its handles stay valid."""
+        self._client.reset(self._settings.table_name)
+        self._loaded = self._counters()
+        self._created = time.monotonic()
+
+    def info(self) -> TableInfo:
+        """Sizes, counters, settings; -1 for what Reverb does not report."""
+        table = self._table()
+        inserts, samples = self._counters(table)
+        seconds = max(time.monotonic() - self._created, 1e-9)
+        return TableInfo(
+            name=table.name,
+            items=table.current_size,
+            capacity=table.max_size,
+            sequence_length=self._settings.sequence_length,
+            steps=-1,
+            record_nbytes=self._spec.nest.record_dtype.itemsize,
+            nbytes=-1,
+            allocated_nbytes=-1,
+            inserts=inserts,
+            samples=samples,
+            deletes=max(inserts - table.current_size, 0),
+            min_size_to_sample=table.rate_limiter_info.min_size_to_sample,
+            inserts_per_second=(inserts - self._loaded[0]) / seconds,
+            samples_per_second=(samples - self._loaded[1]) / seconds,
+        )
+
+    def save(self, wait: bool, progress: Progress | None) -> Path | None:
+        """A checkpoint."""
+        self._gate.check()
+        if self._saver is None:
+            raise self._unsupported(
+                "save",
+                "writes its checkpoints in its own way, to the disk of its own machine",
+                "replay_buffer.py_client.checkpoint(), which makes it do so and returns "
+                "the path there",
+            )
+        return self._saver.save(wait=wait, progress=progress)
+
+    def close(self) -> None:
+        """Ends a background save, then releases everything. Idempotent."""
+        if self._gate.is_forked:
+            return  # no thread of Reverb's is left here, and its locks may never open
+        try:
+            if self._saver is not None:
+                self._saver.close()
+        finally:
+            if not self._gate.closed:
+                self._gate.closed = True  # first: it ends the waits of other threads
+                self._client.shut()
+                server, self._server = self._server, None
+                if server is not None:
+                    server.stop()
+
+    def _can_sample(self, batch_size: int, slice_s: float) -> bool:
+        end = time.monotonic() + slice_s
+        while True:
+            table = self._table()
+            limits = table.rate_limiter_info
+            inserts, samples = self._counters(table)
+            after = inserts * limits.samples_per_insert - samples - batch_size
+            if (
+                table.current_size >= max(1, limits.min_size_to_sample)
+                and after >= limits.min_diff
+            ):
+                return True
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_POLL_S)
+
+    def _table(self) -> Any:
+        return self._client.server_info()[self._settings.table_name]
+
+    def _counters(self, table: Any = None) -> tuple[int, int]:
+        limiter = (table or self._table()).rate_limiter_info
+        return limiter.insert_stats.completed, limiter.sample_stats.completed
+
+    def _arrays(self, leading: tuple[int, int], out: Any) -> list[NDArray[Any]]:
+        columns = self._spec.nest.columns
+        if out is None:
+            return [np.empty((*leading, *c.spec.shape), c.spec.dtype) for c in columns]
+        return checked_out(self._spec.nest, out, leading)
+
+    def _contents(self, call: str) -> reverb_files.ReverbTable:
+        self._client.flush()
+        if self._saver is None:
+            raise self._unsupported(
+                call, "does not list its items", "sample() or get_dataset()"
+            )
+        with self._saver.snapshot() as path:
+            (table,) = reverb_files.read_checkpoint(
+                path, table_names=[self._settings.table_name], max_nbytes=2**62
+            )
+        return table
+
+    def _items(self, table: reverb_files.ReverbTable) -> Iterator[tuple[int, Any]]:
+        for row, key in enumerate(table.keys.tolist()):
+            # Copies: items share their steps, and what is handed out is the user's.
+            columns = [np.array(values) for values in self._columns(table, row)]
+            yield key, self._spec.nest.unflatten(columns)
+
+    def _columns(self, table: reverb_files.ReverbTable, row: int) -> list[NDArray[Any]]:
+        return self._spec.columns(table.item_columns(row))
+
+    def _unsupported(self, call: str, why: str, instead: str) -> UnsupportedError:
+        return UnsupportedError(
+            f"{call}() with server_address={self._address!r:.200}: a Reverb server {why}. Use "
+            f"{instead}."
+        )
+
+
+def checked_out(nest: Nest, out: Any, leading: tuple[int, int]) -> list[Any]:
+    """The leaves of `out`, fit to be filled with a batch.
+
+    Raises:
+        InvalidArgumentError: its structure, a dtype or a shape differs.
+    """
+    difference = nest.difference(out)
+    if difference:
+        raise InvalidArgumentError(f"out does not match the data spec {difference}.")
+    leaves = nest.leaves(out)
+    for leaf, column in zip(leaves, nest.columns, strict=True):
+        wanted = (*leading, *column.spec.shape)
+        if (
+            not isinstance(leaf, np.ndarray)
+            or (leaf.shape, leaf.dtype) != (wanted, column.spec.dtype)
+            or not (leaf.flags.c_contiguous and leaf.flags.writeable and leaf.flags.aligned)
+        ):
+            raise InvalidArgumentError(
+                f"out leaf {column.path!r}: found {describe(leaf)}; wanted a writeable, "
+                f"C-contiguous {column.spec.dtype} array of shape {wanted}."
+            )
+    return leaves
+
+
+def _unstackable(name: str, key: int, values: NDArray[Any], wanted: int) -> UnstackableError:
+    return UnstackableError(
+        f"Item {key} of table {name!r} has {len(values)} steps, wanted {wanted}: items of "
+        "unequal length cannot be stacked into [N, T, ...]. Read them one by one with "
+        "iter_items(), or use the sequence_length they were written with."
+    )

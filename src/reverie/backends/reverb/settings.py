@@ -1,0 +1,148 @@
+"""A manager's settings as Reverb's classes want them: checks, specs, column order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from tf_agents.trajectories import trajectory
+
+from reverie.backends import BufferSettings
+from reverie.checkpoint.from_reverb import reverb_order
+from reverie.checks import check_int
+from reverie.errors import InvalidArgumentError, SpecError
+from reverie.nests import Nest, convert
+from reverie.table import MAX_ITEMS
+
+
+def check(settings: BufferSettings) -> None:
+    """Raises InvalidArgumentError or SpecError for what Reverb or its classes refuse."""
+    check_int("capacity", settings.capacity, 1, MAX_ITEMS)
+    check_int("sequence_length", settings.sequence_length, 1, 2**31 - 2)
+    check_int("stride_length", settings.stride_length, 1, 2**31 - 1)
+    if settings.seed is not None:
+        raise InvalidArgumentError(
+            f"seed: found {settings.seed!r:.200}, wanted None: Reverb's samplers cannot be "
+            'seeded. Use backend="embedded" for runs that can be repeated.'
+        )
+    if settings.tile_end_of_episodes and not settings.pad_end_of_episodes:
+        raise InvalidArgumentError(
+            "Must set `pad_end_of_episodes=True` when using `tile_end_of_episodes`."
+        )
+    if settings.server_address is not None:
+        _check_address(settings.server_address)
+    StepSpec.of(settings.data_spec)
+
+
+def _check_address(address: Any) -> None:
+    host, _, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
+    if not host or not (port.isdecimal() and 0 < int(port) < 2**16):
+        raise InvalidArgumentError(
+            f"server_address: found {address!r:.200}, wanted 'host:port', for example "
+            "'localhost:8000'."
+        )
+
+
+def piece_of(sequence_length: int, num_steps: int | None) -> int:
+    """Steps of each sequence of a batch: `num_steps`, a divisor of `sequence_length`.
+
+    Raises:
+        InvalidArgumentError: it is none, in the words of TF-Agents' replay buffer.
+    """
+    if num_steps is None:
+        return sequence_length
+    steps = check_int("num_steps", num_steps, 1, 2**32 - 1)
+    if steps > sequence_length:
+        raise InvalidArgumentError(
+            f"num_steps > sequence_length: found num_steps={steps}, wanted a divisor of "
+            f"sequence_length={sequence_length}."
+        )
+    if sequence_length % steps:
+        raise InvalidArgumentError(
+            f"sequence_length={sequence_length} is not a multiple of num_steps={steps}."
+        )
+    return steps
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepSpec:
+    """What one step looks like, for Reverie and for Reverb.
+
+    Attributes:
+        nest: the structure of the user's spec.
+        order: for each of Reverb's columns, which of the nest's it is.
+        tensors: a TF-Agents Trajectory of `tf.TensorSpec`.
+    """
+
+    nest: Nest
+    order: tuple[int, ...]
+    tensors: Any
+
+    @classmethod
+    def of(cls, data_spec: Any) -> StepSpec:
+        """Reads a data spec.
+
+        Raises:
+            SpecError: it is no Trajectory, or a leaf cannot be stored.
+        """
+        nest = Nest(data_spec)
+        fields = getattr(type(nest.spec), "_fields", None)
+        if nest.boundary is None or fields != trajectory.Trajectory._fields:
+            raise SpecError(
+                f"The data spec is a {type(data_spec).__name__}; backend='reverb' wants a "
+                "Trajectory (TF-Agents' or reverie.Trajectory) whose step_type and "
+                "next_step_type are int32 scalars, as TF-Agents' observers need. "
+                'backend="embedded" takes any nest.'
+            )
+        specs = [
+            tf.TensorSpec(c.spec.shape, tf.as_dtype(c.spec.dtype), c.path.split("/")[-1])
+            for c in nest.columns
+        ]
+        tensors = trajectory.Trajectory(*nest.unflatten(specs))
+        return cls(nest, tuple(reverb_order(nest)), tensors)
+
+    def signature(self) -> Any:
+        """The table's signature: whole items, so with a time axis in front."""
+        return tf.nest.map_structure(
+            lambda leaf: tf.TensorSpec([None, *leaf.shape], leaf.dtype, leaf.name),
+            self.tensors,
+        )
+
+    def step(self, step: Any) -> Any:
+        """One step as a TF-Agents Trajectory of arrays of just the spec's dtypes.
+
+        Raises:
+            StepMismatchError: structure, dtype, shape or range; names the path.
+        """
+        leaves = [
+            convert(leaf, column)
+            for leaf, column in zip(self.nest.leaves(step), self.nest.columns, strict=True)
+        ]
+        return trajectory.Trajectory(*self.nest.unflatten(leaves))
+
+    def columns(self, found: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Reverb's columns of an item, in the nest's order."""
+        columns: list[Any] = [None] * len(self.order)
+        for value, index in zip(found, self.order, strict=True):
+            columns[index] = value
+        return columns
+
+    def misfit(self, signature: Any) -> str:
+        """How a table's signature differs from this spec, in words; "" for not at all."""
+        found = [
+            (leaf.dtype.as_numpy_dtype, tuple(leaf.shape)[1:])
+            for leaf in tf.nest.flatten(signature)
+        ]
+        if len(found) != len(self.order):
+            return f"it has {len(found)} columns, the data spec has {len(self.order)}"
+        for (dtype, shape), index in zip(found, self.order, strict=True):
+            column = self.nest.columns[index]
+            if (np.dtype(dtype), shape) != (column.spec.dtype, column.spec.shape):
+                return (
+                    f"column {column.path!r:.200} is {np.dtype(dtype)} of shape {shape}, the "
+                    f"data spec has {column.spec.dtype} of shape {column.spec.shape}"
+                )
+        return ""

@@ -1,0 +1,217 @@
+"""Servers: a fresh one, one that starts from a checkpoint, or one that runs elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import reverb
+import tensorflow as tf
+from reverb.cc import schema_pb2
+from reverb.cc.checkpointing import checkpoint_pb2
+from reverb.platform import checkpointers_lib
+
+from reverie.backends import BufferSettings
+from reverie.backends.reverb import folder
+from reverie.backends.reverb.backend import ReverbBackend
+from reverie.backends.reverb.saving import Saver
+from reverie.backends.reverb.settings import StepSpec
+from reverie.checkpoint.contracts import Progress
+from reverie.checkpoint.files import FILE_SYSTEM
+from reverie.checkpoint.from_reverb import fill_from_reverb
+from reverie.checkpoint.names import list_checkpoints
+from reverie.checkpoint.reverb_files.places import Budget
+from reverie.checkpoint.reverb_files.tfrecord import read_records
+from reverie.checkpoint.streams import reading
+from reverie.errors import (
+    CheckpointCorruptError,
+    CheckpointMismatchError,
+    CheckpointNotFoundError,
+    InvalidArgumentError,
+    UnsupportedError,
+    WaitTimeoutError,
+)
+from reverie.table import ReplayTable
+
+_ANSWER_S = 10  # how long a server elsewhere may take for its first answer
+
+
+def create(settings: BufferSettings) -> ReverbBackend:
+    """An empty table on a server of its own; with an address, that table as it is.
+
+    Raises:
+        WaitTimeoutError: no server answers at the address.
+        InvalidArgumentError: its table is missing or does not fit.
+    """
+    spec = StepSpec.of(settings.data_spec)
+    if settings.server_address is not None:
+        _check_remote(settings, spec, settings.server_address)
+        return ReverbBackend(settings, spec, settings.server_address)
+    saver = Saver(settings.checkpoint_dir, settings.max_to_keep)
+    # Nothing is ever in `saver.live` at this time, so nothing is loaded from there.
+    server = _serve([_table(settings, spec)], saver.live)
+    return ReverbBackend(settings, spec, f"localhost:{server.port}", server, saver)
+
+
+def load(settings: BufferSettings, progress: Progress | None) -> ReverbBackend:
+    """The newest Reverb checkpoint, on a server of its own; see the manager for errors."""
+    if settings.server_address is not None:
+        raise UnsupportedError(
+            f"load_replay_buffer() with server_address={settings.server_address!r}: a Reverb "
+            "server loads its checkpoint by itself, when it starts. Start it with its "
+            "checkpointer, then call get_replay_buffer_and_observer()."
+        )
+    root = settings.checkpoint_dir
+    with reading(FILE_SYSTEM, root):
+        found = folder.checkpoints(root)
+    native = [path.name for path in list_checkpoints(root)]
+    if not found and native:
+        raise CheckpointMismatchError(
+            f'{str(root)!r} holds checkpoints of backend="embedded" only, the newest '
+            f"{native[-1]!r}, which Reverb cannot read. Load them with that backend."
+        )
+    if not found:
+        raise CheckpointNotFoundError(
+            f"No complete checkpoint in {str(root)!r}: wanted a Reverb checkpoint with its "
+            "DONE file. To start with an empty buffer, call create_replay_buffer()."
+        )
+    if native:
+        warnings.warn(
+            f'{str(root)!r} also holds checkpoints of backend="embedded", which Reverb cannot '
+            f"read: loading {found[0].name!r}, though {native[-1]!r} may be newer.",
+            stacklevel=4,
+        )
+    for path in found:
+        try:
+            return _load_one(path, settings, progress)
+        except CheckpointCorruptError as error:
+            if settings.on_corrupt != "fallback" or path == found[-1]:
+                raise
+            warnings.warn(
+                f"Skipped a damaged checkpoint, trying an older one: {error}", stacklevel=4
+            )
+    raise AssertionError("unreachable")
+
+
+def _load_one(path: Path, settings: BufferSettings, progress: Progress | None) -> ReverbBackend:
+    spec = StepSpec.of(settings.data_spec)
+    items = _verify(path, settings, spec)
+    saver = Saver(settings.checkpoint_dir, settings.max_to_keep)
+    with tempfile.TemporaryDirectory(prefix="reverie-") as name, reading(FILE_SYSTEM, path):
+        others = _adapted(path, Path(name), settings, progress)
+        tables = [_table(settings, spec), *(_table(settings, None, other) for other in others)]
+        try:
+            server = _serve(tables, saver.live, name)
+        except Exception as error:  # whatever Reverb makes of its own status
+            raise CheckpointCorruptError(
+                f"{str(path)!r}: Reverb refused it: {error!s:.300}"
+            ) from error
+    backend = ReverbBackend(settings, spec, f"localhost:{server.port}", server, saver)
+    held = backend.num_frames()
+    if held != items:
+        backend.close()
+        raise CheckpointCorruptError(
+            f"{str(path)!r}: Reverb loaded {held} of its {items} items, without an error."
+        )
+    return backend
+
+
+def _verify(path: Path, settings: BufferSettings, spec: StepSpec) -> int:
+    """Reads all of a checkpoint, as Reverb itself does not; returns its number of items."""
+    table = ReplayTable(
+        spec.nest,
+        settings.table_name,
+        capacity=settings.capacity,
+        sequence_length=settings.sequence_length,
+        seed=0,
+    )
+    try:
+        with reading(FILE_SYSTEM, path):
+            fill_from_reverb(path, table)
+        return int(table.core.size)
+    finally:
+        table.close()
+
+
+def _adapted(
+    path: Path, to: Path, settings: BufferSettings, progress: Progress | None
+) -> list[str]:
+    """The checkpoint with the manager's settings in place of its own, which would win.
+
+    Links all but the settings into `to`; returns the names of its other tables.
+    """
+    names, payloads = [], []
+    for _, payload in read_records(path / "tables.tfrecord", Budget(1 << 30)):
+        table = checkpoint_pb2.PriorityTableCheckpoint.FromString(payload)
+        names.append(table.table_name)
+        if table.table_name == settings.table_name:
+            table.max_size = settings.capacity
+            table.max_times_sampled = 0
+            table.sampler.CopyFrom(schema_pb2.KeyDistributionOptions(uniform=True))
+            table.remover.CopyFrom(
+                schema_pb2.KeyDistributionOptions(fifo=True, is_deterministic=True)
+            )
+            limiter = table.rate_limiter  # MinSize(1), as `_table` has it
+            limiter.samples_per_insert, limiter.min_size_to_sample = 1.0, 1
+            limiter.min_diff, limiter.max_diff = -sys.float_info.max, sys.float_info.max
+        payloads.append(table.SerializeToString())
+    if settings.table_name not in names:
+        raise CheckpointMismatchError(
+            f"{str(path)!r}: found the tables {names!r:.200}, wanted {settings.table_name!r}. "
+            "Pass the one you want as table_name=."
+        )
+    with tf.io.TFRecordWriter(str(to / "tables.tfrecord"), "ZLIB") as writer:
+        for payload in payloads:
+            writer.write(payload)
+    for name in ("items.tfrecord", "chunks.tfrecord", folder.DONE):
+        (to / name).symlink_to((path / name).absolute())
+    if progress is not None:
+        size = sum((path / name).stat().st_size for name in folder.DATA_FILES)
+        progress(size, size)
+    return [name for name in names if name != settings.table_name]
+
+
+def _table(settings: BufferSettings, spec: StepSpec | None, name: str = "") -> Any:
+    return reverb.Table(
+        name or settings.table_name,
+        sampler=reverb.selectors.Uniform(),
+        remover=reverb.selectors.Fifo(),
+        max_size=settings.capacity,
+        rate_limiter=reverb.rate_limiters.MinSize(1),
+        signature=None if spec is None else spec.signature(),
+    )
+
+
+def _serve(tables: list[Any], live: Path, start_from: str | None = None) -> Any:
+    checkpointer = checkpointers_lib.DefaultCheckpointer(
+        path=str(live), fallback_checkpoint_path=start_from
+    )
+    return reverb.Server(tables, checkpointer=checkpointer)
+
+
+def _check_remote(settings: BufferSettings, spec: StepSpec, address: str) -> None:
+    try:
+        tables = reverb.Client(address).server_info(_ANSWER_S)
+    except (reverb.errors.DeadlineExceededError, RuntimeError) as error:
+        raise WaitTimeoutError(
+            f"server_address: no Reverb server answered at {address!r:.200} within "
+            f"{_ANSWER_S} s ({error!s:.200})."
+        ) from error
+    where = f"Table {settings.table_name!r} of the server at {address!r:.200}"
+    table = tables.get(settings.table_name)
+    if table is None:
+        raise InvalidArgumentError(
+            f"{where} does not exist; it has {sorted(tables)!r:.200}. Pass one as table_name=, "
+            "or start the server with such a table."
+        )
+    misfit = "" if table.signature is None else spec.misfit(table.signature)
+    if misfit:
+        raise InvalidArgumentError(f"{where} does not fit the data spec: {misfit}.")
+    if table.max_size != settings.capacity:
+        raise InvalidArgumentError(
+            f"capacity: found {settings.capacity}, but {where[0].lower() + where[1:]} holds at "
+            f"most {table.max_size} items. Pass that as the capacity."
+        )
