@@ -17,26 +17,56 @@ Make a manager, call its observer with each step, sample:
         manager.save()
 """
 
+import importlib
+import typing
+
 from reverie import errors
 from reverie._version import __version__
 from reverie.errors import ReverieError
+from reverie.install import install_as_reverb
 from reverie.manager import ReplayBufferManager
-from reverie.observer import TrajectoryObserver
+from reverie.observers import (
+    EpisodeObserver,
+    ParallelObserver,
+    TrajectoryObserver,
+    TrajectorySequenceObserver,
+)
 from reverie.replay_buffer import ReplayBuffer
 from reverie.sample import SampleInfo
 from reverie.specs import ArraySpec
 from reverie.table import TableInfo
 from reverie.trajectory import Trajectory
 
+if typing.TYPE_CHECKING:
+    from reverie import reverb
+    from reverie.reverb import Table, rate_limiters, selectors
+
 __all__ = [
     "ArraySpec",
+    "EpisodeObserver",
+    "ParallelObserver",
     "ReplayBuffer",
     "ReplayBufferManager",
     "ReverieError",
     "SampleInfo",
+    "Table",
     "TableInfo",
     "Trajectory",
     "TrajectoryObserver",
+    "TrajectorySequenceObserver",
     "__version__",
     "errors",
+    "install_as_reverb",
+    "rate_limiters",
+    "reverb",
+    "selectors",
 ]
+
+
+def __getattr__(name: str) -> typing.Any:
+    """Reverb's tables, imported when they are first used: `import reverie` stays quick."""
+    if name in ("Table", "rate_limiters", "selectors"):
+        return getattr(importlib.import_module("reverie.reverb"), name)
+    if name == "reverb":
+        return importlib.import_module("reverie.reverb")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
+from reverie.errors import InvalidArgumentError
 from reverie.sample import SampleInfo
 from reverie.table import Handle, ReplayTable, TableInfo
 
@@ -14,8 +15,9 @@ from reverie.table import Handle, ReplayTable, TableInfo
 class LocalClient(Handle):
     """Stands where TF-Agents' users expect Reverb's client."""
 
-    def __init__(self, checkpoint: Callable[[], str]) -> None:
+    def __init__(self, checkpoint: Callable[[], str], table: ReplayTable) -> None:
         self._checkpoint = checkpoint
+        self._table = table
 
     def __repr__(self) -> str:
         """`LocalClient()`."""
@@ -24,6 +26,16 @@ class LocalClient(Handle):
     def checkpoint(self) -> str:
         """Saves a checkpoint, as `ReplayBufferManager.save` does; returns its path."""
         return self._checkpoint()
+
+    def _tables_of(self, names: Sequence[str]) -> list[ReplayTable]:
+        """The tables of these names, for observers."""
+        for name in names:
+            if name != self._table.name:
+                raise InvalidArgumentError(
+                    f"table_name: found {name!r:.200}, wanted {self._table.name!r}, the only "
+                    "table of this replay buffer."
+                )
+        return [self._table for _ in names]
 
 
 class ReplayBuffer(Handle):

@@ -33,7 +33,14 @@ def check_timeout(timeout: Any) -> float | None:
 
 
 def wait_until(
-    ready: Callable[[float], bool], *, timeout: float | None, what: Callable[[], str]
+    ready: Callable[[float], bool],
+    *,
+    timeout: float | None,
+    what: Callable[[], str],
+    way_out: str = (
+        "nobody could add to it. Add steps first, add them from another thread, or pass a "
+        "timeout."
+    ),
 ) -> None:
     """Calls `ready(slice_s)` until it says True.
 
@@ -43,6 +50,7 @@ def wait_until(
         timeout: seconds; None waits for ever, 0 does not wait at all.
         what: says in words what is waited for, with the numbers. Logged as a
             warning after five seconds, then each time the wait has doubled.
+        way_out: what follows "this is the only thread of the process, so".
 
     Raises:
         WaitTimeoutError: `timeout` passed.
@@ -62,8 +70,7 @@ def wait_until(
         if timeout is None and len(sys._current_frames()) == 1:
             raise EndlessWaitError(
                 f"Would wait for ever {what()}: this is the only thread of the process, so "
-                "nobody could add to it. Add steps first, add them from another thread, or "
-                "pass a timeout."
+                f"{way_out}"
             )
         if waited >= report_at:
             _log.warning("Waiting for %.0f s so far %s.", waited, what())

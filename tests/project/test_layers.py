@@ -21,19 +21,22 @@ OPTIONAL = {
     "adapters/": ANYTHING,
     "cli/": ANYTHING,
     "testing/": {"hypothesis", "pytest"},
+    "reverb/cc/build.py": {"google"},
     "checkpoint/reverb_files/": {"cramjam", "google", "google_crc32c", "ml_dtypes"},
     "backends/reverb": {"reverb", "tensorflow", "tf_agents"},
     "backends/ray": {"ray"},
 }
 
-# Low to high: a module imports from its own layer and from those below it.
+# Low to high: a module imports from its own layer and from those below it. A package
+# inside a package has a place of its own where it needs one.
 LAYERS = (
     {"_version", "errors"},
     {"_core", "checks", "nests", "process", "sample", "specs", "trajectory", "waiting"},
     {"table"},
     {"adapters"},
     {"checkpoint"},
-    {"observer", "replay_buffer"},
+    {"adapters/tf_reverb", "install", "reverb"},
+    {"observer", "observers", "replay_buffer"},
     {"backends"},
     {"manager"},
     {"__init__"},
@@ -81,12 +84,19 @@ def foreign_imports(where: str, source: str) -> list[str]:
 
 def upward_imports(where: str, source: str) -> list[str]:
     """Modules of a higher layer that the file at `where` imports."""
-    own = _layer(Path(where).with_suffix("").parts[0])
+    first, *rest = Path(where).with_suffix("").parts
+    own = _layer(_placed([first, *rest]) or first)
     inside = [n.split(".") for n in imports(source, _package(where)) if n.startswith("reverie")]
     # `import reverie` and `from reverie import ReplayBuffer` need the whole package.
-    known = set().union(*LAYERS)
-    parts = [n[1] if len(n) > 1 and n[1] in known else "__init__" for n in inside]
+    parts = [_placed(names[1:]) or "__init__" for names in inside]
     return sorted({part for part in parts if _layer(part) > own})
+
+
+def _placed(names: list[str]) -> str | None:
+    """The longest beginning of a dotted name that has a place in LAYERS."""
+    known = set().union(*LAYERS)
+    beginnings = ["/".join(names[:n]) for n in (2, 1) if n <= len(names)]
+    return next((name for name in beginnings if name in known), None)
 
 
 def _layer(name: str) -> int:
@@ -157,6 +167,9 @@ def test_modules_import_only_from_their_layer_and_below(where: str) -> None:
         ("replay_buffer.py", "from reverie.backends import embedded", ["backends"]),
         ("backends/embedded.py", "def f():\n    import reverie.cli", ["cli"]),
         ("adapters/torch.py", "from reverie import ReplayBuffer", ["__init__"]),
+        ("adapters/torch.py", "from reverie.reverb import errors", ["reverb"]),
+        ("adapters/tf_data.py", "import reverie.adapters.tf_reverb.x", ["adapters/tf_reverb"]),
+        ("adapters/tf_reverb/x.py", "from reverie.reverb import errors", []),
         ("manager.py", "from reverie.testing import model", ["testing"]),
         ("manager.py", "from reverie import errors, specs", []),
         ("cli/main.py", "import reverie", []),

@@ -9,15 +9,23 @@ import reverie
 
 PUBLIC_NAMES = [
     "ArraySpec",
+    "EpisodeObserver",
+    "ParallelObserver",
     "ReplayBuffer",
     "ReplayBufferManager",
     "ReverieError",
     "SampleInfo",
+    "Table",
     "TableInfo",
     "Trajectory",
     "TrajectoryObserver",
+    "TrajectorySequenceObserver",
     "__version__",
     "errors",
+    "install_as_reverb",
+    "rate_limiters",
+    "reverb",
+    "selectors",
 ]
 
 

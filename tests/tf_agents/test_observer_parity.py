@@ -185,7 +185,10 @@ def test_both_agree_on_each_length_of_an_episode(
 def test_the_comparison_sees_a_wrong_observer(client: Any) -> None:
     def other(**changes: Any) -> Callable[[Any, Any], Any]:
         return lambda replay_buffer, observer: reverie.TrajectoryObserver(
-            replay_buffer._table, replay_buffer.py_client, **changes
+            replay_buffer.py_client,
+            replay_buffer.table_name,
+            replay_buffer.sequence_length,
+            **changes,
         )
 
     class ForgetsBoundaries:
@@ -217,7 +220,7 @@ def test_repairs(client: Any, tmp_path: Path) -> None:
     """Where we mean to differ: TF-Agents' side is asserted too, so that we notice a change."""
 
     def sizes(both: Both) -> tuple[int, int]:
-        ours = int(both.ours._table.core.size)
+        ours = int(both.ours._target.tables[0].core.size)
         return ours, len(both.their_items())
 
     def new(chosen: Settings) -> Both:

@@ -234,7 +234,7 @@ def joins(windows: list[list[int]]) -> list[list[int]]:
 def test_no_window_joins_steps_from_before_and_after_clear(length: int, tmp_path: Path) -> None:
     with make(tmp_path, sequence_length=length, capacity=100) as manager:
         buffer, observer = manager.create_replay_buffer()
-        second = TrajectoryObserver(buffer._table, buffer.py_client)
+        second = TrajectoryObserver(buffer.py_client, buffer.table_name, buffer.sequence_length)
         for n in range(-length + 1, 0):
             observer({"n": n, "x": [n, n]})
             second({"n": n, "x": [n, n]})
@@ -364,7 +364,9 @@ def test_saves_while_two_threads_add_are_consistent(tmp_path: Path) -> None:
         stop = threading.Event()
 
         def collect(start: int) -> None:
-            observer = TrajectoryObserver(buffer._table, buffer.py_client)
+            observer = TrajectoryObserver(
+                buffer.py_client, buffer.table_name, buffer.sequence_length
+            )
             n = start
             while not stop.is_set():
                 observer({"n": n, "x": [n, n]})

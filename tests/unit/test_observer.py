@@ -323,12 +323,16 @@ def test_a_priority_must_be_a_number_that_is_finite_and_not_negative(
 ) -> None:
     buffer = manager.get_replay_buffer_and_observer()[0]
     with pytest.raises(InvalidArgumentError, match="priority"):
-        TrajectoryObserver(buffer._table, buffer.py_client, priority=priority)
+        TrajectoryObserver(
+            buffer.py_client, buffer.table_name, buffer.sequence_length, priority=priority
+        )
 
 
 def test_an_observers_priority_is_that_of_its_items(manager: ReplayBufferManager) -> None:
     buffer = manager.get_replay_buffer_and_observer()[0]
-    observer = TrajectoryObserver(buffer._table, buffer.py_client, priority=0.25)
+    observer = TrajectoryObserver(
+        buffer.py_client, buffer.table_name, buffer.sequence_length, priority=0.25
+    )
     for n in range(4):
         observer(step(n))
     assert buffer.item_info()["priority"].tolist() == [0.25, 0.25]
@@ -340,7 +344,9 @@ def test_streams_of_several_observers_and_threads_never_mix(
     buffer = manager.get_replay_buffer_and_observer()[0]
 
     def one(start: int) -> None:
-        observer = TrajectoryObserver(buffer._table, buffer.py_client)
+        observer = TrajectoryObserver(
+            buffer.py_client, buffer.table_name, buffer.sequence_length
+        )
         for n in range(start, start + 20):
             observer(step(n))
 

@@ -116,7 +116,7 @@ leak = []
 before = resident()
 if mode == "observers":
     buffer, _ = manager.get_replay_buffer_and_observer()
-    leak += [reverie.TrajectoryObserver(buffer._table, buffer.py_client) for _ in range(1000)]
+    leak += [manager.new_observer() for _ in range(1000)]
     for one in leak:
         for _ in range(3):
             one(mid)

@@ -181,7 +181,10 @@ def test_adding_sampling_and_saving_at_once_tears_and_loses_nothing(
         observers = [observer, observer]
         if one_writer:
             observers[1] = TrajectoryObserver(
-                buffer._table, buffer.py_client, stride_length=STRIDE
+                buffer.py_client,
+                buffer.table_name,
+                buffer.sequence_length,
+                stride_length=STRIDE,
             )
         adders = [Adder(i, o) for i, o in enumerate(observers)]
         drawers = [Drawer(manager, one_writer) for _ in range(2)]

@@ -35,6 +35,10 @@ class ChunkLike(Protocol):
     def count(self) -> int:
         """Filled records."""
 
+    @property
+    def columns(self) -> list[tuple[np.dtype[Any], tuple[int, ...]]] | None:
+        """Dtype and shape of each; None for one cell of any size. Asked of cells only."""
+
     def data(self) -> NDArray[np.uint8]:
         """Its records as bytes, shape (count, record_nbytes)."""
 
@@ -52,7 +56,7 @@ class TableSnapshotLike(Protocol):
 
     @property
     def counters(self) -> Mapping[str, int]:
-        """Its inserts, samples and deletes."""
+        """Its inserts, samples and deletes, and more where the core counts more."""
 
     @property
     def rng_state(self) -> NDArray[np.uint64]:
@@ -74,7 +78,9 @@ class SnapshotLike(Protocol):
 class StoreLike(Protocol):
     """A fresh store to restore into."""
 
-    def restore_chunk(self, layout: Any, chunk_id: int, count: int) -> NDArray[np.uint8]:
+    def restore_chunk(
+        self, layout: Any, chunk_id: int, count: int, nbytes: int = 0
+    ) -> NDArray[np.uint8]:
         """A new chunk's writable bytes, shape (count, record_nbytes)."""
 
     def link_chunk(self, chunk_id: int, next_id: int) -> None:

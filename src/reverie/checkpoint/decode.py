@@ -12,12 +12,21 @@ from reverie.checkpoint.columns import (
     Column,
     record_nbytes,
 )
+from reverie.checkpoint.decode_cells import (
+    decode_cells,
+    element_nbytes,
+    server_roles,
+    trajectory_files,
+)
 from reverie.checkpoint.manifest import (
     COUNTERS,
+    ELEMENT_NBYTES,
     FILE_NAME,
     FORMAT_VERSION,
     KIND,
     MAX_SEQUENCE_NUMBER,
+    MORE_COUNTERS,
+    TRAJECTORY_PARTS,
     ChunkEntry,
     FileEntry,
     FileKind,
@@ -77,7 +86,7 @@ def _decode(raw: bytes, where: str) -> Manifest:
             f"{where!r} has format version {version}, written by library version {library}; "
             f"this library reads format versions up to {FORMAT_VERSION}. Install a newer one."
         )
-    top = sj.take_object(value, "the manifest", _TOP)
+    top = sj.take_object(value, "the manifest", (*_TOP, *({"cells"} & value.keys())))
     columns = tuple(
         _column(c, f"columns[{i}]")
         for i, c in enumerate(sj.take_list(top["columns"], "columns"))
@@ -85,8 +94,9 @@ def _decode(raw: bytes, where: str) -> Manifest:
     if len({c.path for c in columns}) != len(columns):
         raise sj.MalformedError("columns", "the same path twice", "distinct paths")
     nbytes = record_nbytes(columns)
-    if not 0 < nbytes <= MAX_RECORD_NBYTES:
+    if columns and not 0 < nbytes <= MAX_RECORD_NBYTES:
         raise sj.MalformedError("columns", f"{nbytes} bytes", f"1 to {MAX_RECORD_NBYTES} bytes")
+    cells = decode_cells(top["cells"]) if "cells" in top else None
     manifest = Manifest(
         sequence_number=sj.take_int(
             top["sequence_number"], "sequence_number", 1, MAX_SEQUENCE_NUMBER
@@ -96,14 +106,15 @@ def _decode(raw: bytes, where: str) -> Manifest:
         spec=top["spec"],
         columns=columns,
         tables=tuple(
-            _table(t, f"tables[{i}]")
+            _table(t, f"tables[{i}]", i)
             for i, t in enumerate(sj.take_list(top["tables"], "tables"))
         ),
         chunks=tuple(
             _chunk(c, f"chunks[{i}]")
             for i, c in enumerate(sj.take_list(top["chunks"], "chunks"))
         ),
-        files=_files(top["files"], nbytes),
+        files=_files(top["files"], nbytes, element_nbytes(cells)),
+        cells=cells,
     )
     _check_files_used(manifest)
     return manifest
@@ -134,11 +145,13 @@ def _chunk(value: object, path: str) -> ChunkEntry:
     )
 
 
-def _files(value: object, nbytes_of_record: int) -> dict[str, FileEntry]:
+def _files(
+    value: object, nbytes_of_record: int, nbytes_of_cell: dict[str, int]
+) -> dict[str, FileEntry]:
     if not isinstance(value, dict):
         raise sj.MalformedError("files", value, "an object")
     files: dict[str, FileEntry] = {}
-    item_nbytes = {"record": nbytes_of_record, "item": 36, "span": 20, "key": 8}
+    nbytes_of = {"record": nbytes_of_record, **ELEMENT_NBYTES}
     for name, inner in value.items():
         path = f"files[{name[:80]!r}]"
         if not FILE_NAME.fullmatch(name):
@@ -155,9 +168,11 @@ def _files(value: object, nbytes_of_record: int) -> dict[str, FileEntry]:
             dtype=dtype,  # type: ignore[arg-type]
             count=sj.take_int(shape[0], f"{path}.shape", 0, _SAFE_INT),
         )
-        data_nbytes = file.count * item_nbytes[dtype]
-        if not 0 < file.nbytes - data_nbytes <= MAX_HEADER_NBYTES:
-            found = f"{file.nbytes} for {file.count} elements of {item_nbytes[dtype]} bytes"
+        width = nbytes_of_cell.get(name, -1) if dtype == "cell" else nbytes_of[dtype]
+        if width < 0:
+            raise sj.MalformedError(f"{path}.dtype", dtype, "cells in a segment of cells")
+        if not 0 < file.nbytes - file.count * width <= MAX_HEADER_NBYTES:
+            found = f"{file.nbytes} for {file.count} elements of {width} bytes"
             raise sj.MalformedError(f"{path}.nbytes", found, "a header and that many elements")
         files[name] = file
     return files
@@ -165,7 +180,7 @@ def _files(value: object, nbytes_of_record: int) -> dict[str, FileEntry]:
 
 def _check_files_used(manifest: Manifest) -> None:
     """Every file is there once, under the name of its role, and belongs to something."""
-    roles: dict[str, FileKind] = {}
+    roles = server_roles(manifest)
     names = [table.settings.name for table in manifest.tables]
     if len(set(names)) != len(names):
         raise sj.MalformedError("tables", names, "distinct names")
@@ -174,6 +189,7 @@ def _check_files_used(manifest: Manifest) -> None:
             ("items", table.items, "item"),
             ("spans", table.spans, "span"),
             ("free", table.free, "key"),
+            ("touched", table.touched, "touched"),
         )
         for part, name, kind in parts:
             if name is None:
@@ -199,10 +215,13 @@ def _check_files_used(manifest: Manifest) -> None:
             )
 
 
-def _table(value: object, path: str) -> TableEntry:
+def _table(value: object, path: str, index: int) -> TableEntry:
     keys = ("settings", "items", "spans", "free", "counters", "rng_state")
-    table = sj.take_object(value, path, keys)
-    counters = sj.take_object(table["counters"], f"{path}.counters", COUNTERS)
+    parts = TRAJECTORY_PARTS if _has(value, TRAJECTORY_PARTS) else ()
+    touched = ("touched",) if _has(value, ("touched",)) else ()
+    table = sj.take_object(value, path, (*keys, *parts, *touched))
+    more = MORE_COUNTERS if _has(table["counters"], MORE_COUNTERS) else ()
+    counters = sj.take_object(table["counters"], f"{path}.counters", (*COUNTERS, *more))
     words = sj.take_list(table["rng_state"], f"{path}.rng_state")
     if len(words) != 4:
         raise sj.MalformedError(f"{path}.rng_state", len(words), "4 words")
@@ -217,9 +236,18 @@ def _table(value: object, path: str) -> TableEntry:
         items=sj.take_str(table["items"], f"{path}.items", limit=64),
         spans=sj.take_optional(table["spans"], f"{path}.spans", sj.take_str),
         free=sj.take_optional(table["free"], f"{path}.free", sj.take_str),
-        counters={name: _signed(counters[name], f"{path}.{name}") for name in COUNTERS},
+        counters={
+            name: _signed(counters[name], f"{path}.{name}") for name in (*COUNTERS, *more)
+        },
         rng_state=rng_state,
+        trajectories=trajectory_files(table, path, index),
+        touched=sj.take_str(table["touched"], f"{path}.touched", limit=64) if touched else None,
     )
+
+
+def _has(value: object, keys: tuple[str, ...]) -> bool:
+    """Whether an object has any of these keys, all of which it must have then."""
+    return isinstance(value, dict) and not value.keys().isdisjoint(keys)
 
 
 def _settings(value: object, path: str) -> TableSettings:

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from reverie.checkpoint.cells import CellLayout
 from reverie.checkpoint.columns import Column, record_nbytes
 
 KIND = "reverie-checkpoint"
@@ -26,11 +27,32 @@ MANIFEST_NAME = "manifest.json"
 MAX_SEQUENCE_NUMBER = 10**15 - 1  # below 2**53, and whole in decimal
 
 FILE_NAME = re.compile(
-    r"segment-[0-9]{8,16}-[0-9]{5,9}\.npy|(items|spans|free)-(0|[1-9][0-9]{0,5})\.npy"
+    r"(segment|cells)-[0-9]{8,16}-[0-9]{5,9}\.npy|chunks\.npy"
+    r"|(items|spans|free|touched|trajectories|columns|pieces)-(0|[1-9][0-9]{0,5})\.npy"
 )
-FileKind = Literal["record", "item", "span", "key"]
+FileKind = Literal[
+    "record",
+    "item",
+    "span",
+    "key",
+    "touched",
+    "cell",
+    "chunk",
+    "trajectory",
+    "column",
+    "piece",
+]
+# Bytes of an element; those of records and cells are the manifest's to say.
+ELEMENT_NBYTES = {
+    **{"item": 36, "span": 20, "key": 8, "touched": 8, "chunk": 28},
+    **{"trajectory": 16, "column": 13, "piece": 16},
+}
+
+CHUNKS_NAME = "chunks.npy"
+TRAJECTORY_PARTS = ("trajectories", "columns", "pieces")
 
 COUNTERS = ("inserts", "samples", "deletes")
+MORE_COUNTERS = ("num_unique_samples", "num_deleted_episodes")  # where the core counts them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +99,12 @@ class ChunkEntry:
 
 @dataclass(frozen=True, slots=True)
 class TableEntry:
-    """One table: settings, files (None where there would be nothing in it), state."""
+    """One table: settings, files (None where there would be nothing in it), state.
+
+    `trajectories` are the files of the items that are trajectories, of their
+    columns and of their pieces; none where no item is. `touched` is there where a
+    heap needs the order of the last updates.
+    """
 
     settings: TableSettings
     items: str
@@ -85,6 +112,32 @@ class TableEntry:
     free: str | None
     counters: Mapping[str, int]
     rng_state: tuple[int, ...]
+    trajectories: tuple[str, str, str] | None = None
+    touched: str | None = None
+
+    @property
+    def prioritized(self) -> bool:
+        """Whether a selector draws in proportion to priorities."""
+        selectors = (self.settings.sampler, self.settings.remover)
+        return any(selector.startswith("prioritized") for selector in selectors)
+
+
+@dataclass(frozen=True, slots=True)
+class CellSegment:
+    """A file of cells: its name, the number of their layout, whether it can still grow."""
+
+    name: str
+    layout: int
+    sealed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """All cells of trajectories: the file of their chunks, their layouts, their segments."""
+
+    chunks: str
+    layouts: tuple[CellLayout, ...]
+    segments: tuple[CellSegment, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +152,7 @@ class Manifest:
     tables: tuple[TableEntry, ...]
     chunks: tuple[ChunkEntry, ...]
     files: Mapping[str, FileEntry]
+    cells: Cells | None = None
 
     @property
     def record_nbytes(self) -> int:
@@ -117,7 +171,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
     Raises:
         ValueError: `spec` or a string in it is no JSON.
     """
-    document = {
+    document: dict[str, object] = {
         "kind": KIND,
         "format_version": FORMAT_VERSION,
         "library_version": manifest.library_version,
@@ -149,6 +203,8 @@ def encode_manifest(manifest: Manifest) -> bytes:
             for f in manifest.files.values()
         },
     }
+    if manifest.cells is not None:
+        document["cells"] = _cells_json(manifest.cells)
     inner = json.dumps(
         document, sort_keys=True, allow_nan=False, separators=(",", ":")
     ).encode()
@@ -162,7 +218,11 @@ def frame(inner: bytes) -> bytes:
 
 def _table_json(table: TableEntry) -> dict[str, object]:
     s = table.settings
+    names = dict(zip(TRAJECTORY_PARTS, table.trajectories or (), strict=False))
+    if table.touched is not None:
+        names["touched"] = table.touched
     return {
+        **names,
         "settings": {
             "name": s.name,
             "max_size": s.max_size,
@@ -179,6 +239,17 @@ def _table_json(table: TableEntry) -> dict[str, object]:
         "free": table.free,
         "counters": {name: str(value) for name, value in table.counters.items()},
         "rng_state": [f"{word:016x}" for word in table.rng_state],
+    }
+
+
+def _cells_json(cells: Cells) -> dict[str, object]:
+    return {
+        "chunks": cells.chunks,
+        "layouts": [{"dtype": la.dtype, "shape": list(la.shape)} for la in cells.layouts],
+        "segments": [
+            {"file": seg.name, "layout": seg.layout, "sealed": seg.sealed}
+            for seg in cells.segments
+        ],
     }
 
 

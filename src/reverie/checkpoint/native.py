@@ -29,7 +29,7 @@ def write_checkpoint(
     root: Path,
     snapshot: SnapshotLike,
     *,
-    record_dtype: np.dtype[Any],
+    record_dtype: np.dtype[Any] | None,
     spec_json: object,
     tables: Sequence[TableSettings],
     saved_at: str,
@@ -47,7 +47,8 @@ def write_checkpoint(
     Args:
         root: the folder of checkpoints; made where it is missing.
         snapshot: what to save; keeps its chunks alive.
-        record_dtype: the packed structured dtype of a record, field names = paths.
+        record_dtype: the packed structured dtype of a record, field names = paths; None
+            where all items are trajectories.
         spec_json: anything that is JSON, given back by `read_manifest().spec`.
         tables: the settings of the snapshot's tables, in their order.
         saved_at: when, for people; nothing is ever decided by it.

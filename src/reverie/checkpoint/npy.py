@@ -2,8 +2,8 @@
 
 Why not NumPy's: `np.save` can return success on a full disk, because it writes
 through a C stream whose closing error is ignored, and `np.load` accepts
-trailing bytes, zero-sized items and object arrays. Only one-dimensional,
-little-endian, C-ordered arrays are written, with a pure ASCII header, so that
+trailing bytes, zero-sized items and object arrays. Only little-endian,
+C-ordered arrays are written, with a pure ASCII header, so that
 version 1.0 (2.0 where the header is long) says all there is to say.
 
 The layout: magic, version (2 bytes), header length (2 or 4 bytes, little
@@ -39,8 +39,8 @@ class NpyHeader:
     nbytes: int
 
 
-def encode_header(descr: Descr, count: int) -> bytes:
-    """The header of a one-dimensional array of `count` elements; same input, same bytes."""
+def encode_header(descr: Descr, count: int, shape: tuple[int, ...] = ()) -> bytes:
+    """The header of an array of `count` elements of this shape; same input, same bytes."""
     if isinstance(descr, str):
         described = ascii(descr)
     else:
@@ -50,7 +50,7 @@ def encode_header(descr: Descr, count: int) -> bytes:
             for name, dtype, shape in descr
         )
         described = f"[{', '.join(fields)}]"
-    text = f"{{'descr': {described}, 'fortran_order': False, 'shape': ({count},), }}"
+    text = f"{{'descr': {described}, 'fortran_order': False, 'shape': {(count, *shape)!r}, }}"
     short = len(MAGIC) + 2 + 2 + len(text) + 1 + ALIGNMENT < 1 << 16
     prefix = MAGIC + (b"\x01\x00" if short else b"\x02\x00")
     length_nbytes = 2 if short else 4

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from reverie._version import __version__
+from reverie.checkpoint.cells import CHUNK_FIELDS, CellMap
 from reverie.checkpoint.columns import Column, columns_of, record_nbytes, with_clean_bools
 from reverie.checkpoint.commit import Draft
 from reverie.checkpoint.contracts import ChunkLike, SnapshotLike, TableSnapshotLike
 from reverie.checkpoint.decode import MAX_NBYTES, decode_manifest
 from reverie.checkpoint.manifest import (
+    CHUNKS_NAME,
     COUNTERS,
     MANIFEST_NAME,
+    MORE_COUNTERS,
     ChunkEntry,
     FileEntry,
     FileKind,
@@ -27,23 +29,13 @@ from reverie.checkpoint.manifest import (
     encode_manifest,
 )
 from reverie.checkpoint.npy import MAX_HEADER_NBYTES, Descr, encode_header
-from reverie.checkpoint.references import (
-    ITEM_DTYPE,
-    ITEM_FIELDS,
-    KEY_DTYPE,
-    SPAN_DTYPE,
-    SPAN_FIELDS,
-    ChunkMap,
-    check_keys,
-    check_spans,
-)
+from reverie.checkpoint.plan_cells import CellPlan, cell_chunk_ids
+from reverie.checkpoint.references import ChunkMap
 from reverie.checkpoint.streams import Part
+from reverie.checkpoint.table_arrays import SmallFile, TableArrays
 from reverie.errors import CheckpointError, InvalidArgumentError
 
 SEGMENT_NBYTES = 256 << 20
-
-_NO_SPANS = np.empty(0, SPAN_DTYPE)
-_NO_KEYS = np.empty(0, KEY_DTYPE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,54 +45,47 @@ class _Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class _Array:
-    """A small file: its name, what its elements are, its header's dtype, its values."""
-
-    name: str
-    dtype: FileKind
-    descr: Descr
-    values: NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """All that will be written, checked with the checks of a load."""
 
     manifest: Manifest  # its sequence number, file sizes and CRCs are still to come
     chunk_groups: tuple[tuple[ChunkLike, ...], ...]
-    arrays: tuple[_Array, ...]
+    cells: CellPlan
+    tables: tuple[TableArrays, ...]
+    arrays: tuple[SmallFile, ...]
 
     @staticmethod
     def of(
         snapshot: SnapshotLike,
-        record_dtype: np.dtype[Any],
+        record_dtype: np.dtype[Any] | None,
         spec: object,
         tables: Sequence[TableSettings],
         saved_at: str,
     ) -> Plan:
         """Plans a save. Raises InvalidArgumentError where a load would refuse the result."""
-        columns = columns_of(record_dtype)
+        columns = () if record_dtype is None else columns_of(record_dtype)
         states = list(snapshot.tables)
         if len(states) != len(tables):
             raise InvalidArgumentError(
                 f"The snapshot has {len(states)} tables, the settings are for {len(tables)}."
             )
-        arrays: list[_Array] = []
+        of_cells = cell_chunk_ids(states)
+        chunks = sorted(snapshot.chunks, key=lambda chunk: chunk.chunk_id)
+        records = [chunk for chunk in chunks if chunk.chunk_id not in of_cells]
+        if records and not columns:
+            raise InvalidArgumentError(
+                "A table holds items of whole records, and no record_dtype says of what."
+            )
+        cells = CellPlan.of([c for c in chunks if c.chunk_id in of_cells], SEGMENT_NBYTES)
+        contents = tuple(TableArrays.of(state) for state in states)
+        arrays: list[SmallFile] = []
         entries: list[TableEntry] = []
         for index, (state, settings) in enumerate(zip(states, tables, strict=True)):
-            own = _table_arrays(index, state)
+            own = list(contents[index].files(index))
             arrays += own
-            names = {array.dtype: array.name for array in own}
-            entries.append(
-                TableEntry(
-                    settings=settings,
-                    items=names["item"],
-                    spans=names.get("span"),
-                    free=names.get("key"),
-                    counters={name: int(state.counters[name]) for name in COUNTERS},
-                    rng_state=tuple(int(word) for word in state.rng_state),
-                )
-            )
+            entries.append(_entry(settings, state, {file.dtype: file.name for file in own}))
+        if cells.groups:
+            arrays.append(SmallFile(CHUNKS_NAME, "chunk", CHUNK_FIELDS, cells.chunk_array()))
         manifest = Manifest(
             sequence_number=1,
             library_version=__version__,
@@ -111,7 +96,8 @@ class Plan:
             chunks=(),
             files={},
         )
-        plan = Plan(manifest, tuple(_groups(snapshot.chunks, columns)), tuple(arrays))
+        groups = tuple(_groups(records, columns))
+        plan = Plan(manifest, groups, cells, contents, tuple(arrays))
         plan._check()
         return plan
 
@@ -128,12 +114,14 @@ class Plan:
                 raise ValueError(f"{len(columns)} columns do not fit a .npy header")
             rows = {f.name: f.count for f in blank.files.values() if f.dtype == "record"}
             chunks = ChunkMap(blank.chunks, rows, "the snapshot")
-            values = {array.name: array.values for array in self.arrays}
-            for entry in self.manifest.tables:
-                items, where = values[entry.items], f"the snapshot's {entry.items}"
-                chunks.check_items(items, where)
-                check_spans(values.get(str(entry.spans), _NO_SPANS), items, len(columns), where)
-                check_keys(items, values.get(str(entry.free), _NO_KEYS), where)
+            cells = CellMap(
+                self.cells.chunk_array(),
+                [group.layout for group in self.cells.groups],
+                [group.count for group in self.cells.groups],
+                "the snapshot",
+            )
+            for entry, table in zip(self.manifest.tables, self.tables, strict=True):
+                table.check(entry, chunks, cells, len(columns), "the snapshot's {}".format)
         except (ValueError, TypeError, RecursionError, CheckpointError) as error:
             raise InvalidArgumentError(
                 f"This cannot be saved, because it could not be loaded: {str(error)[:500]}"
@@ -159,6 +147,9 @@ class Plan:
         for segment in self._segments(number):
             result = draft.add(segment.name, self._records(segment.chunks), on_bytes=count)
             written[segment.name] = result.nbytes, result.crc32
+        for name, group in self.cells.named(number):
+            result = draft.add(name, group.parts(), on_bytes=count)
+            written[name] = result.nbytes, result.crc32
         for array in self.arrays:
             header = encode_header(array.descr, len(array.values))
             parts: list[Part] = [header, array.values.view(np.uint8).data]
@@ -199,9 +190,9 @@ class Plan:
         files: dict[str, FileEntry] = {}
 
         def describe(
-            name: str, dtype: FileKind, descr: Descr, count: int, itemsize: int
+            name: str, dtype: FileKind, header: bytes, count: int, itemsize: int
         ) -> None:
-            size = len(encode_header(descr, count)) + count * itemsize
+            size = len(header) + count * itemsize
             nbytes, crc32 = written.get(name, (size, 0))
             files[name] = FileEntry(name, nbytes, crc32, dtype, count)
 
@@ -211,11 +202,21 @@ class Plan:
                 place = (segment.name, rows, chunk.count, chunk.next_id, chunk.sealed)
                 chunks.append(ChunkEntry(chunk.chunk_id, *place))
                 rows += chunk.count
-            describe(segment.name, "record", self._descr(), rows, self.manifest.record_nbytes)
+            header = encode_header(self._descr(), rows)
+            describe(segment.name, "record", header, rows, self.manifest.record_nbytes)
+        for name, group in self.cells.named(number):
+            describe(name, "cell", group.header, group.count, group.layout.nbytes)
         for array in self.arrays:
             count, itemsize = len(array.values), array.values.dtype.itemsize
-            describe(array.name, array.dtype, array.descr, count, itemsize)
-        return replace(self.manifest, sequence_number=number, chunks=tuple(chunks), files=files)
+            header = encode_header(array.descr, count)
+            describe(array.name, array.dtype, header, count, itemsize)
+        return replace(
+            self.manifest,
+            sequence_number=number,
+            chunks=tuple(chunks),
+            files=files,
+            cells=self.cells.cells(number),
+        )
 
 
 def _groups(
@@ -226,7 +227,7 @@ def _groups(
     for sealed in (True, False):
         group: list[ChunkLike] = []
         nbytes = 0
-        for chunk in sorted(chunks, key=lambda chunk: chunk.chunk_id):
+        for chunk in chunks:
             if chunk.sealed != sealed:
                 continue
             if group and nbytes + chunk.count * width > SEGMENT_NBYTES:
@@ -238,18 +239,19 @@ def _groups(
             yield tuple(group)
 
 
-def _table_arrays(index: int, state: TableSnapshotLike) -> list[_Array]:
-    columns = state.items
-    items = np.empty(len(columns["key"]), ITEM_DTYPE)
-    for name, _, _ in ITEM_FIELDS:
-        items[name] = columns[name]
-    arrays = [_Array(f"items-{index}.npy", "item", ITEM_FIELDS, items)]
-    if len(columns.get("span_item", ())):
-        spans = np.empty(len(columns["span_item"]), SPAN_DTYPE)
-        for name, _, _ in SPAN_FIELDS:
-            spans[name] = columns[f"span_{name}"]
-        arrays.append(_Array(f"spans-{index}.npy", "span", SPAN_FIELDS, spans))
-    if len(state.free_keys):
-        free = np.ascontiguousarray(state.free_keys, KEY_DTYPE)
-        arrays.append(_Array(f"free-{index}.npy", "key", KEY_DTYPE.str, free))
-    return arrays
+def _entry(
+    settings: TableSettings, state: TableSnapshotLike, names: Mapping[FileKind, str]
+) -> TableEntry:
+    more = [name for name in MORE_COUNTERS if name in state.counters]
+    return TableEntry(
+        settings=settings,
+        items=names["item"],
+        spans=names.get("span"),
+        free=names.get("key"),
+        counters={name: int(state.counters[name]) for name in (*COUNTERS, *more)},
+        rng_state=tuple(int(word) for word in state.rng_state),
+        trajectories=(names["trajectory"], names["column"], names["piece"])
+        if "trajectory" in names
+        else None,
+        touched=names.get("touched"),
+    )

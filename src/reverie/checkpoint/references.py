@@ -63,39 +63,73 @@ class ChunkMap:
         self._counts = np.array([by_id[i].count for i in ids], np.uint64)
         self._reach = np.array([reach[i] for i in ids], np.uint64)
 
-    def check_items(self, items: NDArray[Any], where: str) -> None:
+    @property
+    def ids(self) -> NDArray[np.uint64]:
+        """All chunk ids, ascending."""
+        return self._ids
+
+    def check_items(
+        self,
+        items: NDArray[Any],
+        where: str,
+        *,
+        trajectories: NDArray[np.int64] | None = None,
+        prioritized: bool = True,
+    ) -> None:
         """Checks the items of one table.
 
         Args:
             items: dtype ITEM_DTYPE, shape (N,), in insertion order.
             where: their file, for messages.
+            trajectories: rows of the items that are trajectories, which name no chunk
+                here.
+            prioritized: whether a selector draws in proportion to priorities.
 
         Raises:
             CheckpointCorruptError: naming the row: a chunk that does not exist, an
                 offset outside it, no steps, steps beyond the end of its chain, a
-                priority that is negative or not finite, or a negative
-                times_sampled. O(N log C) for C chunks.
+                priority that is NaN, or of a prioritized table negative or infinite,
+                or a negative times_sampled. O(N log C) for C chunks.
         """
-        if not len(items):
-            return
-        place = np.searchsorted(self._ids, items["chunk"])
-        place[place == len(self._ids)] = 0
-        if not len(self._ids):
-            raise _bad(where, 0, "there are no chunks", "the chunk of this item")
-        offset = items["offset"].astype(np.uint64)
-        end = offset + items["length"]
         priority = items["priority"]
+        odd = ~np.isfinite(priority) | (priority < 0) if prioritized else np.isnan(priority)
+        rows = np.arange(len(items))
+        if trajectories is not None and len(trajectories):
+            inside = (items["chunk"] != 0) | (items["offset"] != 0) | (items["length"] != 0)
+            wrong = np.zeros(len(items), np.bool_)
+            wrong[trajectories] = inside[trajectories]
+            if wrong.any():
+                row = int(np.argmax(wrong))
+                wanted = "no chunk, offset or length, because the item is a trajectory"
+                raise _bad(where, row, f"chunk {items['chunk'][row]}", wanted)
+            rows = np.delete(rows, trajectories)
+        self._check_windows(items[rows], rows, where)
         for wrong, name, wanted in (
-            (self._ids[place] != items["chunk"], "chunk", "a chunk of the manifest"),
-            (offset >= self._counts[place], "offset", "one inside its chunk"),
-            (items["length"] == 0, "length", "at least 1"),
-            (end > self._reach[place], "length", "steps that its chunk and the next ones hold"),
-            (~np.isfinite(priority) | (priority < 0), "priority", "finite and at least 0"),
+            (odd, "priority", "finite and at least 0" if prioritized else "a number"),
             (items["times_sampled"] < 0, "times_sampled", "at least 0"),
         ):
             if wrong.any():
                 row = int(np.argmax(wrong))
                 raise _bad(where, row, f"{name} {items[name][row]}", wanted)
+
+    def _check_windows(self, items: NDArray[Any], rows: NDArray[np.int64], where: str) -> None:
+        if not len(items):
+            return
+        place = np.searchsorted(self._ids, items["chunk"])
+        place[place == len(self._ids)] = 0
+        if not len(self._ids):
+            raise _bad(where, int(rows[0]), "there are no chunks", "the chunk of this item")
+        offset = items["offset"].astype(np.uint64)
+        end = offset + items["length"]
+        for wrong, name, wanted in (
+            (self._ids[place] != items["chunk"], "chunk", "a chunk of the manifest"),
+            (offset >= self._counts[place], "offset", "one inside its chunk"),
+            (items["length"] == 0, "length", "at least 1"),
+            (end > self._reach[place], "length", "steps that its chunk and the next ones hold"),
+        ):
+            if wrong.any():
+                at = int(np.argmax(wrong))
+                raise _bad(where, int(rows[at]), f"{name} {items[name][at]}", wanted)
 
 
 def check_spans(spans: NDArray[Any], items: NDArray[Any], num_columns: int, where: str) -> None:

@@ -30,7 +30,11 @@ DEFAULT_MAX_NBYTES = 64 << 30
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What a sound checkpoint holds. `extra_files` are names that are not its own."""
+    """What a sound checkpoint holds.
+
+    `num_cells` are those of trajectories, bytes where cells are variable;
+    `extra_files` are names that are not its own.
+    """
 
     sequence_number: int
     library_version: str
@@ -40,6 +44,7 @@ class VerifyReport:
     num_chunks: int
     num_steps: int
     num_items: Mapping[str, int]
+    num_cells: int
     extra_files: tuple[str, ...]
 
 
@@ -146,6 +151,9 @@ def verify(
         for table in manifest.tables:
             reader.table(opened, table)
         width = manifest.record_nbytes
+        reader.cells(
+            opened, lambda _, layout, count: np.empty((count, layout.nbytes), np.uint8)
+        )
         reader.segments(opened, lambda chunk: np.empty((chunk.count, width), np.uint8))
         extra = set(fs.names_in(opened)) - manifest.files.keys() - {MANIFEST_NAME}
     return VerifyReport(
@@ -154,17 +162,28 @@ def verify(
         saved_at=manifest.saved_at,
         nbytes=manifest.nbytes,
         num_files=len(manifest.files) + 1,
-        num_chunks=len(manifest.chunks),
+        num_chunks=len(manifest.chunks) + sum(_counts(manifest, "chunk")),
         num_steps=sum(chunk.count for chunk in manifest.chunks),
         num_items={t.settings.name: manifest.files[t.items].count for t in manifest.tables},
+        num_cells=sum(_counts(manifest, "cell")),
         extra_files=tuple(sorted(extra)),
     )
+
+
+def _counts(manifest: Manifest, kind: str) -> list[int]:
+    return [file.count for file in manifest.files.values() if file.dtype == kind]
 
 
 def _check_fit(
     manifest: Manifest, tables: Mapping[str, TableLike], record_dtype: np.dtype[Any]
 ) -> None:
     wanted = columns_of(record_dtype)
+    if any(table.trajectories is not None for table in manifest.tables):
+        raise CheckpointMismatchError(
+            "The checkpoint holds trajectories, as a server's tables have them, and not the "
+            "records of a data spec. Load it with Server(..., checkpointer="
+            "DefaultCheckpointer(path)) of reverie.reverb."
+        )
     for found, want in zip(manifest.columns, wanted, strict=False):
         if found != want:
             raise CheckpointMismatchError(

@@ -1,0 +1,142 @@
+"""Which cells a save will write where: segments of one layout each, and their chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reverie.checkpoint.cells import CHUNK_DTYPE, CellLayout, layout_of
+from reverie.checkpoint.columns import with_clean_bools
+from reverie.checkpoint.contracts import ChunkLike, TableSnapshotLike
+from reverie.checkpoint.manifest import CHUNKS_NAME, Cells, CellSegment
+from reverie.checkpoint.npy import encode_header
+from reverie.checkpoint.streams import BLOCK_NBYTES, Part
+from reverie.errors import InvalidArgumentError
+
+_Key = tuple[CellLayout, bool]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CellGroup:
+    """The chunks of one segment, and how many elements each of them has."""
+
+    layout: CellLayout
+    sealed: bool
+    chunks: tuple[ChunkLike, ...]
+    counts: NDArray[np.uint64]
+
+    @property
+    def count(self) -> int:
+        """Elements of the segment: cells, or bytes of variable ones."""
+        return int(self.counts.sum())
+
+    @property
+    def header(self) -> bytes:
+        """The header of its file: (count, *shape of a cell)."""
+        return encode_header(self.layout.descr, self.count, self.layout.shape)
+
+    def parts(self) -> Iterator[Part]:
+        """The bytes of its file; small chunks are joined, so that calls are few."""
+        yield self.header
+        joined = bytearray()
+        for chunk, count in zip(self.chunks, self.counts.tolist(), strict=True):
+            data = chunk.data()
+            if data.dtype != np.uint8 or data.size != count * self.layout.nbytes:
+                raise InvalidArgumentError(
+                    f"Chunk {chunk.chunk_id} gave {data.size} elements of {data.dtype}, "
+                    f"expected {count * self.layout.nbytes} bytes."
+                )
+            rows = data.reshape(count, self.layout.nbytes)
+            rows = with_clean_bools(rows, (self.layout.column,))
+            if rows.size < BLOCK_NBYTES // 16:
+                joined += rows.tobytes()
+                if len(joined) < BLOCK_NBYTES:
+                    continue
+                yield joined
+                joined = bytearray()
+                continue
+            if joined:
+                yield joined
+                joined = bytearray()
+            yield np.ascontiguousarray(rows).reshape(-1).data
+        if joined:
+            yield joined
+
+
+@dataclass(frozen=True, slots=True)
+class CellPlan:
+    """All cells of a save."""
+
+    layouts: tuple[CellLayout, ...]
+    groups: tuple[CellGroup, ...]
+
+    @staticmethod
+    def of(chunks: Sequence[ChunkLike], segment_nbytes: int) -> CellPlan:
+        """Plans chunks of cells, given in the order of their ids.
+
+        Raises:
+            InvalidArgumentError: one holds what no file of cells can.
+        """
+        layouts: dict[CellLayout, int] = {}
+        open_groups: dict[_Key, list[tuple[ChunkLike, int]]] = {}
+        sizes: dict[_Key, int] = {}
+        groups: list[CellGroup] = []
+
+        def close(key: _Key) -> None:
+            members = open_groups.pop(key)
+            counts = np.array([count for _, count in members], np.uint64)
+            groups.append(CellGroup(*key, tuple(chunk for chunk, _ in members), counts))
+
+        for chunk in chunks:
+            layout = layout_of(chunk.columns)
+            layouts.setdefault(layout, len(layouts))
+            count = int(chunk.data().nbytes) if layout.variable else chunk.count
+            key, nbytes = (layout, chunk.sealed), count * layout.nbytes
+            if key in open_groups and sizes[key] + nbytes > segment_nbytes:
+                close(key)
+            if key not in open_groups:
+                open_groups[key], sizes[key] = [], 0
+            open_groups[key].append((chunk, count))
+            sizes[key] += nbytes
+        for key in list(open_groups):
+            close(key)
+        return CellPlan(tuple(layouts), tuple(groups))
+
+    def chunk_array(self) -> NDArray[np.void]:
+        """Where each chunk stands: dtype CHUNK_DTYPE, in the order of the segments."""
+        rows = np.zeros(sum(len(group.chunks) for group in self.groups), CHUNK_DTYPE)
+        at = 0
+        for number, group in enumerate(self.groups):
+            part = rows[at : at + len(group.chunks)]
+            part["id"] = [chunk.chunk_id for chunk in group.chunks]
+            part["segment"] = number
+            part["count"] = group.counts
+            part["offset"] = np.cumsum(group.counts) - group.counts
+            at += len(group.chunks)
+        return rows
+
+    def named(self, number: int) -> list[tuple[str, CellGroup]]:
+        """The segments of the checkpoint of this number, with the names of their files."""
+        return [
+            (f"cells-{number:08d}-{index:05d}.npy", group)
+            for index, group in enumerate(self.groups)
+        ]
+
+    def cells(self, number: int) -> Cells | None:
+        """What the manifest says of them; None where there are none."""
+        if not self.groups:
+            return None
+        segments = tuple(
+            CellSegment(name, self.layouts.index(group.layout), group.sealed)
+            for name, group in self.named(number)
+        )
+        return Cells(CHUNKS_NAME, self.layouts, segments)
+
+
+def cell_chunk_ids(tables: Sequence[TableSnapshotLike]) -> set[int]:
+    """The chunks that trajectories refer to; all others hold records."""
+    pieces = [table.items.get("piece_chunk", np.empty(0, np.uint64)) for table in tables]
+    return set(np.unique(np.concatenate(pieces)).tolist()) if pieces else set()

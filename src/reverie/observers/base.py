@@ -1,0 +1,236 @@
+"""What all observers share: a writer of the core, its life, and waiting for the limiter."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from reverie import _core
+from reverie.checks import check_int
+from reverie.errors import InvalidArgumentError, StepMismatchError
+from reverie.observers.targets import Target, spec_of
+from reverie.process import guard
+from reverie.table import Handle
+from reverie.trajectory import LAST
+from reverie.waiting import check_timeout, wait_until
+
+_WAY_OUT = (
+    "nobody could sample to let them in. They are kept and go in by themselves as soon as "
+    "samples permit it: sample from another thread, or choose a rate limiter that permits more."
+)
+
+
+class Observer(Handle):
+    """Base of the observers: steps come in, the core makes the items.
+
+    Its own errors are those of the subclasses' documentation.
+    """
+
+    _ITEMS: int = _core.WINDOWS
+    _BATCH_AXES = 0
+
+    def __init__(
+        self,
+        py_client: Any,
+        table_name: str | Sequence[str],
+        *,
+        length: tuple[str, Any],
+        stride_length: Any = 1,
+        priority: Any = 1,
+        pad_end: bool = False,
+        tile_end: bool = False,
+        items: int | None = None,
+        num_streams: int = 1,
+    ) -> None:
+        if tile_end and not pad_end:
+            raise InvalidArgumentError(
+                "Must set `pad_end_of_episodes=True` when using `tile_end_of_episodes`."
+            )
+        items = self._ITEMS if items is None else items
+        self._settings = {
+            "sequence_length": check_int(*length, 1, 2**32 - 1),
+            "stride_length": check_int("stride_length", stride_length, 1, 2**32 - 1),
+            "priority": as_priority(priority),
+            "pad_end": bool(pad_end),
+            "tile_end": bool(tile_end),
+            "boundary_value": LAST,
+            "items": items,
+            "num_streams": num_streams,
+        }
+        self._client = py_client
+        self._target = Target(py_client, table_name)
+        self._writer: _core.Writer | None = None
+        self._is_open = False
+        self._asks_column = False
+        self._fork_guard = _ForkGuard(self)
+        self._target.prepare(self._settings["sequence_length"], fixed=items != _core.EPISODES)
+        self.open()
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Waits until every item so far is in its tables.
+
+        They are there when the call that made them returns, but for a table whose rate
+        limiter does not permit more inserts yet: there they wait, in order, and go in by
+        themselves as soon as samples or deletions permit it.
+
+        Args:
+            timeout: seconds; None waits, 0 does not.
+
+        Raises:
+            WaitTimeoutError: `timeout` passed.
+            EndlessWaitError: nobody is left who could end the wait.
+            ClosedError: the observer is closed; UnreachableServerError: its server is.
+        """
+        if timeout is not None:
+            timeout = check_timeout(timeout)
+        if not self._is_open:
+            raise self._target.closed_error()
+        self._target.check_open()
+        self._wait_for_items(timeout)
+
+    def open(self) -> None:
+        """Makes a closed observer work again; does nothing for an open one.
+
+        Raises:
+            ClosedError, UnreachableServerError: its buffer or server is closed.
+        """
+        if not self._is_open:
+            self._target.check_open()
+            if self._target.plan is not None:
+                self._new_writer()
+            self._is_open = True
+
+    def close(self) -> None:
+        """Ends the episode; steps in no item are dropped. Idempotent.
+
+        Does not wait: items that a rate limiter holds back stay queued at their tables.
+        """
+        writer, self._writer = self._writer, None
+        self._is_open = False
+        if writer is not None:
+            writer.close()
+
+    def drop_episode(self) -> None:
+        """Forgets the open episode's steps: no later item holds one of them."""
+        if self._writer is not None:
+            for stream in range(self._settings["num_streams"]):
+                self._writer.reset(False, stream)
+
+    @property
+    def py_client(self) -> Any:
+        """The client that it was made with."""
+        return self._client
+
+    def get_table_signature(self) -> Any:
+        """The first table's signature, None without one; of a manager's, the data spec."""
+        return self._target.signature
+
+    @property
+    def _priority(self) -> float:
+        return float(self._settings["priority"])
+
+    def _new_writer(self) -> _core.Writer:
+        plan = self._target.plan
+        assert plan is not None
+        column = -1 if plan.boundary is None else plan.boundary
+        self._asks_column = plan.boundary is not None
+        self._nest = plan.nest
+        self._columns = plan.columns
+        self._flatten = plan.flatten
+        self._writer = self._target.writer(self, boundary_column=column, **self._settings)
+        return self._writer
+
+    def _start(self, step: Any) -> _core.Writer:
+        """The writer for `step`: it is the first one, or the observer is closed."""
+        if not self._is_open:
+            raise self._target.closed_error()
+        self._target.check_open()
+        if self._target.plan is None:
+            self._target.learn(spec_of(step, self._BATCH_AXES))
+        return self._new_writer()
+
+    def _boundaries(self, step: Any, last: Any, shape: tuple[int, ...]) -> Any:
+        """Whether steps of the slow paths end their episodes: bools of `shape`."""
+        boundary = getattr(step, "is_boundary", None)
+        if not callable(boundary):
+            return (
+                np.zeros(shape, np.bool_) if last is None else self._flags("last", last, shape)
+            )
+        found = self._flags("is_boundary()", boundary(), shape)
+        if last is not None and not np.array_equal(self._flags("last", last, shape), found):
+            raise InvalidArgumentError(
+                f"last={last!r:.200}, but the step's own is_boundary() says "
+                f"{found.tolist()!r:.200}. Leave `last` out for steps that know their boundary. "
+                "Nothing was stored."
+            )
+        return found
+
+    def _flags(self, name: str, value: Any, shape: tuple[int, ...]) -> Any:
+        found = np.asarray(value)
+        if found.shape != shape:
+            hint = " Steps have no batch axis: pass one step at a time." if shape == () else ""
+            wanted = "one bool" if shape == () else f"bools of shape {shape}"
+            raise StepMismatchError(
+                f"Step: {name} has shape {found.shape}, wanted {wanted}.{hint} "
+                "Nothing was stored."
+            )
+        return found.astype(np.bool_)
+
+    def _wait_for_items(self, timeout: float | None = None) -> None:
+        writer = self._writer
+        if writer is None:
+            return
+        try:
+            if writer.pending:
+                wait_until(
+                    lambda slice_s: writer.wait_pending(0, slice_s),
+                    timeout=timeout,
+                    what=lambda: self._target.describe_wait(writer.pending),
+                    way_out=_WAY_OUT,
+                )
+        except _core.Closed:
+            raise self._target.closed_error() from None
+
+    def _uncovered(self, what: str) -> InvalidArgumentError:
+        return InvalidArgumentError(
+            f"reset(write_cached_steps=True): {what} fill no window of "
+            f"{self._settings['sequence_length']}. They were dropped. Use "
+            "pad_end_of_episodes=True to keep them, or write_cached_steps=False to say that "
+            "they may go."
+        )
+
+
+class _ForkGuard:
+    """Takes an observer's writer away in a forked child: not even its end may touch the core."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = weakref.ref(observer)
+        guard(self)
+
+    def abandon(self) -> Any:
+        observer = self._observer()
+        if observer is None:
+            return None
+        writer, observer._writer = observer._writer, None
+        return writer
+
+    def close(self, why: str = "") -> None:
+        """Nothing: the tables are closed instead."""
+
+
+def as_priority(priority: Any) -> float:
+    """`priority` as a float.
+
+    Raises:
+        InvalidArgumentError: it is no number, negative, infinite or NaN.
+    """
+    if not isinstance(priority, numbers.Real) or not 0 <= float(priority) < math.inf:
+        raise InvalidArgumentError(
+            f"priority: found {priority!r:.200}, wanted a finite number >= 0."
+        )
+    return float(priority)

@@ -1,0 +1,371 @@
+"""Where an observer's items go: the tables behind a client, and what their steps look like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import optree
+
+from reverie import _core
+from reverie.errors import ClosedError, InvalidArgumentError, SpecError, StepMismatchError
+from reverie.nests import Nest, difference
+from reverie.specs import ArraySpec, Column
+from reverie.table import ReplayTable
+
+# What a signature's leaf says of an extent that may vary.
+_ANY = None
+
+
+class ServedTable(Protocol):
+    """A `reverie.Table` that a server serves, as far as observers know it."""
+
+    name: str
+    signature: Any
+
+    @property
+    def core(self) -> _core.Table: ...
+    @property
+    def store(self) -> _core.Store: ...
+    def check_open(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a step becomes a record.
+
+    Attributes:
+        nest: structure of a step.
+        columns: its leaves as they follow one another in a record.
+        flatten: leaves of a step in that order; ValueError or TypeError where its
+            structure is another.
+        layout: of a record.
+        pad_record: the bytes of a pad step.
+        boundary: index of the column of step types; None for steps without.
+    """
+
+    nest: Nest
+    columns: tuple[Column, ...]
+    flatten: Callable[[Any], list[Any]]
+    layout: _core.RecordLayout
+    pad_record: bytes
+    boundary: int | None
+
+
+class Target:
+    """The tables of one store that an observer writes to.
+
+    Args:
+        py_client: a `reverie.reverb.Client`, or a replay buffer's `py_client`.
+        table_name: one name or several, none twice.
+
+    Attributes:
+        tables: in the order of their names.
+        plan: None until a step has been seen, where no table says what steps are.
+
+    Raises:
+        InvalidArgumentError: no such client, no name, a name twice, or no such table.
+        UnknownTableError, UnreachableServerError: see `reverie.reverb.Client`.
+    """
+
+    def __init__(self, py_client: Any, table_name: str | Sequence[str]) -> None:
+        names = _names(table_name)
+        self.tables: list[ReplayTable | ServedTable] = _find(py_client, names)
+        self.plan: Plan | None = None
+
+    def __repr__(self) -> str:
+        """The tables' names, quoted."""
+        return ", ".join(repr(table.name) for table in self.tables)
+
+    @property
+    def signature(self) -> Any:
+        """What the first table says of its items; a manager's, of its steps; or None."""
+        table = self.tables[0]
+        return table.nest.spec if isinstance(table, ReplayTable) else table.signature
+
+    def check_open(self) -> None:
+        """Raises what the tables raise when they cannot be used: closed, stopped, forked."""
+        for table in self.tables:
+            table.check_open()
+
+    def closed_error(self) -> Exception:
+        """The error for a store that the core says is closed, or for a closed observer."""
+        try:
+            self.check_open()
+        except Exception as error:
+            return error
+        return ClosedError(
+            "The observer is closed: could not obtain a writer. Call open() to go on."
+        )
+
+    def prepare(self, length: int, *, fixed: bool) -> None:
+        """Makes the plan if the tables know what a step is; checks `length` against them.
+
+        Args:
+            length: steps of an item, or the most of one.
+            fixed: whether every item has so many.
+
+        Raises:
+            InvalidArgumentError: the tables' items have another length.
+            SpecError: a signature describes no steps, or two differ.
+        """
+        table = self.tables[0]
+        if isinstance(table, ReplayTable):
+            if fixed and length != table.sequence_length:
+                raise InvalidArgumentError(
+                    f"sequence_length: found {length}, wanted {table.sequence_length}, the one "
+                    f"that table {table.name!r} was made with."
+                )
+            nest = table.nest
+            boundary = None if nest.boundary is None else nest.boundary.step_type
+            self.plan = Plan(
+                nest,
+                nest.columns,
+                nest.flatten_up_to,
+                table.layout,
+                nest.pad_record(),
+                boundary,
+            )
+            return
+        for served in self._served():
+            _check_length(served, length, fixed)
+        signatures = (table.signature for table in self._served())
+        specs = [_step_spec(signature) for signature in signatures if signature is not None]
+        known = [spec for spec in specs if spec is not None]
+        if known:
+            self.learn(known[0])
+
+    def learn(self, step_spec: Any) -> None:
+        """Makes the plan of steps that look like this, leaves with a shape and a dtype.
+
+        Raises:
+            StepMismatchError: a table's signature says otherwise.
+            SpecError: it cannot be stored in a fixed-width record.
+        """
+        nest = Nest(step_spec)
+        for table in self._served():
+            _check_signature(table, nest)
+        self.plan = _plan(nest)
+
+    def writer(self, owner: Any, **settings: Any) -> _core.Writer:
+        """New streams of steps into the tables; requires a plan."""
+        plan, table = self.plan, self.tables[0]
+        assert plan is not None
+        if isinstance(table, ReplayTable):
+            return table.writer(owner, **settings)
+        self.check_open()
+        return table.store.create_writer(
+            plan.layout,
+            [table.core for table in self.tables],
+            pad_record=plan.pad_record,
+            **settings,
+        )
+
+    def describe_wait(self, pending: int) -> str:
+        """What items wait for that no table lets in, with the numbers."""
+        parts = []
+        for table in self.tables:
+            info = table.core.info()
+            if info["pending"]:
+                parts.append(
+                    f"table {table.name!r} ({info['inserts']} inserted, {info['samples']} "
+                    f"sampled; its rate limiter: {info['samples_per_insert']:g} samples per "
+                    f"insert, difference from {info['min_diff']:g} to {info['max_diff']:g}, "
+                    f"at least {info['min_size_to_sample']} items to sample)"
+                )
+        where = ", ".join(parts) or f"the tables {self!r}"
+        return f"for {pending} items that may not be inserted yet into {where}"
+
+    def _served(self) -> list[ServedTable]:
+        return [table for table in self.tables if not isinstance(table, ReplayTable)]
+
+
+def spec_of(step: Any, leading: int) -> Any:
+    """What a step looks like, its leaves' first `leading` axes left out.
+
+    Raises:
+        StepMismatchError: a leaf has fewer axes.
+    """
+
+    def one(leaf: Any) -> ArraySpec:
+        array = np.asarray(leaf)
+        if array.ndim < leading:
+            raise StepMismatchError(
+                f"Step leaf of shape {array.shape}: wanted a batch axis, one step for each "
+                "environment. Nothing was stored."
+            )
+        return ArraySpec(array.shape[leading:], array.dtype)
+
+    return optree.tree_map(one, step)
+
+
+def _find(py_client: Any, names: list[str]) -> list[Any]:
+    own = getattr(py_client, "_tables_of", None)
+    if own is not None:
+        tables: list[Any] = own(names)
+        return tables
+    address = getattr(py_client, "server_address", None)
+    if not isinstance(address, str):
+        raise InvalidArgumentError(
+            f"py_client: found {type(py_client).__name__}, wanted a reverie.reverb.Client of a "
+            "Server in this process, or the py_client of a manager's replay buffer."
+        )
+    from reverie.reverb.engine import registry
+
+    server = registry.find(registry.port_of(address))
+    return [server.table(name) for name in names]
+
+
+def _names(table_name: str | Sequence[str]) -> list[str]:
+    names = [table_name] if isinstance(table_name, str) else list(table_name)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise InvalidArgumentError(
+            f"table_name: found {table_name!r:.200}, wanted a str or several."
+        )
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidArgumentError(
+                f"table_name: {name!r:.200} occurs {names.count(name)} times. Each table gets "
+                "one item of each window: name it once."
+            )
+    return names
+
+
+def _plan(nest: Nest) -> Plan:
+    order = _facade_order(nest)
+    columns = tuple(nest.columns[i] for i in order)
+    flatten: Callable[[Any], list[Any]] = nest.flatten_up_to
+    if order != sorted(order):
+
+        def flatten(step: Any) -> list[Any]:
+            leaves = nest.flatten_up_to(step)
+            return [leaves[i] for i in order]
+
+    record = np.frombuffer(nest.pad_record(), nest.record_dtype)[0]
+    return Plan(
+        nest,
+        columns,
+        flatten,
+        _core.RecordLayout([(column.spec.dtype, column.spec.shape) for column in columns]),
+        b"".join(record[column.path].tobytes() for column in columns),
+        None if nest.boundary is None else order.index(nest.boundary.step_type),
+    )
+
+
+def _facade_order(nest: Nest) -> list[int]:
+    """Which leaf comes where in an item as Reverb's clients see it: all mappings sorted."""
+
+    def walk(node: Any) -> list[int]:
+        if isinstance(node, int):
+            return [node]
+        if isinstance(node, dict):
+            return [leaf for key in _sorted(node) for leaf in walk(node[key])]
+        children, _ = optree.tree_flatten(node, is_leaf=lambda child: child is not node)
+        return [leaf for child in children for leaf in walk(child)]
+
+    return walk(nest.unflatten(range(len(nest.columns))))
+
+
+def _sorted(keys: Any) -> list[Any]:
+    try:
+        return sorted(keys)
+    except TypeError:  # of several types
+        return list(keys)
+
+
+def _is_spec(node: Any) -> bool:
+    return hasattr(node, "shape") and hasattr(node, "dtype") and not isinstance(node, type)
+
+
+def _extents(leaf: Any) -> tuple[int | None, ...] | None:
+    """A spec's shape with None for what may vary; None for one of unknown rank."""
+    try:
+        shape = tuple(leaf.shape)
+    except ValueError:
+        return None
+    # A negative extent is how protobufs write an unknown one.
+    return tuple(_ANY if extent is None or extent < 0 else int(extent) for extent in shape)
+
+
+def _leaves(signature: Any) -> list[tuple[str, Any]]:
+    leaves = optree.tree_leaves(signature, is_leaf=_is_spec)
+    accessors = optree.tree_accessors(signature, is_leaf=_is_spec)
+    from reverie.specs import path_of
+
+    return [(path_of(accessor), leaf) for accessor, leaf in zip(accessors, leaves, strict=True)]
+
+
+def _step_spec(signature: Any) -> Any:
+    """A step of items with this signature; None where that leaves an extent open."""
+
+    class Open(Exception):
+        pass
+
+    def one(leaf: Any) -> ArraySpec:
+        extents = _extents(leaf)
+        if extents is None or None in extents[1:]:
+            raise Open
+        return ArraySpec(extents[1:], leaf.dtype)  # type: ignore[arg-type]
+
+    try:
+        return optree.tree_map(one, signature, is_leaf=_is_spec)
+    except Open:
+        return None
+
+
+def _check_length(table: ServedTable, length: int, fixed: bool) -> None:
+    for path, leaf in [] if table.signature is None else _leaves(table.signature):
+        extents = _extents(leaf)
+        where = f"Table {table.name!r:.200}, signature leaf {path!r:.200}"
+        if extents == ():
+            raise SpecError(
+                f"{where}: found the shape (), wanted a leading time axis: items are runs of "
+                "whole steps, (T, ...) in each leaf. (A TensorSpec of a step becomes one of an "
+                "item by an outer dimension, for example None.)"
+            )
+        if extents is None or extents[0] is None:
+            continue
+        if not fixed:
+            raise InvalidArgumentError(
+                f"{where}: its time axis is {extents[0]}, but episodes vary in length. Use None "
+                "for that axis."
+            )
+        if extents[0] != length:
+            raise InvalidArgumentError(
+                f"sequence_length: found {length}, wanted {extents[0]}. {where} has a time axis "
+                f"of {extents[0]}; None there permits any."
+            )
+
+
+def _check_signature(table: ServedTable, nest: Nest) -> None:
+    if table.signature is None:
+        return
+    where = f"Table {table.name!r:.200}: its signature"
+    found = difference(
+        optree.tree_map(lambda _: 0, table.signature, is_leaf=_is_spec), nest.spec
+    )
+    leaves = _leaves(table.signature)
+    if found or [path for path, _ in leaves] != [column.path for column in nest.columns]:
+        raise StepMismatchError(
+            f"{where} and the steps differ in structure {found or '(in the order of leaves)'}. "
+            "Nothing was stored."
+        )
+    for (path, leaf), column in zip(leaves, nest.columns, strict=True):
+        extents = _extents(leaf)
+        dtype = np.dtype(getattr(leaf.dtype, "as_numpy_dtype", leaf.dtype))
+        shape = column.spec.shape
+        if dtype == column.spec.dtype and (
+            extents is None
+            or (
+                len(extents) == len(shape) + 1
+                and all(a is _ANY or a == b for a, b in zip(extents[1:], shape, strict=True))
+            )
+        ):
+            continue
+        wanted = "any shape" if extents is None else f"shape {extents[1:]}"
+        raise StepMismatchError(
+            f"{where} wants {dtype} of {wanted} in a step's leaf {path!r:.200}, found "
+            f"{column.spec.dtype} of shape {shape}. Nothing was stored."
+        )

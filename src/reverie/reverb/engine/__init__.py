@@ -1,0 +1,1 @@
+"""Tables, writers and samplers of this process, over the native core. NumPy only."""

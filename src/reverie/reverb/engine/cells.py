@@ -1,0 +1,164 @@
+"""Cells: what a leaf of a step is stored as, and what comes back.
+
+Most leaves are arrays of one dtype and shape, which the core stores as they are.
+Texts (str, bytes and arrays of them) are cells of any length: a lone text is its
+bytes (UTF-8), and an array of texts a small record of its own, told apart by its
+first bytes. Both come back as NumPy arrays of bytes objects, as from Reverb.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reverie import _core
+from reverie.specs import EXTENSION_DTYPES
+
+_TEXTS = b"\x00\xfe\xffreverie texts 1\x00"  # no UTF-8, and no likely binary either
+_TENSORFLOW_NAMES = {"float32": "float", "float64": "double", "float16": "half", "object": "string"}
+_UINT64 = 2**64
+
+
+@dataclass(frozen=True, slots=True)
+class CellSpec:
+    """What all cells of a column have in common.
+
+    Attributes:
+        dtype: native byte order; object for texts.
+        shape: of one cell.
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    @property
+    def is_text(self) -> bool:
+        """Whether cells are texts, of any length."""
+        return self.dtype.kind == "O"
+
+    @property
+    def layout(self) -> _core.RecordLayout | None:
+        """As the core's `add_column` wants it."""
+        return None if self.is_text else _core.RecordLayout([(self.dtype, self.shape)])
+
+
+def cell_of(value: Any) -> tuple[Any, CellSpec]:
+    """What the core stores for a leaf, and its spec.
+
+    Python numbers become int64 (uint64 above its range), float64, complex128 and
+    bool; arrays keep their dtype, in native byte order; str and bytes, and arrays of
+    them, become texts.
+
+    Raises:
+        TypeError: it is no number, text or array of one of Reverb's dtypes.
+    """
+    kind = type(value)
+    if kind is float:
+        return np.float64(value), _FLOAT
+    if kind is int and -(2**63) <= value < 2**63:
+        return np.int64(value), _INT
+    if isinstance(value, str | bytes):
+        return pack_texts(_texts(np.array(value, object))), _TEXT
+    if kind is int and 0 <= value < _UINT64:
+        return np.uint64(value), CellSpec(np.dtype(np.uint64), ())
+    try:
+        array: NDArray[Any] = np.asarray(value)
+    except Exception as error:  # whatever a foreign __array__ raises
+        raise TypeError(f"found {value!r:.200}, which is no array ({error!s:.200}).") from None
+    dtype = array.dtype
+    if dtype.kind in "USO":
+        return pack_texts(_texts(array)), CellSpec(np.dtype(object), array.shape)
+    storable = dtype.kind in "biufc" and dtype.char not in "gG"
+    if not storable and dtype.name not in EXTENSION_DTYPES:
+        raise TypeError(
+            f"found {value!r:.200} of dtype {dtype}; wanted a bool, integer, float or complex "
+            "number, a str or bytes, or an array of them."
+        )
+    if not dtype.isnative:
+        dtype = dtype.newbyteorder("=")
+        array = array.astype(dtype)
+    return array, CellSpec(dtype, array.shape)
+
+
+_FLOAT = CellSpec(np.dtype(np.float64), ())
+_INT = CellSpec(np.dtype(np.int64), ())
+_TEXT = CellSpec(np.dtype(object), ())
+
+
+def pack_texts(texts: NDArray[np.object_]) -> bytes:
+    """An array of bytes objects as one cell."""
+    if texts.ndim == 0:
+        lone: bytes = texts.item()
+        if not lone.startswith(_TEXTS):
+            return lone
+    parts = [bytes(part) for part in texts.ravel()]
+    header = struct.pack(f"<B{texts.ndim}Q", texts.ndim, *texts.shape)
+    lengths = struct.pack(f"<{len(parts)}Q", *map(len, parts))
+    return b"".join((_TEXTS, header, lengths, *parts))
+
+
+def unpack_texts(cell: bytes) -> NDArray[np.object_]:
+    """The array of bytes objects that `pack_texts` packed."""
+    if not cell.startswith(_TEXTS):
+        return np.array(cell, dtype=object)
+    at = len(_TEXTS) + 1
+    ndim = cell[at - 1]
+    shape = struct.unpack_from(f"<{ndim}Q", cell, at)
+    at += 8 * ndim
+    lengths = struct.unpack_from(f"<{math.prod(shape)}Q", cell, at)
+    at += 8 * len(lengths)
+    texts = np.empty(len(lengths), dtype=object)
+    for i, length in enumerate(lengths):
+        texts[i] = cell[at : at + length]
+        at += length
+    return texts.reshape(shape)
+
+
+def column_of(column: Any) -> NDArray[Any]:
+    """A column as the core samples it, with its texts unpacked: (T, *shape) or (*shape)."""
+    if isinstance(column, np.ndarray):
+        return column
+    if isinstance(column, bytes):
+        return unpack_texts(column)
+    return stack([unpack_texts(cell) for cell in column])
+
+
+def stack(cells: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Cells of one spec along a new first axis; np.stack would look into the texts."""
+    stacked = np.empty((len(cells), *cells[0].shape), cells[0].dtype)
+    for i, cell in enumerate(cells):
+        stacked[i] = cell
+    return stacked
+
+
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """The name that Reverb's messages have for a dtype: float, double, int64, string."""
+    return _TENSORFLOW_NAMES.get(dtype.name, dtype.name)
+
+
+def shape_name(shape: Sequence[int | None] | None) -> str:
+    """A shape as Reverb's messages have it: [], [3,2], [?,2], <unknown>."""
+    if shape is None:
+        return "<unknown>"
+    return f"[{','.join('?' if extent is None else str(extent) for extent in shape)}]"
+
+
+def _texts(array: NDArray[Any]) -> NDArray[np.object_]:
+    texts = np.empty(array.size, dtype=object)
+    for i, text in enumerate(array.ravel()):
+        if isinstance(text, str):
+            texts[i] = text.encode()
+        elif isinstance(text, bytes):
+            texts[i] = bytes(text)
+        else:
+            raise TypeError(
+                f"found {text!r:.200} of type {type(text).__name__}, which is no number, text "
+                "or array of them, and cannot be stored."
+            )
+    return texts.reshape(array.shape)

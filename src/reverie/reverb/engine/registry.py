@@ -1,0 +1,131 @@
+"""Which server of this process has which port, and what an address means here."""
+
+from __future__ import annotations
+
+import re
+import socket
+import weakref
+from typing import TYPE_CHECKING
+
+from reverie.errors import InvalidArgumentError
+from reverie.reverb.errors import UnreachableServerError
+
+if TYPE_CHECKING:
+    from reverie.reverb.engine.server import Server
+
+_LOCAL = {"localhost", "127.0.0.1", "[::1]", "[::]", "0.0.0.0", "ip6-localhost"}
+_ADDRESS = re.compile(r"(?:dns:///|ipv4:|ipv6:)?(?P<host>\[[^\]]*\]|[^:/]+):(?P<port>\d{1,5})")
+_WAY_OUT = (
+    "Reverie serves in process: a Client finds the Servers of its own process alone. For a "
+    "server elsewhere install dm-reverb and connect with its own client, or make the manager "
+    'with backend="reverb".'
+)
+
+# No lock, which a fork could leave locked in the child: each operation on it is atomic.
+_servers: dict[int, weakref.ref[Server]] = {}
+
+
+def port_of(address: str) -> int:
+    """The port of an address of this machine.
+
+    Args:
+        address: "localhost:8000", "127.0.0.1:8000", "[::1]:8000", "0.0.0.0:8000" or
+            this machine's own name.
+
+    Raises:
+        TypeError: the address is no str.
+        UnreachableServerError: it is another machine's, or no address at all.
+    """
+    if not isinstance(address, str):
+        raise TypeError(
+            f"server_address: found {address!r:.200} of type {type(address).__name__}, wanted "
+            'a str such as "localhost:8000".'
+        )
+    match = _ADDRESS.fullmatch(address.strip())
+    if match is None:
+        raise UnreachableServerError(
+            f"server_address: found {address!r:.200}, wanted host:port, for example "
+            f'"localhost:8000". {_WAY_OUT}'
+        )
+    host = match["host"].lower()
+    if host not in _LOCAL and host not in _own_names():
+        raise UnreachableServerError(
+            f"server_address: found {address!r:.200}, wanted this machine's, for example "
+            f'"localhost:{match["port"]}". {_WAY_OUT}'
+        )
+    return int(match["port"])
+
+
+def find(port: int) -> Server:
+    """The running server on `port`.
+
+    Raises:
+        UnreachableServerError: no server of this process has it, or it was stopped.
+        ForkedProcessError: it was made before `os.fork()`.
+    """
+    server = _get(port)
+    if server is None:
+        ports = ", ".join(map(str, served_ports()))
+        raise UnreachableServerError(
+            f"No server of this process is on port {port}; the ports served here: "
+            f"{ports or 'none'}. {_WAY_OUT}"
+        )
+    server.check_open()
+    return server
+
+
+def served_ports() -> list[int]:
+    """The ports of the running servers, sorted."""
+    return sorted(port for port in list(_servers) if _serving(_get(port)))
+
+
+def register(port: int, server: Server) -> None:
+    """Puts `server` on `port`; it is not kept alive by this.
+
+    Raises:
+        InvalidArgumentError: a running server is there.
+    """
+    mine = weakref.ref(server)
+    while (found := _servers.setdefault(port, mine)) is not mine:
+        if _serving(found()):
+            raise InvalidArgumentError(
+                f"port ({port}): a server of this process is on it already. Stop that one "
+                "first, take another port, or pass None for an unused one. (Reverb: Failed to "
+                "BuildAndStart gRPC server.)"
+            )
+        if _servers.get(port) is found:
+            _servers.pop(port, None)
+
+
+def unregister(port: int, server: Server) -> None:
+    """Takes `server` off `port`, if it is there."""
+    if _get(port) is server:
+        _servers.pop(port, None)
+
+
+def unused_port() -> int:
+    """A port number that no program of this machine uses now; nothing listens on it."""
+    for _ in range(100):
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = int(probe.getsockname()[1])
+        except OSError:  # sockets are forbidden here; the number is all that is needed
+            break
+        if not _serving(_get(port)):
+            return port
+    return next(port for port in range(65535, 0, -1) if not _serving(_get(port)))
+
+
+def _get(port: int) -> Server | None:
+    reference = _servers.get(port)
+    return None if reference is None else reference()
+
+
+def _serving(server: Server | None) -> bool:
+    return server is not None and server.is_open
+
+
+def _own_names() -> set[str]:
+    name = socket.gethostname().lower()
+    return {name, name.split(".")[0]}

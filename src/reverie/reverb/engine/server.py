@@ -1,0 +1,234 @@
+"""A server of this process: tables under a port number, and their checkpoints."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from reverie import _core
+from reverie.errors import EndlessWaitError, InvalidArgumentError
+from reverie.reverb.engine import registry
+from reverie.reverb.engine.host import Host
+from reverie.reverb.engine.selection import as_int
+from reverie.reverb.engine.tables import Table
+from reverie.reverb.errors import UnknownTableError
+
+_SLICE_S = 0.1  # how long Ctrl-C may have to wait
+
+
+class Checkpointer:
+    """Where a server's checkpoints go, and where it starts from.
+
+    Args:
+        path: the folder, or a function that makes one when it is first wanted.
+        group: ignored, as Reverb's outside of its authors' own machines.
+        fallback_checkpoint_path: one checkpoint's own folder, to start from where
+            `path` holds none.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | Callable[[], str],
+        group: str = "",
+        fallback_checkpoint_path: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._path = path if callable(path) else os.fspath(path)
+        self.group = group
+        fallback = fallback_checkpoint_path
+        self.fallback = None if not fallback else os.fspath(fallback)
+
+    @property
+    def path(self) -> str:
+        """The folder."""
+        return self._path() if callable(self._path) else self._path
+
+    @property
+    def may_hold_one(self) -> bool:
+        """Whether there might be something to load."""
+        known = not callable(self._path) and os.path.exists(self._path)
+        return known or self.fallback is not None
+
+    def __repr__(self) -> str:
+        """`Checkpointer(path='...')`."""
+        path = "a temporary folder" if callable(self._path) else repr(self._path)
+        return f"Checkpointer(path={path})"
+
+
+def create_default_checkpointer(
+    path: str, group: str = "", fallback_checkpoint_path: str | None = None
+) -> Checkpointer:
+    """A `Checkpointer` with these settings."""
+    return Checkpointer(path, group, fallback_checkpoint_path)
+
+
+class Server:
+    """Tables over one store, found by clients of this process under its port.
+
+    Stop and Wait are named as Reverb's engine has them.
+
+    Nothing listens on the port. All tables share one copy of the steps. Thread-safe.
+
+    Args:
+        tables: at least one; each belongs to this server from now on.
+        port: 1 to 65535; None or 0 takes an unused one.
+        checkpointer: if given, the newest checkpoint of its folder is loaded; its
+            tables' settings replace those of the tables here.
+
+    Raises:
+        TypeError: an argument is of another type.
+        InvalidArgumentError: no tables, two of one name, a table of another server, a
+            port out of range or taken.
+        CheckpointError: the checkpoint cannot be read.
+    """
+
+    def __init__(
+        self,
+        tables: Sequence[Table],
+        port: int | None = None,
+        checkpointer: Checkpointer | None = None,
+    ) -> None:
+        self._stopped = threading.Event()
+        self._checkpointer = checkpointer
+        self.port = _checked_port(port) or registry.unused_port()
+        _check_tables(tables)
+        self._host = Host(f"The server on port {self.port}")
+        self.tables: dict[str, Table] = {}
+        try:
+            for table in tables:
+                table.attach(self._host)
+                self.tables[table.name] = table
+            self._load()
+            for table in tables:
+                _ = table.core
+            registry.register(self.port, self)
+        except BaseException:
+            self._host.close("could not be made.")
+            for table in self.tables.values():
+                table.detach()
+            raise
+
+    def _load(self) -> None:
+        checkpointer = self._checkpointer
+        if checkpointer is not None and checkpointer.may_hold_one:
+            from reverie.checkpoint import server_tables
+
+            server_tables.load(
+                list(self.tables.values()), checkpointer.path, checkpointer.fallback
+            )
+
+    @property
+    def store(self) -> _core.Store:
+        """The store that the tables share."""
+        return self._host.store
+
+    @property
+    def host(self) -> Host:
+        """What stands for the store and its state."""
+        return self._host
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it serves."""
+        return self._host.is_open
+
+    def check_open(self) -> None:
+        """Raises UnreachableServerError or ForkedProcessError where it does not serve."""
+        self._host.check_open()
+
+    def table(self, name: str) -> Table:
+        """The table of that name.
+
+        Raises:
+            UnknownTableError: there is none.
+        """
+        table = self.tables.get(name)
+        if table is None:
+            raise UnknownTableError(
+                f"Priority table {name!r:.200} was not found; the tables of the server on port "
+                f"{self.port}: {', '.join(map(repr, self.tables)):.200}."
+            )
+        return table
+
+    def checkpoint(self) -> str:
+        """Writes a checkpoint of all tables; returns its path.
+
+        Raises:
+            RuntimeError: the server has no checkpointer.
+            UnreachableServerError, ForkedProcessError: it does not serve.
+            CheckpointError: it could not be written.
+        """
+        self.check_open()
+        if self._checkpointer is None:
+            raise RuntimeError(
+                f"The server on port {self.port} has no checkpointer: pass "
+                "Server(checkpointer=DefaultCheckpointer(path))."
+            )
+        from reverie.checkpoint import server_tables
+
+        return server_tables.save(list(self.tables.values()), self._checkpointer.path)
+
+    def Stop(self) -> None:
+        """Refuses later use and wakes who waits. Idempotent."""
+        registry.unregister(self.port, self)
+        self._host.close()
+        self._stopped.set()
+
+    def Wait(self) -> bool:
+        """Waits until the server is stopped, open to Ctrl-C. Always False.
+
+        Raises:
+            EndlessWaitError: this is the only thread of the process, so nobody is left
+                who could stop it, nor use it: other processes cannot.
+            ForkedProcessError: made before `os.fork()`.
+        """
+        while not self._stopped.wait(_SLICE_S):
+            self._host.check_process()
+            if not self.is_open:
+                break
+            if len(sys._current_frames()) == 1:
+                raise EndlessWaitError(
+                    f"Would wait for ever for the server on port {self.port} to be stopped: "
+                    "this is the only thread of the process, and a server of Reverie is found "
+                    "by clients of its own process alone. Start the threads that use it first, "
+                    "or run a server for other processes with dm-reverb."
+                )
+        return False
+
+    def __del__(self) -> None:
+        """Stops the server."""
+        if hasattr(self, "_host") and self._host.is_open:
+            self.Stop()
+
+    def __repr__(self) -> str:
+        """The port, the tables and the checkpointer."""
+        tables = ", ".join(map(repr, self.tables.values()))
+        return f"Server(port={self.port}, tables=[{tables}], checkpointer={self._checkpointer})"
+
+
+def _checked_port(port: int | None) -> int:
+    if port is None:
+        return 0
+    number = as_int("port", port)
+    if not 0 <= number <= 65535:
+        raise InvalidArgumentError(
+            f"port ({number}): wanted 1 to 65535, or None for an unused one. (Reverb: Failed "
+            "to BuildAndStart gRPC server.)"
+        )
+    return number
+
+
+def _check_tables(tables: Sequence[Table]) -> None:
+    if not tables:
+        raise InvalidArgumentError("At least one table must be provided")
+    for table in tables:
+        if not isinstance(table, Table):
+            raise TypeError(f"tables: found {table!r:.200} among them, wanted Tables.")
+    counts = Counter(table.name for table in tables)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise InvalidArgumentError(
+            f"Multiple items in tables have the same name: {', '.join(twice):.200}"
+        )

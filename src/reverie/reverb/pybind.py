@@ -1,0 +1,61 @@
+"""The engine under the names that Reverb gives its own: re-exports, nothing else.
+
+Reverb's programs seldom need this module; its classes are what `isinstance` checks
+and test doubles refer to.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from reverie.reverb.engine.selection import (
+    FifoSelector,
+    HeapSelector,
+    ItemSelector,
+    LifoSelector,
+    PrioritizedSelector,
+    RateLimiter,
+    UniformSelector,
+)
+from reverie.reverb.engine.server import Checkpointer, Server, create_default_checkpointer
+from reverie.reverb.engine.tables import Table, TableExtension
+
+# Imported at the first use, so that a Table costs no import of the writers.
+_LATE = {
+    "AutoTunedChunkerOptions": "engine.writers",
+    "ChunkerOptions": "engine.writers",
+    "Client": "engine.client",
+    "ConstantChunkerOptions": "engine.writers",
+    "Sampler": "engine.sampler",
+    "StructuredWriter": "engine.patterns",
+    "TrajectoryWriter": "engine.writers",
+    "WeakCellRef": "engine.writers",
+    "Writer": "engine.legacy",
+    "selector_from_proto": "cc.selectors",
+}
+
+__all__ = [
+    "Checkpointer",
+    "FifoSelector",
+    "HeapSelector",
+    "ItemSelector",
+    "LifoSelector",
+    "PrioritizedSelector",
+    "RateLimiter",
+    "Server",
+    "Table",
+    "TableExtension",
+    "UniformSelector",
+    "create_default_checkpointer",
+    *_LATE,
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The names that are imported late."""
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"reverie.reverb.{_LATE[name]}"), name)
+    globals()[name] = value
+    return value

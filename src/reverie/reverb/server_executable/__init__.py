@@ -1,0 +1,1 @@
+"""Servers made from protobuf descriptions."""

@@ -1,0 +1,7 @@
+"""`reverb.timestep_dataset`: needs TensorFlow."""
+
+from __future__ import annotations
+
+from reverie.adapters.tf_reverb.timestep_dataset import TimestepDataset
+
+__all__ = ["TimestepDataset"]
