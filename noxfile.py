@@ -82,7 +82,7 @@ def cpp(session: nox.Session) -> None:
     session.install(*BUILD_TOOLS)
     _build_and_test_core(session, "address,undefined", tests=".*")
     if _has_sanitizer("thread"):
-        _build_and_test_core(session, "thread", tests="^threads$")
+        _build_and_test_core(session, "thread", tests="^(threads|trajectory_writer)$")
     else:
         session.warn("No thread sanitizer here: the thread tests ran without it.")
 

@@ -140,6 +140,9 @@ Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks
         items_.Restore(from.key.data(), n, state.free_keys.data(), state.free_keys.size());
     if (bad >= 0) return Status::Invalid("key malformed or used twice", bad);
   }
+  // A weight must be finite and not negative; heaps take any number in.
+  const bool weighs = config_.sampler.kind == SelectorKind::kPrioritized ||
+                      config_.remover.kind == SelectorKind::kPrioritized;
   std::size_t next_trajectory = 0;
   for (std::size_t i = 0; i < n; ++i) {
     const auto row = static_cast<std::int64_t>(i);
@@ -157,8 +160,9 @@ Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks
       if (length == 0) return Status::Invalid("length is 0", row);
       if (from.offset[i] >= chunk->capacity) return Status::Invalid("offset past its chunk", row);
     }
-    if (!(from.priority[i] >= 0) || std::isinf(from.priority[i])) {
-      return Status::Invalid("priority not finite and >= 0", row);
+    const double priority = from.priority[i];
+    if (weighs ? !(priority >= 0) || std::isinf(priority) : std::isnan(priority)) {
+      return Status::Invalid("priority out of range", row);
     }
     if (from.times_sampled[i] < 0) return Status::Invalid("times_sampled below 0", row);
     std::uint32_t here = is_trajectory ? 0 : chunk->capacity - from.offset[i];

@@ -513,10 +513,9 @@ TEST(EveryBrokenStateIsRefusedAndItsRowIsNamed) {
       {"length is 0", 2, [](TableState* s) { s->items.length[2] = 0; }},
       {"offset past its chunk", 0, [](TableState* s) { s->items.offset[0] = 4; }},
       {"offset past its chunk", 0, [](TableState* s) { s->items.offset[0] = 0xffffffffu; }},
-      {"priority not finite and >= 0", 1, [](TableState* s) { s->items.priority[1] = -0.5; }},
-      {"priority not finite and >= 0", 1,
-       [](TableState* s) { s->items.priority[1] = std::nan(""); }},
-      {"priority not finite and >= 0", 1, [](TableState* s) { s->items.priority[1] = kInf; }},
+      {"priority out of range", 1, [](TableState* s) { s->items.priority[1] = -0.5; }},
+      {"priority out of range", 1, [](TableState* s) { s->items.priority[1] = std::nan(""); }},
+      {"priority out of range", 1, [](TableState* s) { s->items.priority[1] = kInf; }},
       {"times_sampled below 0", 2, [](TableState* s) { s->items.times_sampled[2] = -1; }},
       {"window past the end of its chunks", 3, [](TableState* s) { s->items.length[3] = 7; }},
       {"window past the end of its chunks", 3,
@@ -546,13 +545,17 @@ TEST(EveryBrokenStateIsRefusedAndItsRowIsNamed) {
     for (const std::uint64_t id : state.items.chunk_id) {
       rows.push_back(id == 0 ? nullptr : stream.all[id - 1]);
     }
-    Table table(TableConfig(10), &stream.chunks);
+    Table table(TableConfig(10, SelectorKind::kPrioritized), &stream.chunks);
     const Status status = table.Restore(state, rows, {});
     CHECK_EQ(std::string(status.what), std::string(c.what));
     CHECK_EQ(status.code, *c.what == '\0' ? Code::kOk : Code::kInvalid);
     if (!status.ok()) CHECK_EQ(status.found, c.index);
   }
   Stream stream(12);
+  Table heap(TableConfig(10, SelectorKind::kMinHeap), &stream.chunks);
+  TableState negative = GoodState();
+  negative.items.priority[1] = -kInf;  // which no weight can be
+  CHECK(heap.Restore(negative, ChunksByRow(&stream, negative), {}).ok());
   Table used(TableConfig(10), &stream.chunks);
   stream.Insert(&used, 0, 2);
   CHECK_EQ(std::string(used.Restore(GoodState(), {}, {}).what), std::string("table not fresh"));

@@ -164,7 +164,9 @@ def test_an_end_that_is_no_bool_is_refused() -> None:
         PatternDataset(dataset, [], True, lambda step: step["last"])
 
 
-def test_a_step_index_that_never_restarts_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_index_that_never_restarts_would_be_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     holding = pattern_dataset._holds
 
     def broken(condition: Any, facts: Any, since: Any) -> Any:

@@ -103,7 +103,6 @@ def test_errors_are_tensorflows(run: Any) -> None:
     _server, client, address = serve(uniform())
     client.insert([np.float32(0)], {"t": 1.0})
     tf_client = reverb.TFClient(address)
-    keys = tf.constant([1], tf.uint64)
     with pytest.raises(NOT_FOUND, match="'u' was not found"):
         run(lambda: tf_client.sample("u", [tf.float32]))
     with pytest.raises(NOT_FOUND, match="'u' was not found"):
@@ -118,7 +117,7 @@ def test_errors_are_tensorflows(run: Any) -> None:
         run(lambda: tf_client.update_priorities("t", tf.constant(1, tf.uint64), 1.0))
     with pytest.raises(INVALID, match="u"):
         run(lambda: insert(tf_client, 1.0, "u"))
-    with pytest.raises(INVALID, match="nan|NaN"):
+    with pytest.raises(INVALID, match=r"nan|NaN"):
         run(
             lambda: tf_client.insert(
                 [tf.constant(1.0)],
@@ -126,7 +125,6 @@ def test_errors_are_tensorflows(run: Any) -> None:
                 tf.constant([float("nan")], tf.float64),
             )
         )
-    del keys
 
 
 def test_another_dtype_is_an_error_that_names_the_column(run: Any) -> None:

@@ -25,6 +25,7 @@ from reverie.checkpoint.npy import Descr, read_header
 from reverie.checkpoint.references import ChunkMap
 from reverie.checkpoint.streams import BLOCK_NBYTES, CheckedFile
 from reverie.checkpoint.table_arrays import TableArrays
+from reverie.checkpoint.texts import MARK, check_text
 from reverie.errors import CheckpointCorruptError, CheckpointLimitError
 
 CellTarget = Callable[[int, CellLayout, int], NDArray[np.uint8]]
@@ -138,6 +139,8 @@ class Reader:
             else:
                 into[:] = raw[at : at + count]
             at += count
+            if layout.variable:
+                _check_text(into, f"{file.where!r}, chunk {chunk_id}")
             if bad_bools(into, (layout.column,)):
                 raise CheckpointCorruptError(
                     f"{file.where!r}, chunk {chunk_id}: a bool is neither 0 nor 1."
@@ -211,6 +214,15 @@ class Reader:
         self._done += nbytes
         if self._progress is not None:
             self._progress(self._done, self._manifest.nbytes)
+
+
+def _check_text(cell: NDArray[np.uint8], where: str) -> None:
+    """Refuses a cell that claims to be an array of texts and is none."""
+    if cell.size and cell.flat[0] == MARK[0]:
+        try:
+            check_text(cell.tobytes())
+        except ValueError as error:
+            raise CheckpointCorruptError(f"{where}: {str(error)[:200]}.") from error
 
 
 def _batches(counts: list[int], width: int) -> Iterator[tuple[int, int]]:

@@ -105,6 +105,10 @@ class Trajectories:
         if len(item) and not int(item.max()) < num_items:
             row = int(np.argmax(item >= num_items))
             raise _bad(at, row, f"item {item[row]}", f"a row below {num_items}")
+        episode = self.trajectories["episode"]
+        if len(episode) and int(episode.max()) >= 1 << 62:
+            row = int(np.argmax(episode))
+            raise _bad(at, row, f"episode {episode[row]}", "one below 2**62")
         _ascending(item, at, strictly=True)
         self._check_columns(names[1])
         of_column = np.repeat(

@@ -52,7 +52,7 @@ class Observer(Handle):
                 "Must set `pad_end_of_episodes=True` when using `tile_end_of_episodes`."
             )
         items = self._ITEMS if items is None else items
-        self._settings = {
+        self._settings: dict[str, Any] = {
             "sequence_length": check_int(*length, 1, 2**32 - 1),
             "stride_length": check_int("stride_length", stride_length, 1, 2**32 - 1),
             "priority": as_priority(priority),
@@ -165,8 +165,8 @@ class Observer(Handle):
         if last is not None and not np.array_equal(self._flags("last", last, shape), found):
             raise InvalidArgumentError(
                 f"last={last!r:.200}, but the step's own is_boundary() says "
-                f"{found.tolist()!r:.200}. Leave `last` out for steps that know their boundary. "
-                "Nothing was stored."
+                f"{found.tolist()!r:.200}. Leave `last` out for steps that know their "
+                "boundary. Nothing was stored."
             )
         return found
 
@@ -206,7 +206,7 @@ class Observer(Handle):
 
 
 class _ForkGuard:
-    """Takes an observer's writer away in a forked child: not even its end may touch the core."""
+    """Takes an observer's writer away in a forked child, which must not touch the core."""
 
     def __init__(self, observer: Observer) -> None:
         self._observer = weakref.ref(observer)

@@ -225,7 +225,7 @@ class ParallelObserver(Observer):
         if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
             raise InvalidArgumentError(
                 f"env_ids: found {describe(ids)}, wanted integers of shape [B]. "
-                "Nothing was stored."
+                "Nothing has changed."
             )
         return np.ascontiguousarray(ids, np.int64)
 
@@ -237,7 +237,7 @@ class ParallelObserver(Observer):
                 what = "occurs twice" if env in seen else "is no environment"
                 raise InvalidArgumentError(
                     f"env_ids: {env} {what}; wanted each of 0 to {self._num_envs - 1} at most "
-                    "once. Nothing was stored."
+                    "once. Nothing has changed."
                 )
             seen.add(env)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,12 +12,9 @@ import optree
 
 from reverie import _core
 from reverie.errors import ClosedError, InvalidArgumentError, SpecError, StepMismatchError
-from reverie.nests import Nest, difference
+from reverie.nests import Nest
 from reverie.specs import ArraySpec, Column
 from reverie.table import ReplayTable
-
-# What a signature's leaf says of an extent that may vary.
-_ANY = None
 
 
 class ServedTable(Protocol):
@@ -26,10 +24,15 @@ class ServedTable(Protocol):
     signature: Any
 
     @property
-    def core(self) -> _core.Table: ...
+    def core(self) -> _core.Table:
+        """The core's table."""
+
     @property
-    def store(self) -> _core.Store: ...
-    def check_open(self) -> None: ...
+    def store(self) -> _core.Store:
+        """The store of its server."""
+
+    def check_open(self) -> None:
+        """Raises where it cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class Target:
         names = _names(table_name)
         self.tables: list[ReplayTable | ServedTable] = _find(py_client, names)
         self.plan: Plan | None = None
+        self._length = 0
 
     def __repr__(self) -> str:
         """The tables' names, quoted."""
@@ -129,6 +133,7 @@ class Target:
                 boundary,
             )
             return
+        self._length = length
         for served in self._served():
             _check_length(served, length, fixed)
         signatures = (table.signature for table in self._served())
@@ -141,13 +146,13 @@ class Target:
         """Makes the plan of steps that look like this, leaves with a shape and a dtype.
 
         Raises:
-            StepMismatchError: a table's signature says otherwise.
+            InvalidArgumentError: a table's signature says otherwise.
             SpecError: it cannot be stored in a fixed-width record.
         """
-        nest = Nest(step_spec)
+        plan = _plan(Nest(step_spec))
         for table in self._served():
-            _check_signature(table, nest)
-        self.plan = _plan(nest)
+            _check_columns(table, plan.columns, self._length)
+        self.plan = plan
 
     def writer(self, owner: Any, **settings: Any) -> _core.Writer:
         """New streams of steps into the tables; requires a plan."""
@@ -234,7 +239,10 @@ def _names(table_name: str | Sequence[str]) -> list[str]:
 
 
 def _plan(nest: Nest) -> Plan:
-    order = _facade_order(nest)
+    from reverie.reverb import structure
+
+    # Reverb's clients know the columns of an item in this order: all mappings sorted.
+    order = structure.flatten(nest.unflatten(range(len(nest.columns))))
     columns = tuple(nest.columns[i] for i in order)
     flatten: Callable[[Any], list[Any]] = nest.flatten_up_to
     if order != sorted(order):
@@ -254,118 +262,47 @@ def _plan(nest: Nest) -> Plan:
     )
 
 
-def _facade_order(nest: Nest) -> list[int]:
-    """Which leaf comes where in an item as Reverb's clients see it: all mappings sorted."""
-
-    def walk(node: Any) -> list[int]:
-        if isinstance(node, int):
-            return [node]
-        if isinstance(node, dict):
-            return [leaf for key in _sorted(node) for leaf in walk(node[key])]
-        children, _ = optree.tree_flatten(node, is_leaf=lambda child: child is not node)
-        return [leaf for child in children for leaf in walk(child)]
-
-    return walk(nest.unflatten(range(len(nest.columns))))
-
-
-def _sorted(keys: Any) -> list[Any]:
-    try:
-        return sorted(keys)
-    except TypeError:  # of several types
-        return list(keys)
-
-
-def _is_spec(node: Any) -> bool:
-    return hasattr(node, "shape") and hasattr(node, "dtype") and not isinstance(node, type)
-
-
-def _extents(leaf: Any) -> tuple[int | None, ...] | None:
-    """A spec's shape with None for what may vary; None for one of unknown rank."""
-    try:
-        shape = tuple(leaf.shape)
-    except ValueError:
-        return None
-    # A negative extent is how protobufs write an unknown one.
-    return tuple(_ANY if extent is None or extent < 0 else int(extent) for extent in shape)
-
-
-def _leaves(signature: Any) -> list[tuple[str, Any]]:
-    leaves = optree.tree_leaves(signature, is_leaf=_is_spec)
-    accessors = optree.tree_accessors(signature, is_leaf=_is_spec)
-    from reverie.specs import path_of
-
-    return [(path_of(accessor), leaf) for accessor, leaf in zip(accessors, leaves, strict=True)]
-
-
 def _step_spec(signature: Any) -> Any:
     """A step of items with this signature; None where that leaves an extent open."""
+    from reverie.reverb import structure
+    from reverie.reverb.engine.signature import columns_of
 
-    class Open(Exception):
-        pass
-
-    def one(leaf: Any) -> ArraySpec:
-        extents = _extents(leaf)
-        if extents is None or None in extents[1:]:
-            raise Open
-        return ArraySpec(extents[1:], leaf.dtype)  # type: ignore[arg-type]
-
-    try:
-        return optree.tree_map(one, signature, is_leaf=_is_spec)
-    except Open:
-        return None
+    leaves = []
+    for column in columns_of(signature):
+        if column.shape is None or None in column.shape[1:]:
+            return None
+        leaves.append(SimpleNamespace(shape=column.shape[1:], dtype=column.dtype))
+    return structure.unflatten_as(signature, leaves)
 
 
 def _check_length(table: ServedTable, length: int, fixed: bool) -> None:
-    for path, leaf in [] if table.signature is None else _leaves(table.signature):
-        extents = _extents(leaf)
-        where = f"Table {table.name!r:.200}, signature leaf {path!r:.200}"
-        if extents == ():
+    from reverie.reverb.engine.signature import columns_of
+
+    for column in () if table.signature is None else columns_of(table.signature):
+        where = f"Table {table.name!r:.200}, signature leaf {column.path!r:.200}"
+        if column.shape == ():
             raise SpecError(
                 f"{where}: found the shape (), wanted a leading time axis: items are runs of "
                 "whole steps, (T, ...) in each leaf. (A TensorSpec of a step becomes one of an "
                 "item by an outer dimension, for example None.)"
             )
-        if extents is None or extents[0] is None:
-            continue
-        if not fixed:
+        steps = column.shape[0] if column.shape else None
+        if steps is not None and not fixed:
             raise InvalidArgumentError(
-                f"{where}: its time axis is {extents[0]}, but episodes vary in length. Use None "
-                "for that axis."
+                f"{where}: its time axis is {steps}, but episodes vary in length. Use None for "
+                "that axis."
             )
-        if extents[0] != length:
+        if steps not in (None, length):
             raise InvalidArgumentError(
-                f"sequence_length: found {length}, wanted {extents[0]}. {where} has a time axis "
-                f"of {extents[0]}; None there permits any."
+                f"sequence_length: found {length}, wanted {steps}. {where} has a time axis of "
+                f"{steps}; None there permits any."
             )
 
 
-def _check_signature(table: ServedTable, nest: Nest) -> None:
-    if table.signature is None:
-        return
-    where = f"Table {table.name!r:.200}: its signature"
-    found = difference(
-        optree.tree_map(lambda _: 0, table.signature, is_leaf=_is_spec), nest.spec
-    )
-    leaves = _leaves(table.signature)
-    if found or [path for path, _ in leaves] != [column.path for column in nest.columns]:
-        raise StepMismatchError(
-            f"{where} and the steps differ in structure {found or '(in the order of leaves)'}. "
-            "Nothing was stored."
-        )
-    for (path, leaf), column in zip(leaves, nest.columns, strict=True):
-        extents = _extents(leaf)
-        dtype = np.dtype(getattr(leaf.dtype, "as_numpy_dtype", leaf.dtype))
-        shape = column.spec.shape
-        if dtype == column.spec.dtype and (
-            extents is None
-            or (
-                len(extents) == len(shape) + 1
-                and all(a is _ANY or a == b for a, b in zip(extents[1:], shape, strict=True))
-            )
-        ):
-            continue
-        wanted = "any shape" if extents is None else f"shape {extents[1:]}"
-        raise StepMismatchError(
-            f"{where} wants {dtype} of {wanted} in a step's leaf {path!r:.200}, found "
-            f"{column.spec.dtype} of shape {shape}. Nothing was stored."
-        )
+def _check_columns(table: ServedTable, columns: Sequence[Column], length: int) -> None:
+    from reverie.reverb.engine.cells import CellSpec
+    from reverie.reverb.engine.signature import check_trajectory
+
+    if table.signature is not None:
+        found = [CellSpec(c.spec.dtype, (length, *c.spec.shape)) for c in columns]
+        check_trajectory(table.name, table.signature, found)

@@ -27,3 +27,7 @@ class UnreachableServerError(ReverbError, RuntimeError):
 
 class UnknownTableError(ReverbError, RuntimeError):
     """The server has no table of that name; the message lists those that it has."""
+
+
+class ClosedWriterError(ReverbError, RuntimeError):
+    """A writer was used after its `close()`."""

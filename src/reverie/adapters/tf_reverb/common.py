@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from reverie.adapters import require
 from reverie.errors import InvalidArgumentError
+from reverie.reverb import structure
+from reverie.reverb.engine.cells import dtype_name, shape_name
 from reverie.reverb.replay_sample import SampleInfo
 
 tf: Any = require("tensorflow", "tf", "The TensorFlow part of reverb")
 
 INFO_DTYPES = tuple(np.dtype(t) for t in ("u8", "f8", "i8", "f8", "i4"))
 NUM_INFO = len(SampleInfo._fields)
-# TensorFlow's own names of types, as its messages have them.
-_TYPE_NAMES = {"float16": "half", "float32": "float", "float64": "double"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,13 +29,11 @@ class Column:
         name: its path in the nest, such as "observation/camera"; "" for a nest that is
             one leaf.
         dtype: object for strings.
-        type_name: of the dtype, in TensorFlow's words.
         shape: None for any; a size of None for any.
     """
 
     name: str
     dtype: np.dtype[Any]
-    type_name: str
     shape: tuple[int | None, ...] | None
 
     def accepts(self, dtype: np.dtype[Any], shape: tuple[int | None, ...] | None) -> bool:
@@ -51,7 +49,7 @@ class Column:
 
     def __str__(self) -> str:
         """`(float, [?,3])`."""
-        return f"({self.type_name}, {_shape_text(self.shape)})"
+        return f"({dtype_name(self.dtype)}, {shape_name(self.shape)})"
 
 
 def as_column(name: str, dtype: Any, shape: Any) -> Column:
@@ -60,12 +58,10 @@ def as_column(name: str, dtype: Any, shape: Any) -> Column:
     Raises:
         TypeError, ValueError: TensorFlow knows no such dtype or shape.
     """
-    dtype = tf.as_dtype(dtype)
     static = tf.TensorShape(shape)
     return Column(
         name,
-        np.dtype(dtype.as_numpy_dtype),
-        _TYPE_NAMES.get(dtype.name, dtype.name),
+        np.dtype(tf.as_dtype(dtype).as_numpy_dtype),
         None if static.rank is None else tuple(static.as_list()),
     )
 
@@ -173,30 +169,7 @@ def lists_to_tuples(nest: Any) -> Any:
 
 def paths(nest: Any) -> list[str]:
     """The path of each leaf, in the order in which `tf.nest.flatten` has the leaves."""
-    return ["/".join(path) for path in _paths(nest)]
-
-
-def _paths(nest: Any) -> Iterator[tuple[str, ...]]:
-    if not tf.nest.is_nested(nest):
-        yield ()
-        return
-    if isinstance(nest, Mapping):
-        children = [(str(key), nest[key]) for key in sorted(nest)]
-    elif hasattr(nest, "_fields"):
-        children = list(zip(nest._fields, nest, strict=True))
-    elif isinstance(nest, (list, tuple)):
-        children = [(str(index), child) for index, child in enumerate(nest)]
-    else:  # attrs
-        children = [(f.name, getattr(nest, f.name)) for f in type(nest).__attrs_attrs__]
-    for name, child in children:
-        for path in _paths(child):
-            yield (name, *path)
-
-
-def _shape_text(shape: Sequence[int | None] | None) -> str:
-    if shape is None:
-        return "<unknown>"
-    return "[" + ",".join("?" if size is None else str(size) for size in shape) + "]"
+    return ["/".join(map(str, path)) for path, _ in structure.flatten_with_path(nest)]
 
 
 def _listed(columns: Sequence[Column]) -> str:

@@ -25,6 +25,7 @@ from reverie.adapters.tf_reverb.common import (
     signature_columns,
 )
 from reverie.errors import ClosedError, InvalidArgumentError
+from reverie.reverb.engine.cells import column_of
 
 _log = logging.getLogger("reverie")
 # A call never waits longer: between two calls TensorFlow can cancel.
@@ -61,7 +62,8 @@ class Stream:
 
     Items are requested `max_in_flight` at a time, fewer where they are large, when the
     last of the request before has been handed out, never earlier: so no more than that
-    are ahead of the reader. Not thread-safe; TensorFlow reads an iterator from one thread at a time.
+    are ahead of the reader. Not thread-safe: TensorFlow reads an iterator from one thread
+    at a time.
 
     Args:
         address: of the server.
@@ -142,7 +144,7 @@ class Stream:
             self._report(before)
             return []
         self._waited_s = 0.0
-        return [(tuple(item[:5]), list(item[5])) for item in found]
+        return [(tuple(item[:5]), [column_of(c) for c in item[5]]) for item in found]
 
     def _take(self) -> list[Any]:
         """Removes the longest run of pending items that can be one chunk."""

@@ -20,6 +20,7 @@ from reverie.adapters.tf_reverb.common import (
 )
 from reverie.adapters.tf_reverb.streams import Settings, Stream
 from reverie.errors import InvalidArgumentError
+from reverie.reverb.engine.cells import dtype_name
 from reverie.reverb.replay_sample import ReplaySample, SampleInfo
 from reverie.waiting import wait_until
 
@@ -246,10 +247,10 @@ def _sample(address: str, table: str, columns: Sequence[Column]) -> list[Any]:
         )
     for index, (column, value) in enumerate(zip(columns, data, strict=True)):
         if not column.accepts(np.asarray(value).dtype, None):
-            actual = as_column("", np.asarray(value).dtype, None).type_name
             raise _WrongDtypeError(
-                f"Type mismatch: actual {actual} vs. expect {column.type_name}, in column "
-                f"{index} ({column.name!r}) of an item of table {table!r}."
+                f"Type mismatch: actual {dtype_name(np.asarray(value).dtype)} vs. expect "
+                f"{dtype_name(column.dtype)}, in column {index} ({column.name!r}) of an item "
+                f"of table {table!r}."
             )
     return row
 

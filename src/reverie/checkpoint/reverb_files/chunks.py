@@ -51,6 +51,10 @@ class Chunks:
     tensor_chunk: Ints
     tensor_type: Ints
 
+    def texts(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Whether each packed column holds texts."""
+        return np.array([one.code == tensors.STRING for one in self.tensors], np.bool_)
+
     def resolve(self, items: Items) -> Slices:
         """Finds the chunks that a table's items refer to.
 

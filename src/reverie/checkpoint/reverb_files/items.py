@@ -36,6 +36,7 @@ class Items:
         times_sampled: Samples of each item.
         squeezed: Flags of the items that have squeezed columns.
         num_columns: Columns of every item, 0 while there is none.
+        alike: Whether all items must have equally many columns.
         slice_item: Item of each slice.
         slice_column: Column of each slice.
         slice_chunk: Key of the chunk that each slice is of.
@@ -52,6 +53,7 @@ class Items:
     times_sampled: array[int] = dataclasses.field(default_factory=_signed)
     squeezed: dict[int, tuple[bool, ...]] = dataclasses.field(default_factory=dict)
     num_columns: int = 0
+    alike: bool = True
     slice_item: array[int] = dataclasses.field(default_factory=_signed)
     slice_column: array[int] = dataclasses.field(default_factory=_signed)
     slice_chunk: array[int] = dataclasses.field(default_factory=_unsigned)
@@ -98,7 +100,7 @@ class Items:
         if not columns:
             raise place.corrupt("an item without columns")
         self.num_columns = self.num_columns or len(columns)
-        if len(columns) != self.num_columns:
+        if self.alike and len(columns) != self.num_columns:
             raise errors.CheckpointMismatchError(
                 f"{place}: an item of {len(columns)} columns in table {shown(table.name)}, "
                 f"where the items before have {self.num_columns}. Items of different columns "
@@ -127,7 +129,12 @@ class Items:
 
 
 def read_items(
-    path: Path, tables: dict[str, Settings], budget: Budget, progress: ReadProgress
+    path: Path,
+    tables: dict[str, Settings],
+    budget: Budget,
+    progress: ReadProgress,
+    *,
+    alike: bool = True,
 ) -> dict[str, Items]:
     """Reads all items.
 
@@ -136,6 +143,7 @@ def read_items(
         tables: All tables of the checkpoint.
         budget: Pays for the inflated bytes.
         progress: Called with (bytes read, size of the file).
+        alike: Whether all items of a table must have equally many columns.
 
     Returns:
         The items of every table, in the order of the file, which is that of their
@@ -147,7 +155,7 @@ def read_items(
         CheckpointMismatchError: See `Items.add`.
         CheckpointLimitError: The budget is used up.
     """
-    items = {name: Items(path) for name in tables}
+    items = {name: Items(path, alike=alike) for name in tables}
     seen: set[int] = set()
     for place, payload in read_records(path, budget, progress=progress):
         message = schema.parse("Item", payload, place)

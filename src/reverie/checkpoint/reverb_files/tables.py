@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ class Settings:
 
     Attributes:
         place: Where the record is.
+        signature: As the reader was told to make it: leaves, or a whole nest.
     """
 
     place: Place
@@ -37,7 +39,7 @@ class Settings:
     rate_limiter: ReverbRateLimiter
     num_deleted_episodes: int
     num_unique_samples: int
-    signature: list[SignatureLeaf] | None
+    signature: Any
 
     @property
     def num_items(self) -> int:
@@ -56,8 +58,24 @@ class Settings:
         return f"column {column}{path} of table {shown(self.name)}"
 
 
-def read_tables(path: Path, budget: Budget, progress: ReadProgress) -> dict[str, Settings]:
+ReadSignature = Callable[[Any, Place], Any]
+"""Makes something of a `StructuredValue` message that was found at a place."""
+
+
+def read_tables(
+    path: Path,
+    budget: Budget,
+    progress: ReadProgress,
+    *,
+    read_signature: ReadSignature | None = None,
+) -> dict[str, Settings]:
     """Reads all tables.
+
+    Args:
+        path: The file.
+        budget: Pays for the inflated bytes.
+        progress: Called with (bytes read, size of the file).
+        read_signature: Makes `Settings.signature`; None makes the list of leaves.
 
     Returns:
         Settings by table name, in the order of the file.
@@ -71,7 +89,8 @@ def read_tables(path: Path, budget: Budget, progress: ReadProgress) -> dict[str,
     """
     tables: dict[str, Settings] = {}
     for place, payload in read_records(path, budget, progress=progress):
-        table = _settings(schema.parse("Table", payload, place), place)
+        message = schema.parse("Table", payload, place)
+        table = _settings(message, place, read_signature or _signature)
         if table.name in tables:
             raise place.corrupt(f"a second table named {shown(table.name)}")
         tables[table.name] = table
@@ -80,7 +99,7 @@ def read_tables(path: Path, budget: Budget, progress: ReadProgress) -> dict[str,
     return tables
 
 
-def _settings(message: Any, place: Place) -> Settings:
+def _settings(message: Any, place: Place, read_signature: ReadSignature) -> Settings:
     if message.deprecated_items:
         raise errors.CheckpointMismatchError(
             f"{place}: items inside a table's record, as old releases of Reverb wrote them. "
@@ -96,7 +115,7 @@ def _settings(message: Any, place: Place) -> Settings:
         rate_limiter=_rate_limiter(message.rate_limiter, place),
         num_deleted_episodes=message.num_deleted_episodes,
         num_unique_samples=message.num_unique_samples,
-        signature=_signature(message.signature, place)
+        signature=read_signature(message.signature, place)
         if message.HasField("signature")
         else None,
     )
@@ -161,7 +180,7 @@ def _signature(message: Any, place: Place) -> list[SignatureLeaf]:
             spec = value.bounded_tensor_spec_value if bounded else value.tensor_spec_value
             name = "/".join(path)
             dtype = tensors.dtype_of(spec.dtype, f"{place}: signature leaf {shown(name)}")
-            leaves.append((name, dtype, _shape(spec.shape)))
+            leaves.append((name, dtype, shape_of(spec.shape)))
             return
         for key, child in _children(value, place):
             visit(child, (*path, key))
@@ -187,7 +206,8 @@ def _children(value: Any, place: Place) -> list[tuple[str, Any]]:
     raise place.corrupt("a signature with something other than tensor specs in it")
 
 
-def _shape(message: Any) -> tuple[int | None, ...] | None:
+def shape_of(message: Any) -> tuple[int | None, ...] | None:
+    """The extents of a "Shape" message, None for an unknown one, or an unknown rank."""
     if message.unknown_rank:
         return None
     return tuple(None if dim.size < 0 else dim.size for dim in message.dim)

@@ -13,6 +13,7 @@ from reverie import errors
 from reverie.checkpoint.reverb_files import deps
 from reverie.checkpoint.reverb_files.model import Array
 from reverie.checkpoint.reverb_files.places import Place, shown
+from reverie.checkpoint.texts import pack_texts
 
 # TensorFlow's DataType numbers (types.proto).
 _NUMPY = {
@@ -32,7 +33,15 @@ _NUMPY = {
     23: "uint64",
 }
 _ML_DTYPES = {14: "bfloat16", 24: "float8_e5m2", 25: "float8_e4m3fn"}
-_OTHERS = {7: "string", 11: "qint8", 12: "quint8", 13: "qint32", 15: "qint16", 16: "quint16"}
+STRING = 7
+_OTHERS = {
+    STRING: "string",
+    11: "qint8",
+    12: "quint8",
+    13: "qint32",
+    15: "qint16",
+    16: "quint16",
+}
 _MAX_RANK = 32  # Less the step axis and one to spare, what NumPy 1 allows.
 # Snappy's longest copy makes 64 bytes out of 3, so no block grows more than this.
 _MAX_SNAPPY_GROWTH = 22
@@ -70,6 +79,11 @@ def itemsize(code: int) -> int | None:
     if code in _ML_DTYPES:
         return 2 if code == 14 else 1
     return None
+
+
+def numpy_name(code: int) -> str | None:
+    """NumPy's name of a dtype, "object" for texts; None for quantized and unknown ones."""
+    return "object" if code == STRING else (_NUMPY | _ML_DTYPES).get(code)
 
 
 def type_name(code: int) -> str:
@@ -174,6 +188,54 @@ def unpack(tensor: Packed, *, delta_encoded: bool, place: Place) -> Array:
         sums: Array = np.cumsum(values.view(unsigned), axis=0, dtype=unsigned)
         return sums.view(dtype)
     return values
+
+
+def check_texts(tensor: Packed, place: Place) -> int:
+    """How many texts a column holds, which its bytes must be enough for.
+
+    Raises:
+        CheckpointCorruptError: There are more texts than bytes, or steps without any.
+    """
+    count = tensor.rows * math.prod(tensor.step_shape)
+    if not tensor.rows <= count <= len(tensor.payload):
+        raise place.corrupt(
+            f"{tensor.rows} steps of {count} texts in {len(tensor.payload)} bytes"
+        )
+    return count
+
+
+def unpack_texts(tensor: Packed, place: Place) -> list[bytes]:
+    """Unpacks a column of texts: for each step one variable cell.
+
+    Reverb stores them as TensorFlow does, unpacked: the length of every text as a
+    varint, then the texts.
+
+    Raises:
+        CheckpointCorruptError: The lengths are damaged, or do not add up.
+    """
+    count = check_texts(tensor, place)
+    payload = tensor.payload
+    lengths, at = [], 0
+    for _ in range(count):
+        length, shift = 0, 0
+        while True:
+            if at == len(payload) or shift > 63:
+                raise place.corrupt("the lengths of texts are damaged")
+            byte = payload[at]
+            at += 1
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        lengths.append(length)
+    if sum(lengths) != len(payload) - at:
+        raise place.corrupt(f"texts of {sum(lengths)} bytes, and {len(payload) - at} are there")
+    texts = np.empty(count, object)
+    for i, length in enumerate(lengths):
+        texts[i] = payload[at : at + length]
+        at += length
+    steps = texts.reshape((tensor.rows, *tensor.step_shape))
+    return [pack_texts(steps[row, ...]) for row in range(tensor.rows)]
 
 
 def _snappy_length(payload: bytes) -> int | None:

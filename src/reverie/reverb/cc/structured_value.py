@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from reverie.errors import SpecError
+from reverie.checkpoint.signatures import TensorSpec, make_spec
+from reverie.errors import CheckpointMismatchError, SpecError
 from reverie.reverb.cc.build import DATA_TYPES, message_class
+
+__all__ = ["TensorSpec", "decode", "encode"]
 
 # NumPy's names of TensorFlow's dtypes where the two differ.
 _NUMPY_NAMES = {"FLOAT": "float32", "DOUBLE": "float64", "HALF": "float16", "STRING": "object"}
 _DTYPE_NUMBERS = {
     _NUMPY_NAMES.get(name, name.lower()): number for number, name in enumerate(DATA_TYPES)
 }
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """A leaf of a decoded nest.
-
-    Attributes:
-        shape: extents, None for an unknown one; None for an unknown rank.
-        dtype: as NumPy has it; texts are object.
-        name: "" for none.
-    """
-
-    shape: tuple[int | None, ...] | None
-    dtype: np.dtype[Any]
-    name: str = ""
 
 
 def encode(nest: Any) -> Any:
@@ -149,20 +135,12 @@ def decode(message: Any) -> Any:
 
 
 def _decode_spec(message: Any) -> Any:
-    names = {number: name for name, number in _DTYPE_NUMBERS.items()}
     shape = None
     if not message.shape.unknown_rank:
         shape = tuple(None if dim.size < 0 else int(dim.size) for dim in message.shape.dim)
-    tensorflow: Any = sys.modules.get("tensorflow")
-    if hasattr(tensorflow, "TensorSpec"):
-        return tensorflow.TensorSpec(
-            shape, tensorflow.dtypes.as_dtype(message.dtype), message.name or None
-        )
+    names = {number: name for name, number in _DTYPE_NUMBERS.items()}
+    dtype = names.get(message.dtype, f"number {message.dtype}")
     try:
-        dtype = np.dtype(names.get(message.dtype, "?unknown"))
-    except TypeError:
-        raise SpecError(
-            f"dtype number {message.dtype}: NumPy alone has none like TensorFlow's "
-            f"{(DATA_TYPES[message.dtype : message.dtype + 1] or ['unknown'])[0]}."
-        ) from None
-    return TensorSpec(shape, dtype, message.name)
+        return make_spec(shape, dtype, message.name, "A StructuredValue")
+    except CheckpointMismatchError as error:
+        raise SpecError(str(error)) from None

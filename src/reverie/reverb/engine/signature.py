@@ -117,7 +117,9 @@ def _dtype(dtype: Any) -> np.dtype[Any]:
     if getattr(dtype, "name", None) == "string":  # TensorFlow's own
         return np.dtype(object)
     found = np.dtype(getattr(dtype, "as_numpy_dtype", dtype))
-    return np.dtype(object) if found.kind in "USO" else found.newbyteorder("=")
+    if found.kind in "USO":
+        return np.dtype(object)
+    return found if found.isnative else found.newbyteorder("=")
 
 
 def _shape(shape: Any) -> tuple[int | None, ...] | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from reverie import _core
 from reverie.errors import InvalidArgumentError, SpecError
+from reverie.reverb import structure
 from reverie.reverb.engine.host import Host
 from reverie.reverb.engine.selection import (
     FifoSelector,
@@ -294,31 +295,15 @@ def checked_signature(signature: Any) -> Any:
     """
     if signature is None:
         return None
-    leaves = list(_leaves(signature, ""))
+    leaves = structure.flatten_with_path(signature)
     for path, leaf in leaves:
         if not _describes_an_array(leaf):
             raise SpecError(
                 f"Unsupported signature spec: {leaf!r:.200} of type {type(leaf).__name__} at "
-                f"{path.lstrip('/') or 'the root':.200}; wanted something with a shape and a "
-                "dtype, such as a tf.TensorSpec or a reverie.ArraySpec."
+                f"{'/'.join(map(str, path)) or 'the root':.200}; wanted something with a shape "
+                "and a dtype, such as a tf.TensorSpec or a reverie.ArraySpec."
             )
     return signature if leaves else None
-
-
-def _leaves(nest: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """What Reverb takes for the leaves of a nest: None is one, and so is an object."""
-    if isinstance(nest, Mapping):
-        children: Iterable[tuple[Any, Any]] = nest.items()
-    elif isinstance(nest, Sequence) and not isinstance(nest, str | bytes):
-        children = enumerate(nest)
-    elif hasattr(type(nest), "__attrs_attrs__"):
-        names = [field.name for field in type(nest).__attrs_attrs__]
-        children = [(name, getattr(nest, name)) for name in names]
-    else:
-        yield path, nest
-        return
-    for key, child in children:
-        yield from _leaves(child, f"{path}/{key}")
 
 
 def _describes_an_array(leaf: Any) -> bool:

@@ -1,0 +1,702 @@
+"""The writer under Reverb's TrajectoryWriter: cells in, items out.
+
+`TrajectoryWriter` has the methods of Reverb's own, with lists of cell references.
+Beside them stand a few that the facade uses where the writer is ours: a whole step
+in one call, and items made from ranges of cell numbers, with no Python per cell.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reverie import _core
+from reverie.errors import InvalidArgumentError, StepMismatchError, WaitTimeoutError
+from reverie.reverb.engine import cells, signature
+from reverie.reverb.engine.cells import CellSpec
+from reverie.reverb.engine.selection import as_float, as_int
+from reverie.reverb.engine.server import Server
+from reverie.reverb.engine.tables import Table
+from reverie.reverb.errors import ClosedWriterError
+from reverie.waiting import wait_until
+
+_MAX_PLANS = 1024  # shapes of items remembered; programs have a handful
+_SCALARS = (float, int, bool, str, bytes)
+Check: TypeAlias = Callable[[str, Any, Sequence[CellSpec]], None]
+
+
+class ChunkerOptions:
+    """Base of the settings of a column."""
+
+    num_keep_alive_refs: int
+
+
+@dataclass(frozen=True)
+class AutoTunedChunkerOptions(ChunkerOptions):
+    """Of a column whose chunks have the length that the writer thinks best.
+
+    Attributes:
+        num_keep_alive_refs: latest cells that new items may refer to.
+        throughput_weight: without effect here.
+    """
+
+    num_keep_alive_refs: int
+    throughput_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Raises TypeError for what is no integer."""
+        as_int("num_keep_alive_refs", self.num_keep_alive_refs)
+
+
+@dataclass(frozen=True)
+class ConstantChunkerOptions(ChunkerOptions):
+    """Of a column with chunks of one length.
+
+    Attributes:
+        max_chunk_length: without effect here: chunks are cut by size.
+        num_keep_alive_refs: latest cells that new items may refer to.
+    """
+
+    max_chunk_length: int
+    num_keep_alive_refs: int
+
+    def __post_init__(self) -> None:
+        """Raises TypeError for what is no integer."""
+        as_int("max_chunk_length", self.max_chunk_length)
+        as_int("num_keep_alive_refs", self.num_keep_alive_refs)
+
+
+class CellSlice:
+    """Cells of one column of a writer, by their numbers; or references one by one.
+
+    Attributes:
+        writer: whose they are; None where they are given as `refs`.
+        column: the writer's.
+        numbers: of the cells.
+        refs: references of any writer, or of a test double.
+        is_squeezed: whether the one cell stands without a time axis.
+    """
+
+    __slots__ = ("__weakref__", "column", "is_squeezed", "numbers", "refs", "writer")
+
+    writer: TrajectoryWriter | None
+    column: int
+    numbers: Sequence[int]
+    refs: tuple[Any, ...]
+    is_squeezed: bool
+
+
+class WeakCellRef:
+    """A cell of a writer, for as long as the writer keeps it."""
+
+    __slots__ = ("column", "number", "writer")
+
+    def __init__(self, writer: TrajectoryWriter, column: int, number: int) -> None:
+        self.writer = writer
+        self.column = column
+        self.number = number
+
+    @property
+    def expired(self) -> bool:
+        """Whether the writer no longer keeps it. It may live on in items."""
+        return not self.writer.keeps(self.column, self.number)
+
+    @property
+    def shape(self) -> list[int]:
+        """Of the cell; RuntimeError if it has expired."""
+        return list(self._spec.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the cell, object for texts; RuntimeError if it has expired."""
+        return self._spec.dtype
+
+    def numpy(self) -> NDArray[Any]:
+        """A copy of the cell; RuntimeError if it has expired."""
+        return self.writer.read(self.column, self.number)
+
+    @property
+    def _spec(self) -> CellSpec:
+        if self.expired:
+            raise self.writer.expired_error(self.column, self.number)
+        return self.writer.spec(self.column)
+
+    def __repr__(self) -> str:
+        """`<WeakCellRef column 0, number 12>`."""
+        state = ", expired" if self.expired else ""
+        return f"<WeakCellRef column {self.column}, number {self.number}{state}>"
+
+
+class _Column:
+    """One column once its first cell is known."""
+
+    __slots__ = ("core", "spec")
+
+    def __init__(self, core: int, spec: CellSpec) -> None:
+        self.core = core  # index among the core's columns
+        self.spec = spec
+
+
+class TrajectoryWriter:
+    """A stream of steps into a server's tables. For one thread at a time.
+
+    The methods in capitals are Reverb's own. Columns are numbered by their position
+    in the lists that Append gets; the first cell of each decides its dtype and shape.
+
+    Args:
+        server: where the tables are.
+        options: of columns that ConfigureChunker does not speak of.
+        validate_items: whether items are checked against their table's signature.
+
+    Raises:
+        InvalidArgumentError: `num_keep_alive_refs` < 1.
+        UnreachableServerError, ForkedProcessError: the server does not serve.
+    """
+
+    def __init__(self, server: Server, options: ChunkerOptions, validate_items: bool) -> None:
+        self.max_num_keep_alive_refs = _keep(options)
+        server.check_open()
+        self.episode_steps = 0
+        self._server = server
+        self._host = server.host
+        self._core = server.store.create_trajectory_writer()
+        self._check: Check | None = signature.check_trajectory if validate_items else None
+        self._validate = validate_items
+        self._default_keep = self.max_num_keep_alive_refs
+        self._keeps: dict[int, int] = {}
+        self._columns: list[_Column | None] = []
+        self._num_core = 0  # columns that the core knows
+        self._uniform = False  # all columns known to the core, in the same order
+        self._weak: set[int] = set()  # columns whose leaves want converting
+        self._open: set[int] | None = None  # columns that the open step has already
+        self._closed = False
+        self._plans: dict[Any, _Plan] = {}
+
+    # Steps.
+
+    def Append(self, data: Sequence[Any]) -> list[WeakCellRef | None]:
+        """Ends the step with these leaves, None where a column has none.
+
+        Raises:
+            StepMismatchError: a dtype or shape is not the column's; nothing is stored.
+            TypeError: a leaf cannot be stored; nothing is stored.
+            RuntimeError: a column was given in this step before; closed; stopped.
+        """
+        return self._refs(self.append(data, partial=False))
+
+    def AppendPartial(self, data: Sequence[Any]) -> list[WeakCellRef | None]:
+        """As Append, and the step goes on."""
+        return self._refs(self.append(data, partial=True))
+
+    def append_whole(self, leaves: list[Any]) -> bool:
+        """Stores a step in which every column has a leaf, if that is all it takes.
+
+        The fast way: False, and nothing is stored, where `append` must have a look.
+        May replace entries of `leaves`.
+
+        Raises:
+            RuntimeError: closed, or the server was stopped.
+        """
+        if not self._uniform or self._open is not None or not self._host.is_open:
+            return False
+        for leaf in leaves:
+            if leaf is None:
+                return False
+        if len(leaves) != self._num_core:
+            return False
+        for i in self._weak:
+            leaf = leaves[i]
+            if type(leaf) in _SCALARS:
+                try:
+                    leaves[i] = cells.cell_of(leaf)[0]
+                except TypeError:
+                    return False
+        try:
+            if self._core.append(leaves) >= 0:
+                return False
+        except _core.Closed:
+            raise self._closed_error() from None
+        self.episode_steps += 1
+        return True
+
+    def append(self, data: Sequence[Any], *, partial: bool) -> list[int | None]:
+        """As Append and AppendPartial; returns the new cells' numbers instead."""
+        self._check_open()
+        opened = self._open or set()
+        found: list[tuple[int, Any, CellSpec]] = []
+        for i, leaf in enumerate(data):
+            if leaf is None:
+                continue
+            if i in opened:
+                raise RuntimeError(
+                    "Append/AppendPartial called with data containing column that was present "
+                    f"in previous AppendPartial call: column {i}. Nothing was stored."
+                )
+            try:
+                cell, spec = cells.cell_of(leaf)
+            except TypeError as error:
+                raise TypeError(
+                    f"Append(): incompatible leaf for column {i}. It is {error!s} Nothing was "
+                    "stored."
+                ) from None
+            self._check_leaf(i, spec)
+            if type(leaf) in _SCALARS or spec.is_text:
+                self._weak.add(i)
+            found.append((i, cell, spec))
+        for i, _, spec in found:
+            self._declare(i, spec)
+        self._columns.extend([None] * (len(data) - len(self._columns)))
+        row: list[Any] = [None] * self._num_core
+        for i, cell, _ in found:
+            row[self._core_index(i)] = cell
+        try:
+            wrong = self._core.append(row)
+        except _core.Closed:
+            raise self._closed_error() from None
+        if wrong >= 0:  # not contiguous, or of a subclass
+            row = [_plain(cell) for cell in row]
+            wrong = self._core.append(row)
+        if wrong >= 0:
+            raise StepMismatchError(f"Column {wrong} of the core refused a leaf of its dtype.")
+        self._uniform = all(c is not None and c.core == i for i, c in enumerate(self._columns))
+        if partial:
+            self._open = opened | {i for i, _, _ in found}
+        else:
+            self._open = None
+            self.episode_steps += 1
+        numbers: list[int | None] = [None] * len(data)
+        for i, _, _ in found:
+            numbers[i] = self._core.next_number(self._core_index(i)) - 1
+        return numbers
+
+    def ConfigureChunker(self, column: int, options: ChunkerOptions) -> None:
+        """Sets how many of a column's latest cells new items may refer to."""
+        keep = _keep(options)
+        self._keeps[column] = keep
+        self.max_num_keep_alive_refs = max(self._default_keep, *self._keeps.values())
+        if column < len(self._columns) and (known := self._columns[column]) is not None:
+            self._core.set_keep(known.core, keep)
+
+    # Cells.
+
+    def next_number(self, column: int) -> int:
+        """The number that the next cell of a column will have."""
+        known = self._columns[column] if column < len(self._columns) else None
+        return 0 if known is None else self._core.next_number(known.core)
+
+    def keeps(self, column: int, number: int) -> bool:
+        """Whether new items can refer to a cell."""
+        return number >= self._core.first_kept(self._core_index(column))
+
+    def spec(self, column: int) -> CellSpec:
+        """What the cells of a column are."""
+        known = self._columns[column]
+        assert known is not None
+        return known.spec
+
+    def read(self, column: int, number: int) -> NDArray[Any]:
+        """A copy of a cell.
+
+        Raises:
+            RuntimeError: it has expired.
+        """
+        try:
+            cell = self._core.read(self._core_index(column), number)
+        except KeyError:
+            raise self.expired_error(column, number) from None
+        return cells.unpack_texts(cell) if isinstance(cell, bytes) else np.asarray(cell)
+
+    def expired_error(self, column: int, number: int) -> RuntimeError:
+        """That a cell has expired, and why."""
+        return RuntimeError(
+            f"Cannot access data from expired WeakCellRef: cell {number} of column {column}. "
+            f"The writer keeps the latest {self._keep_of(column)} of an episode; see "
+            "num_keep_alive_refs and configure()."
+        )
+
+    # Items.
+
+    def CreateItem(
+        self,
+        table: str,
+        priority: float,
+        refs_per_column: Sequence[Sequence[Any]],
+        squeeze_per_column: Sequence[bool],
+    ) -> None:
+        """Makes an item of the cells that the references name; see `create_item`."""
+        columns = []
+        for refs, squeeze in zip(refs_per_column, squeeze_per_column, strict=True):
+            column = CellSlice()
+            column.writer, column.column, column.numbers = None, 0, ()
+            column.refs, column.is_squeezed = tuple(refs), bool(squeeze)
+            columns.append(column)
+        self.create_item(table, priority, columns)
+
+    def create_item(self, table: str, priority: float, trajectory: Sequence[CellSlice]) -> None:
+        """Makes an item whose columns are these cells. Never waits.
+
+        Where the table's limiter forbids it now, the item goes in by itself as soon
+        as samples or deletions permit.
+
+        Raises:
+            InvalidArgumentError: no column, an empty one, one of several dtypes or
+                shapes; expired cells or another writer's; a priority that is NaN, or
+                negative where the table draws by priority; the table is unknown or its
+                signature another (only with `validate_items`).
+            UnknownTableError: the table is unknown (without `validate_items`).
+            RuntimeError: closed, or the server was stopped.
+        """
+        columns: list[int] = []
+        starts: list[int] = []
+        lengths: list[int] = []
+        runs: list[int] = []
+        squeezed: list[bool] = []
+        for column in trajectory:
+            numbers = column.numbers
+            if column.writer is self and type(numbers) is range and numbers.step == 1:
+                columns.append(column.column)
+                starts.append(numbers.start)
+                lengths.append(len(numbers))
+                runs.append(1 if numbers else 0)
+                if not numbers:
+                    del columns[-1], starts[-1], lengths[-1]
+            else:
+                before = len(columns)
+                for index, number in self._cells_of(column, len(runs)):
+                    if (
+                        len(columns) > before
+                        and columns[-1] == index
+                        and starts[-1] + lengths[-1] == number
+                    ):
+                        lengths[-1] += 1
+                    else:
+                        columns.append(index)
+                        starts.append(number)
+                        lengths.append(1)
+                runs.append(len(columns) - before)
+            squeezed.append(column.is_squeezed)
+        self.create_runs(table, priority, columns, starts, lengths, runs, squeezed, self._check)
+
+    def create_runs(
+        self,
+        table: str,
+        priority: float,
+        columns: Sequence[int],
+        starts: Sequence[int],
+        lengths: Sequence[int],
+        runs: Sequence[int],
+        squeezed: Sequence[bool],
+        check: Check | None,
+    ) -> None:
+        """As `create_item`, for runs of consecutive cells.
+
+        Args:
+            table: its name.
+            priority: of the item.
+            columns: of each run.
+            starts: number of each run's first cell.
+            lengths: cells of each run.
+            runs: how many runs each column of the item has.
+            squeezed: whether each is without a time axis.
+            check: what compares the item with the table's signature, or None.
+        """
+        key = (table, tuple(columns), tuple(lengths), tuple(runs), tuple(squeezed))
+        plan = self._plans.get(key)
+        if plan is None or not self._host.is_open or self._closed:
+            plan = self._plan(key, check)
+        if type(priority) is not float:
+            priority = as_float("priority", priority)
+        if not plan.lowest <= priority <= plan.highest:
+            raise _priority_error(priority, table)
+        try:
+            self._core.create_item(
+                plan.table,
+                priority,
+                plan.columns,
+                np.array(starts, np.uint64),
+                plan.lengths,
+                plan.runs,
+                plan.squeezed,
+            )
+        except ValueError:
+            raise self._cells_error(columns, starts, lengths, runs) from None
+        except _core.Closed:
+            raise self._closed_error() from None
+
+    @property
+    def pending(self) -> int:
+        """Items that wait for their table's limiter."""
+        return self._core.pending
+
+    def Flush(self, ignore_last_num_items: int, timeout_ms: int | None = None) -> None:
+        """Waits until at most so many items wait for their table.
+
+        Args:
+            ignore_last_num_items: so many.
+            timeout_ms: None or a negative number waits for ever.
+
+        Raises:
+            RuntimeError: "Timeout exceeded", with the numbers; closed, or stopped.
+            EndlessWaitError: no timeout, and no other thread that could end the wait.
+        """
+        self._check_open()
+        self.wait_pending(ignore_last_num_items, timeout_ms)
+
+    def EndEpisode(self, clear_buffers: bool, timeout_ms: int | None = None) -> None:
+        """Waits until no item waits; then begins a new episode. Errors as Flush's.
+
+        After a timeout the episode goes on.
+        """
+        self._check_open()
+        self.wait_pending(0, timeout_ms)
+        self._core.end_episode(bool(clear_buffers))
+        self._open = None
+        self.episode_steps = 0
+
+    def Close(self) -> None:
+        """Refuses later use; items that wait go on waiting. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._uniform = False
+            if self._host.is_open:  # else there is nothing to free, or it must not be touched
+                self._core.close()
+
+    def wait_pending(self, at_most: int, timeout_ms: int | None) -> None:
+        """Waits until at most so many items wait; errors as Flush's."""
+        core = self._core
+        if core.pending <= at_most:
+            return
+        timeout = None if timeout_ms is None or timeout_ms < 0 else timeout_ms / 1000
+        try:
+            wait_until(
+                lambda slice_s: core.wait_pending(at_most, slice_s),
+                timeout=timeout,
+                what=lambda: (
+                    f"for {core.pending} items of a writer to be inserted, of which "
+                    f"{at_most} may wait"
+                ),
+                way_out=(
+                    "nobody could sample from the full table or delete from it, which its "
+                    "rate limiter waits for. Sample from another thread, write less, or pass "
+                    "timeout_ms."
+                ),
+            )
+        except WaitTimeoutError:
+            raise RuntimeError(
+                f"Timeout exceeded with {core.pending} items waiting for the rate limiter of "
+                "their table. They stay in the queue and go in as soon as samples or "
+                "deletions permit."
+            ) from None
+        except _core.Closed:
+            raise self._closed_error() from None
+
+    def __repr__(self) -> str:
+        """`TrajectoryWriter(6 columns, 12 steps in this episode)`."""
+        state = ", closed" if self._closed else ""
+        return (
+            f"TrajectoryWriter({len(self._columns)} columns, {self.episode_steps} steps in "
+            f"this episode{state})"
+        )
+
+    # Inside.
+
+    def _refs(self, numbers: list[int | None]) -> list[WeakCellRef | None]:
+        return [
+            None if number is None else WeakCellRef(self, i, number)
+            for i, number in enumerate(numbers)
+        ]
+
+    def _core_index(self, column: int) -> int:
+        known = self._columns[column]
+        assert known is not None
+        return known.core
+
+    def _keep_of(self, column: int) -> int:
+        return self._keeps.get(column, self._default_keep)
+
+    def _check_leaf(self, column: int, found: CellSpec) -> None:
+        known = self._columns[column] if column < len(self._columns) else None
+        if known is None or known.spec == found:
+            return
+        wanted = known.spec
+        if found.dtype != wanted.dtype:
+            raise StepMismatchError(
+                f"Tensor of wrong dtype provided for column {column}. Got "
+                f"{cells.dtype_name(found.dtype)} but expected "
+                f"{cells.dtype_name(wanted.dtype)}. A column keeps the dtype of its first "
+                "value: convert this one. Nothing was stored."
+            )
+        raise StepMismatchError(
+            f"Tensor of incompatible shape provided for column {column}. Got "
+            f"{cells.shape_name(found.shape)} which is incompatible with "
+            f"{cells.shape_name(wanted.shape)}. A column keeps the shape of its first value. "
+            "Nothing was stored."
+        )
+
+    def _declare(self, column: int, spec: CellSpec) -> None:
+        self._columns.extend([None] * (column + 1 - len(self._columns)))
+        if self._columns[column] is None:
+            index = self._core.add_column(spec.layout, self._keep_of(column))
+            self._columns[column] = _Column(index, spec)
+            self._num_core += 1
+
+    def _cells_of(self, column: CellSlice, position: int) -> list[tuple[int, int]]:
+        if column.writer is self:
+            return [(column.column, number) for number in column.numbers]
+        refs: Sequence[Any] = column.refs
+        if column.writer is not None:
+            refs = [WeakCellRef(column.writer, column.column, n) for n in column.numbers]
+        for ref in refs:
+            if not isinstance(ref, WeakCellRef):
+                raise TypeError(
+                    f"Error in column {position}: found a reference of type "
+                    f"{type(ref).__name__}, wanted a WeakCellRef of this writer's history."
+                )
+            if ref.writer is not self:
+                raise InvalidArgumentError(
+                    f"Error in column {position}: Column contains a reference to another "
+                    "writer's history. An item can only hold what its own writer appended."
+                )
+        return [(ref.column, ref.number) for ref in refs]
+
+    def _plan(self, key: Any, check: Check | None) -> _Plan:
+        self._check_open()
+        name, columns, lengths, runs, squeezed = key
+        if not any(runs):
+            raise InvalidArgumentError("trajectory must not be empty.")
+        specs = []
+        at = 0
+        for i, count in enumerate(runs):
+            specs.append(self._joined(i, columns[at : at + count], lengths, at, squeezed[i]))
+            at += count
+        table = self._table(name)
+        if check is not None and table.signature is not None:
+            check(name, table.signature, specs)
+        plan = _Plan(table, columns=[self._core_index(c) for c in columns], key=key)
+        if len(self._plans) >= _MAX_PLANS:
+            self._plans.clear()
+        self._plans[key] = plan
+        return plan
+
+    def _table(self, name: str) -> Table:
+        if self._validate and name not in self._server.tables:
+            raise InvalidArgumentError(
+                f"Unable to create item in table '{name}' since the table could not be found. "
+                f"The server has: {', '.join(map(repr, self._server.tables)):.200}."
+            )
+        return self._server.table(name)
+
+    def _joined(
+        self, position: int, columns: Sequence[int], lengths: Sequence[int], at: int, squeeze: bool
+    ) -> CellSpec:
+        where = f"Error in column {position}:"
+        if not columns:
+            raise InvalidArgumentError(f"{where} it is empty; wanted at least one cell.")
+        specs = [self.spec(column) for column in columns]
+        for i, spec in enumerate(specs):
+            if spec.dtype != specs[0].dtype:
+                raise InvalidArgumentError(
+                    f"{where} Column references tensors with different dtypes: "
+                    f"{cells.dtype_name(specs[0].dtype)} (index 0) != "
+                    f"{cells.dtype_name(spec.dtype)} (index {i})."
+                )
+            if spec.shape != specs[0].shape:
+                raise InvalidArgumentError(
+                    f"{where} Column references tensors with incompatible shapes: "
+                    f"{cells.shape_name(specs[0].shape)} (index 0) not compatible with "
+                    f"{cells.shape_name(spec.shape)} (index {i})."
+                )
+        length = sum(lengths[at : at + len(columns)])
+        if not squeeze:
+            return CellSpec(specs[0].dtype, (length, *specs[0].shape))
+        if length != 1:
+            raise InvalidArgumentError(
+                f"{where} TrajectoryColumn must contain exactly one row when squeeze is set "
+                f"but got {length}."
+            )
+        return specs[0]
+
+    def _cells_error(
+        self,
+        columns: Sequence[int],
+        starts: Sequence[int],
+        lengths: Sequence[int],
+        runs: Sequence[int],
+    ) -> Exception:
+        if self._closed:
+            return self._closed_error()
+        run = 0
+        for position, count in enumerate(runs):
+            for _ in range(count):
+                column, start = columns[run], starts[run]
+                if not self.keeps(column, start):
+                    first = self._core.first_kept(self._core_index(column))
+                    return InvalidArgumentError(
+                        f"Error in column {position}: Column contains expired CellRef. It "
+                        f"asks for cells {start} to {start + lengths[run] - 1} of column "
+                        f"{column}, of which {first} and later are kept: the latest "
+                        f"{self._keep_of(column)} of an episode. See num_keep_alive_refs and "
+                        "configure()."
+                    )
+                run += 1
+        return InvalidArgumentError("The trajectory refers to cells that do not exist.")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise self._closed_error()
+        self._host.check_open()
+
+    def _closed_error(self) -> Exception:
+        if self._closed:
+            return ClosedWriterError(
+                "TrajectoryWriter::Close has been called. Make a new one with "
+                "client.trajectory_writer()."
+            )
+        try:
+            self._host.check_open()
+        except Exception as error:  # which one is what is wanted
+            return error
+        return ClosedWriterError("The store behind this writer was closed.")
+
+
+class _Plan:
+    """What items of one make have in common: table, runs, limits of the priority."""
+
+    __slots__ = ("columns", "highest", "lengths", "lowest", "runs", "squeezed", "table")
+
+    def __init__(self, table: Table, *, columns: list[int], key: Any) -> None:
+        self.table = table.core
+        self.columns = np.array(columns, np.uint32)
+        self.lengths = np.array(key[2], np.uint32)
+        self.runs = np.array(key[3], np.uint32)
+        self.squeezed = np.array(key[4], np.uint8)
+        prioritized = "prioritized" in (table.sampler.kind, table.remover.kind)
+        self.lowest = 0.0 if prioritized else -math.inf
+        self.highest = float(np.finfo(np.float64).max) if prioritized else math.inf
+
+
+def _priority_error(priority: float, table: str) -> InvalidArgumentError:
+    if math.isnan(priority):
+        return InvalidArgumentError(
+            f"`priority` must not be nan. (Item for table {table!r:.200}; nothing was inserted.)"
+        )
+    return InvalidArgumentError(
+        f"`priority` must be finite and not negative but got {priority}: table "
+        f"{table!r:.200} draws by priority. Nothing was inserted."
+    )
+
+
+def _keep(options: ChunkerOptions) -> int:
+    keep = as_int("num_keep_alive_refs", options.num_keep_alive_refs)
+    if keep <= 0:
+        raise InvalidArgumentError(f"num_keep_alive_refs must be > 0 but got {keep}.")
+    return min(keep, 2**32 - 1)
+
+
+def _plain(cell: Any) -> Any:
+    return cell if cell is None or isinstance(cell, bytes) else np.array(cell, order="C")
