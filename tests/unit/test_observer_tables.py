@@ -74,7 +74,7 @@ def test_a_name_that_occurs_twice_or_is_none_is_refused() -> None:
     ]:
         with pytest.raises(InvalidArgumentError, match=words):
             TrajectoryObserver(served.client, names, 2)
-    with pytest.raises(UnknownTableError, match=r"'other' was not found.*its tables: 'a', 'b'"):
+    with pytest.raises(UnknownTableError, match="'other' was not found"):
         TrajectoryObserver(served.client, ("a", "other"), 2)
 
 
@@ -190,8 +190,9 @@ def test_a_signature_that_no_run_of_steps_fits_is_refused_at_once() -> None:
             "'text'.*cannot be stored",
         ),
     ]:
+        served = Served(signature=bad)
         with pytest.raises(error, match=words):
-            make(Served(signature=bad).client, "queue")
+            make(served.client, "queue")
 
 
 class ArraySpecOf:
@@ -338,12 +339,13 @@ def limited() -> Served:
 def test_items_wait_for_the_limiter_and_go_in_by_themselves(make: Any) -> None:
     served = limited()
     observer = make(served.client, "queue")
-    step = 0
+    step, threads = 0, []
     while observer._writer is None or observer._writer.pending < 2:
         last = isinstance(observer, EpisodeObserver)
         if last and step:  # two of three calls wait, so from another thread
             thread = threading.Thread(target=tell, args=(observer, step, True))
             thread.start()
+            threads.append(thread)
             time.sleep(0.05)
         else:
             tell(observer, step, last)
@@ -356,6 +358,8 @@ def test_items_wait_for_the_limiter_and_go_in_by_themselves(make: Any) -> None:
     assert len(served.items()) == 1
     observer.flush()
     assert len(served.items()) == 1
+    for thread in threads:
+        thread.join(5)
 
 
 @pytest.mark.parametrize("how", ["boundary", "reset", "flush"])

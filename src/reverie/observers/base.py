@@ -193,6 +193,7 @@ class Observer(Handle):
                     what=lambda: self._target.describe_wait(writer.pending),
                     way_out=_WAY_OUT,
                 )
+                self._target.check_open()  # what waits at a server is dropped when it stops
         except _core.Closed:
             raise self._target.closed_error() from None
 

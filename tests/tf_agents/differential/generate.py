@@ -11,7 +11,7 @@ from tests.tf_agents.differential.program import Col, Config, Op, Program, Selec
 
 THEMES = ("trajectory", "structured", "legacy", "checkpoint", "shuffled")
 DTYPES = ("float32", "float64", "float16", "int8", "uint8", "int16", "int32", "int64")
-DTYPES += ("uint16", "uint32", "uint64", "bool", "complex64", "bytes", "bfloat16")
+DTYPES += ("uint16", "uint32", "uint64", "bool", "complex64", "bytes")
 SHAPES = ((), (), (), (2,), (1,), (2, 3), (0,))
 # Priorities that meet often, as ties are what heaps may get wrong.
 PRIORITIES = (0.0, 1.0, 1.0, 2.0, 2.0, 3.5, 1e-3, 1e6)
@@ -49,7 +49,10 @@ class _Generator:
             self.ops.append(("flush", w)) if self.theme != "legacy" else None
         self.ops.append(("info",))
         for table in self.tables:  # what is left, at least in part
-            self.ops += [("sample", table.name, 6, False, False), ("can", table.name, 2)]
+            last = ("drain", table.name)
+            if self.theme != "shuffled":
+                last = ("sample", table.name, 6, False, False)
+            self.ops += [last, ("can", table.name, 2)]
         self.ops.append(("info",))
         return Program(self.seed, self.tables, tuple(self.ops))
 
@@ -94,9 +97,14 @@ class _Generator:
                 "last": ("int64", ()),
             }
         if self.theme == "shuffled":
-            pick = (Selector("Uniform"), Selector("Prioritized", (rng.choice((0.0, 0.5, 1, 2)),)))
+            pick = (
+                Selector("Uniform"),
+                Selector("Prioritized", (rng.choice((0.0, 0.5, 1, 2)),)),
+            )
             times = rng.choice((1, 2, 3))
-            return TableSpec(name, rng.choice(pick), self._selector(), 100, ("MinSize", 1), times)
+            return TableSpec(
+                name, rng.choice(pick), self._selector(), 100, ("MinSize", 1), times
+            )
         if kind < 0.2 and number:
             limiter = (rng.choice(("queue", "stack")),)
             select = Selector("Fifo" if limiter == ("queue",) else "Lifo")
@@ -123,13 +131,13 @@ class _Generator:
         self.written += 1
         base = np.arange(int(np.prod(shape))).reshape(shape) + self.written
         if dtype == "bytes":
-            return np.array([b"x" * (int(i) % 5) + b"%d" % i for i in base.flat], object).reshape(
-                shape
-            ) if shape else b"s%d" % self.written
-        if dtype == "bfloat16":
-            import tensorflow as tf
-
-            return base.astype(tf.bfloat16.as_numpy_dtype)
+            return (
+                np.array([b"x" * (int(i) % 5) + b"%d" % i for i in base.flat], object).reshape(
+                    shape
+                )
+                if shape
+                else b"s%d" % self.written
+            )
         value = base.astype(dtype)
         return value if shape else value[()]
 
@@ -179,23 +187,35 @@ class _Generator:
             if rng.random() < 0.5:
                 self._item_of(w)
             rest = self._step(step, lambda path: path not in early)
-            if rest or rng.random() < 0.5:
-                if rng.random() < 0.1:
-                    rest["n"] = self._value("int64", ())  # refused: it is set already
-                self.ops.append(("append", w, rest, False))
-        elif rng.random() < 0.06:
+            if rng.random() < 0.1:  # refused: it is set already
+                twice = {**rest, "n": self._value("int64", ())}
+                self.ops.append(("append", w, twice, False))
+            self.ops.append(("append", w, rest, False))
+        elif rng.random() < 0.06 and writer.steps:
             self.ops.append(("append", w, self._wrong_step(step), False))
         else:
             missing = rng.random() < 0.1
             self.ops.append(
-                ("append", w, self._step(step, lambda p: not missing or rng.random() < 0.6), False)
+                (
+                    "append",
+                    w,
+                    self._step(step, lambda p: not missing or rng.random() < 0.6),
+                    False,
+                )
             )
         writer.steps += 1
 
     def _wrong_step(self, count: int) -> Any:
         step = self._step(count)
         step["n"] = self.rng.choice(
-            (np.float32(1), np.zeros(2, np.int64), 2.5, b"text", object(), np.zeros((), "M8[s]"))
+            (
+                np.float32(1),
+                np.zeros(2, np.int64),
+                2.5,
+                b"text",
+                object(),
+                np.zeros((), "M8[s]"),
+            )
         )
         return step
 
@@ -219,7 +239,7 @@ class _Generator:
             columns = [Col(("n",), -1), Col(("n",), slice(-1, None))]
         else:
             for path in self.columns:
-                if rng.random() < 0.6:
+                if rng.random() < 0.6 and writer.steps > self.columns[path][2]:
                     columns["/".join(path)] = self._col(path, writer)
             if rng.random() < 0.3:
                 columns = list(columns.values())
@@ -290,7 +310,9 @@ class _Generator:
                     n = rng.randint(1, 4)
                     pattern["/".join(path)] = Col(
                         path,
-                        rng.choice((-n, slice(-n, None), slice(-n - 1, -1), slice(-n, None, 2))),
+                        rng.choice(
+                            (-n, slice(-n, None), slice(-n - 1, -1), slice(-n, None, 2))
+                        ),
                     )
             table = rng.choice(tables)
             if table.signature is not None:
@@ -355,7 +377,11 @@ class _Generator:
             else:
                 self.ops.append(("l_append", "l", self._step(count)))
             if rng.random() < 0.6:
-                n = rng.randint(0, length + 1) if rng.random() < 0.2 else rng.randint(1, count + 1)
+                n = (
+                    rng.randint(0, length + 1)
+                    if rng.random() < 0.2
+                    else rng.randint(1, count + 1)
+                )
                 priority = rng.choice(PRIORITIES)
                 self.ops.append(("l_item", "l", self._name(), n, priority))
         self.ops.append(("l_close", "l"))
@@ -365,7 +391,9 @@ class _Generator:
     def _insert(self) -> None:
         if self.theme == "shuffled":
             return
-        names = self.rng.sample([t.name for t in self.tables], self.rng.randint(1, len(self.tables)))
+        names = self.rng.sample(
+            [t.name for t in self.tables], self.rng.randint(1, len(self.tables))
+        )
         self.written += 1
         priorities = {name: self.rng.choice(PRIORITIES) for name in names}
         if self.theme == "checkpoint":
@@ -373,15 +401,18 @@ class _Generator:
         self.ops.append(("insert", self._step(99), priorities))
 
     def _wait(self) -> None:
-        if self.theme != "shuffled":
-            self.ops.append(("wait", self._name(), [np.int64(self.written)]))
+        open_to_all = [table.name for table in self.tables if table.signature is None]
+        if self.theme != "shuffled" and open_to_all:
+            self.ops.append(("wait", self.rng.choice(open_to_all), [np.int64(self.written)]))
 
     def _sample(self) -> None:
         rng = self.rng
         if self.theme == "shuffled":
             return
         emit = rng.random() < 0.4
-        self.ops.append(("sample", self._name(), rng.choice((1, 1, 2, 5)), emit, rng.random() < 0.4))
+        self.ops.append(
+            ("sample", self._name(), rng.choice((1, 1, 2, 5)), emit, rng.random() < 0.4)
+        )
 
     def _mutate(self) -> None:
         rng = self.rng

@@ -20,6 +20,7 @@ from typing import Any
 #   legacy(w, length, chunk, delta)      l_append(w, nest), l_sequence(w, nest)
 #   l_item(w, table, steps, priority)    l_close(w)
 #   insert(nest, {table: priority})      sample(table, n, emit_timesteps, unpack)
+#   drain(table)                         samples until nothing is left, in no order
 #   wait(table, nest)                    a sample that waits, then the insert that lets it go
 #   mutate(table, updates, deletes)      keys: n-th key ever seen, or one that never was: -n
 #   reset(table)   info()   can(table, n)   checkpoint()   restart()

@@ -178,17 +178,22 @@ class Run:
 
     def _sample(self, table: str, n: int, emit: bool, unpack: bool) -> Any:
         found = self.tables.get(table)
-        while found is not None and not self._lets_out(found, n):
-            n -= 1
-            if n < 1:
-                return WOULD_WAIT
-        samples = list(
-            self.client.sample(
-                table, n, emit_timesteps=emit, unpack_as_table_signature=unpack
+        # One by one if something may be refused: Reverb may have fetched the next by then.
+        step = 1 if emit or unpack else n
+        shown: list[Any] = []
+        for _ in range(0, max(n, 1), max(step, 1)):
+            while found is not None and not self._lets_out(found, step):
+                step -= 1
+                if step < 1:
+                    return [*shown, WOULD_WAIT]
+            samples = self.client.sample(
+                table, step, emit_timesteps=emit, unpack_as_table_signature=unpack
             )
-        )
-        self._settle()
-        return [self._shown(sample) for sample in samples]
+            try:
+                shown += map(self._shown, samples)
+            finally:
+                self._settle()
+        return shown
 
     @staticmethod
     def _lets_out(table: Any, n: int) -> bool:
@@ -214,14 +219,30 @@ class Run:
         if needed is None or found.can_sample(1) or not found.can_insert(needed):
             return "not now"
         got: list[Any] = []
-        thread = threading.Thread(target=lambda: got.extend(self.client.sample(table, 1)))
+
+        def sample() -> None:
+            try:
+                got.extend(map(self._shown, self.client.sample(table, 1)))
+            except Exception as error:
+                got.append(Raised.of(error))
+
+        thread = threading.Thread(target=sample)
         thread.start()
         thread.join(0.02)
         waited = not got
         for _ in range(needed):
             self.client.insert(nest, {table: 1.0})
         thread.join(PATIENCE_S)
-        return waited, [self._shown(sample) for sample in got]
+        return waited, got
+
+    def _drain(self, table: str) -> Any:
+        """All that a table with `max_times_sampled` hands out, in no order."""
+        found: dict[str, list[int]] = {}
+        while self.tables[table].can_sample(1):
+            [sample] = self.client.sample(table, 1, emit_timesteps=False)
+            item = repr((canonical(sample.data), sample.info.priority))
+            found.setdefault(item, []).append(sample.info.times_sampled)
+        return sorted(found.items()), self.tables[table].info.current_size
 
     def _mutate(self, table: str, updates: dict[int, float], deletes: list[int]) -> None:
         self.client.mutate_priorities(
@@ -259,14 +280,12 @@ class Run:
 
 
 def _inserts_until_sample(info: Any) -> int | None:
+    """Where size alone decides: Reverb's counters forget a reset, its limiter does not."""
     limiter = info.rate_limiter_info
-    for n in range(1, 4):
-        inserted = limiter.insert_stats.completed + n
-        error = inserted * limiter.samples_per_insert - limiter.sample_stats.completed - 1
-        size = info.current_size + n
-        if limiter.min_size_to_sample <= size <= info.max_size and error >= limiter.min_diff:
-            return n
-    return None
+    needed = max(limiter.min_size_to_sample, 1) - info.current_size
+    if limiter.max_diff < 1e9 and info.max_times_sampled != 1:
+        return None
+    return needed if 0 < needed <= info.max_size - info.current_size else None
 
 
 def _told(info: Any) -> Any:

@@ -15,6 +15,7 @@ from reverie.adapters.tf_reverb.common import (
 )
 from reverie.adapters.tf_reverb.streams import Settings, Streams
 from reverie.errors import InvalidArgumentError
+from reverie.reverb.client import Client
 from reverie.reverb.replay_sample import ReplaySample, SampleInfo
 
 tf: Any = require("tensorflow", "tf", "A dataset of reverb")
@@ -145,9 +146,6 @@ class TableDataset(tf.compat.v1.data.Dataset):  # type: ignore[misc]
                 signature; a number is out of range.
             UnreachableServerError: no server of this process has the address.
         """
-        # Late, for it stands above this package.
-        from reverie.reverb.client import Client
-
         info = Client(server_address).server_info(get_signature_timeout_secs)
         if table not in info:
             raise InvalidArgumentError(

@@ -12,6 +12,7 @@ from typing import Any
 from reverie.adapters import require
 from reverie.adapters.tf_reverb.common import lists_to_tuples
 from reverie.errors import InvalidArgumentError
+from reverie.reverb import structured_writer
 from reverie.reverb.replay_sample import ReplaySample, SampleInfo
 
 tf: Any = require("tensorflow", "tf", "reverb.PatternDataset")
@@ -46,9 +47,6 @@ class PatternDataset(tf.data.Dataset):  # type: ignore[misc]
         respect_episode_boundaries: bool,
         is_end_of_episode: Callable[..., Any],
     ) -> None:
-        # Late, for it stands above this package.
-        from reverie.reverb import structured_writer
-
         signature = structured_writer.infer_signature(configs, input_dataset.element_spec)
         self._spec = lists_to_tuples(
             tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), signature)

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from reverie import _core
 from reverie.adapters import tf_data
 from reverie.adapters.tf_reverb.common import (
     INFO_DTYPES,
@@ -25,7 +24,8 @@ from reverie.adapters.tf_reverb.common import (
     signature_columns,
 )
 from reverie.errors import ClosedError, InvalidArgumentError
-from reverie.reverb.engine.cells import column_of
+from reverie.reverb.engine import registry
+from reverie.reverb.engine.sampler import Item, ItemStream
 
 _log = logging.getLogger("reverie")
 # A call never waits longer: between two calls TensorFlow can cancel.
@@ -34,8 +34,6 @@ _FIRST_REPORT_S = 5.0
 # Items per request, bounded by bytes too: memory that stays in the caches is many
 # times faster, and what is sampled later is fresher.
 _MAX_NBYTES_PER_REQUEST = 1 << 20
-
-Item = tuple[tuple[Any, ...], list[Any]]  # the fields of SampleInfo, and the columns
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,18 +74,17 @@ class Stream:
     """
 
     def __init__(self, address: str, table: str, settings: Settings) -> None:
-        from reverie.reverb.engine import registry
-
+        server = registry.find(registry.port_of(address))
         self._settings = settings
-        self._table = registry.find(registry.port_of(address)).table(table)
         self._name = table
-        signature = getattr(self._table, "signature", None)
+        self._items = ItemStream(server, table)
+        signature = server.table(table).signature
         self._signature = None if signature is None else signature_columns(signature)
         if settings.columns is not None:
             check_requested(table, settings.columns, self._signature)
         self._left = settings.max_samples
-        self._waited_s = 0.0
         self._affordable = settings.max_in_flight  # items per request, by their size
+        self._waited_s = 0.0
         self._pending: deque[Item] = deque()
         self._sound: set[Any] = set()  # dtypes and shapes that were found to fit
 
@@ -115,36 +112,18 @@ class Stream:
 
     def describe_wait(self) -> str:
         """What it waits for, in words."""
-        info = self._table.core.info()
-        return (
-            f"for a sample of table {self._name!r}, which holds {info['size']} items "
-            f"({', '.join(f'{key} {value:g}' for key, value in info.items())})"
-        )
+        return self._items._describe()
 
     def _request(self, slice_s: float) -> list[Item]:
         """At most `max_in_flight` items; none where none came in time."""
         count = self._affordable if self._left < 0 else min(self._affordable, self._left)
         start = time.monotonic()
-        deadline = start + min(slice_s, max(0.0, self._settings.timeout_s - self._waited_s))
-        core = self._table.core
-        found = None
-        try:
-            while found is None:
-                self._table.check_open()
-                found = core.sample_items(count)
-                left = deadline - time.monotonic()
-                if found is None and (left <= 0 or not core.wait(1, left)):
-                    break
-        except _core.Closed:
-            self._table.check_open()  # says it in the server's words
-            raise
+        slice_s = min(slice_s, max(0.0, self._settings.timeout_s - self._waited_s))
+        items = self._items.poll(count, slice_s)
         before = self._waited_s
-        if found is None:
-            self._waited_s += time.monotonic() - start
-            self._report(before)
-            return []
-        self._waited_s = 0.0
-        return [(tuple(item[:5]), [column_of(c) for c in item[5]]) for item in found]
+        self._waited_s = 0.0 if items else before + time.monotonic() - start
+        self._report(before)
+        return items
 
     def _take(self) -> list[Any]:
         """Removes the longest run of pending items that can be one chunk."""
@@ -154,28 +133,28 @@ class Stream:
         run = [self._pending.popleft()]
         while self._pending and self._likeness(self._pending[0]) == likeness:
             run.append(self._pending.popleft())
-        nbytes = sum(column.nbytes for column in first[1])
+        nbytes = sum(column.nbytes for column in first[5])
         self._affordable = min(
             self._settings.max_in_flight, max(1, _MAX_NBYTES_PER_REQUEST // (nbytes or 1))
         )
-        infos = zip(*(info for info, _ in run), strict=True)
+        *infos, rows = zip(*run, strict=True)
         fields = [np.array(f, d) for f, d in zip(infos, INFO_DTYPES, strict=True)]
-        columns = zip(*(columns for _, columns in run), strict=True)
+        columns = zip(*rows, strict=True)
         if not self._settings.timesteps:
             stacked = [c[0][None] if len(run) == 1 else np.stack(c) for c in columns]
             return [*fields, *stacked]
-        length = len(first[1][0])
+        length = len(first[5][0])
         fields = [np.repeat(field, length) for field in fields]
         return [*fields, *(c[0] if len(run) == 1 else np.concatenate(c) for c in columns)]
 
     def _likeness(self, item: Item) -> tuple[Any, ...]:
-        return tuple((column.dtype, column.shape) for column in item[1])
+        return tuple((column.dtype, column.shape) for column in item[5])
 
     def _check(self, likeness: Any, item: Item) -> None:
         """Raises InvalidArgumentError where an item is not as declared."""
         if likeness in self._sound:
             return
-        columns = item[1]
+        columns = item[5]
         if self._settings.timesteps:
             lengths = {column.shape[:1] for column in columns}
             if len(lengths) != 1 or () in lengths:

@@ -20,7 +20,9 @@ from reverie.adapters.tf_reverb.common import (
 )
 from reverie.adapters.tf_reverb.streams import Settings, Stream
 from reverie.errors import InvalidArgumentError
+from reverie.reverb.client import Client
 from reverie.reverb.engine.cells import dtype_name
+from reverie.reverb.errors import UnknownTableError, UnreachableServerError
 from reverie.reverb.replay_sample import ReplaySample, SampleInfo
 from reverie.waiting import wait_until
 
@@ -216,8 +218,6 @@ _INFO = [tf.as_dtype(dtype) for dtype in INFO_DTYPES]
 
 def _in_tensorflows_words(call: Callable[..., list[Any]], arrays: Sequence[Any]) -> list[Any]:
     """`call(*arrays)` with TensorFlow's errors for ours."""
-    from reverie.reverb.errors import UnknownTableError, UnreachableServerError
-
     try:
         return call(*arrays)
     except (UnknownTableError, UnreachableServerError) as error:
@@ -256,10 +256,6 @@ def _sample(address: str, table: str, columns: Sequence[Column]) -> list[Any]:
 
 
 def _insert(address: str, columns: Sequence[Any], tables: Any, priorities: Any) -> None:
-    # Late, for it stands above this package.
-    from reverie.reverb.client import Client
-    from reverie.reverb.errors import UnknownTableError
-
     with Client(address).writer(max_sequence_length=1) as writer:
         writer.append(list(columns))
         for table, priority in zip(tables, priorities, strict=True):
@@ -270,8 +266,6 @@ def _insert(address: str, columns: Sequence[Any], tables: Any, priorities: Any) 
 
 
 def _update(address: str, table: str, keys: Any, priorities: Any) -> None:
-    from reverie.reverb.client import Client
-
     if keys.ndim != 1:
         raise InvalidArgumentError(
             f"Tensors `keys` and `priorities` must be of rank 1, found {keys.ndim}."

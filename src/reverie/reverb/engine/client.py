@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from reverie.errors import InvalidArgumentError, WaitTimeoutError
 from reverie.reverb.engine import registry
 from reverie.reverb.engine.legacy import Writer
+from reverie.reverb.engine.plans import priority_error, priority_limits
 from reverie.reverb.engine.sampler import ItemStream, Sampler
 from reverie.reverb.engine.selection import as_float
 from reverie.reverb.engine.server import Server
@@ -166,8 +168,6 @@ class Client:
         return self.server.checkpoint()
 
     def _is_served(self, slice_s: float) -> bool:
-        import time
-
         end = time.monotonic() + slice_s
         while True:
             try:
@@ -196,14 +196,7 @@ def _keys(keys: Iterable[int]) -> np.ndarray[Any, np.dtype[np.uint64]]:
 
 
 def _check_priorities(table: Table, priorities: np.ndarray[Any, np.dtype[np.float64]]) -> None:
-    prioritized = "prioritized" in (table.sampler.kind, table.remover.kind)
-    bad = np.isnan(priorities)
-    if prioritized:
-        bad |= ~(np.isfinite(priorities) & (priorities >= 0))
-    if bad.any():
-        wanted = "finite ones that are not negative" if prioritized else "numbers"
-        raise InvalidArgumentError(
-            f"priorities: found {priorities[bad][0]}, wanted {wanted} (table "
-            f"{table.name!r:.200}, sampler {table.sampler!r}, remover {table.remover!r}). "
-            "Nothing was changed."
-        )
+    lowest, highest = priority_limits(table)
+    good = (lowest <= priorities) & (priorities <= highest)
+    if not good.all():
+        raise priority_error(float(priorities[~good][0]), table.name)

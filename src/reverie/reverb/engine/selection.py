@@ -60,11 +60,11 @@ class PrioritizedSelector(ItemSelector):
 
     Args:
         priority_exponent: 1 for probabilities proportional to the priorities, 0 for
-            equal ones.
+            equal ones; a negative one prefers low priorities.
 
     Raises:
         TypeError: the exponent is no number.
-        InvalidArgumentError: it is negative, infinite or NaN.
+        InvalidArgumentError: it is infinite or NaN.
     """
 
     kind = "prioritized"
@@ -72,10 +72,10 @@ class PrioritizedSelector(ItemSelector):
 
     def __init__(self, priority_exponent: float) -> None:
         exponent = as_float("priority_exponent", priority_exponent)
-        if not (math.isfinite(exponent) and exponent >= 0):
+        if not math.isfinite(exponent):
             raise InvalidArgumentError(
-                f"priority_exponent: found {exponent}, wanted a finite number that is not "
-                "negative (1: probabilities proportional to priorities, 0: equal ones)."
+                f"priority_exponent: found {exponent}, wanted a finite number (1: "
+                "probabilities proportional to priorities, 0: equal ones)."
             )
         self.exponent = exponent
 

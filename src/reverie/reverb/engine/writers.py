@@ -7,9 +7,7 @@ in one call, and items made from ranges of cell numbers, with no Python per cell
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,117 +17,33 @@ from reverie import _core
 from reverie.errors import InvalidArgumentError, StepMismatchError, WaitTimeoutError
 from reverie.reverb.engine import cells, signature
 from reverie.reverb.engine.cells import CellSpec
-from reverie.reverb.engine.selection import as_float, as_int
+from reverie.reverb.engine.plans import Plan, joined, priority_error
+from reverie.reverb.engine.references import (
+    AutoTunedChunkerOptions,
+    CellSlice,
+    ChunkerOptions,
+    ConstantChunkerOptions,
+    WeakCellRef,
+    keep_of,
+)
+from reverie.reverb.engine.selection import as_float
 from reverie.reverb.engine.server import Server
 from reverie.reverb.engine.tables import Table
 from reverie.reverb.errors import ClosedWriterError
 from reverie.waiting import wait_until
 
+__all__ = [
+    "AutoTunedChunkerOptions",
+    "CellSlice",
+    "ChunkerOptions",
+    "ConstantChunkerOptions",
+    "TrajectoryWriter",
+    "WeakCellRef",
+]
+
 _MAX_PLANS = 1024  # shapes of items remembered; programs have a handful
 _SCALARS = (float, int, bool, str, bytes)
 Check: TypeAlias = Callable[[str, Any, Sequence[CellSpec]], None]
-
-
-class ChunkerOptions:
-    """Base of the settings of a column."""
-
-    num_keep_alive_refs: int
-
-
-@dataclass(frozen=True)
-class AutoTunedChunkerOptions(ChunkerOptions):
-    """Of a column whose chunks have the length that the writer thinks best.
-
-    Attributes:
-        num_keep_alive_refs: latest cells that new items may refer to.
-        throughput_weight: without effect here.
-    """
-
-    num_keep_alive_refs: int
-    throughput_weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Raises TypeError for what is no integer."""
-        as_int("num_keep_alive_refs", self.num_keep_alive_refs)
-
-
-@dataclass(frozen=True)
-class ConstantChunkerOptions(ChunkerOptions):
-    """Of a column with chunks of one length.
-
-    Attributes:
-        max_chunk_length: without effect here: chunks are cut by size.
-        num_keep_alive_refs: latest cells that new items may refer to.
-    """
-
-    max_chunk_length: int
-    num_keep_alive_refs: int
-
-    def __post_init__(self) -> None:
-        """Raises TypeError for what is no integer."""
-        as_int("max_chunk_length", self.max_chunk_length)
-        as_int("num_keep_alive_refs", self.num_keep_alive_refs)
-
-
-class CellSlice:
-    """Cells of one column of a writer, by their numbers; or references one by one.
-
-    Attributes:
-        writer: whose they are; None where they are given as `refs`.
-        column: the writer's.
-        numbers: of the cells.
-        refs: references of any writer, or of a test double.
-        is_squeezed: whether the one cell stands without a time axis.
-    """
-
-    __slots__ = ("__weakref__", "column", "is_squeezed", "numbers", "refs", "writer")
-
-    writer: TrajectoryWriter | None
-    column: int
-    numbers: Sequence[int]
-    refs: tuple[Any, ...]
-    is_squeezed: bool
-
-
-class WeakCellRef:
-    """A cell of a writer, for as long as the writer keeps it."""
-
-    __slots__ = ("column", "number", "writer")
-
-    def __init__(self, writer: TrajectoryWriter, column: int, number: int) -> None:
-        self.writer = writer
-        self.column = column
-        self.number = number
-
-    @property
-    def expired(self) -> bool:
-        """Whether the writer no longer keeps it. It may live on in items."""
-        return not self.writer.keeps(self.column, self.number)
-
-    @property
-    def shape(self) -> list[int]:
-        """Of the cell; RuntimeError if it has expired."""
-        return list(self._spec.shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the cell, object for texts; RuntimeError if it has expired."""
-        return self._spec.dtype
-
-    def numpy(self) -> NDArray[Any]:
-        """A copy of the cell; RuntimeError if it has expired."""
-        return self.writer.read(self.column, self.number)
-
-    @property
-    def _spec(self) -> CellSpec:
-        if self.expired:
-            raise self.writer.expired_error(self.column, self.number)
-        return self.writer.spec(self.column)
-
-    def __repr__(self) -> str:
-        """`<WeakCellRef column 0, number 12>`."""
-        state = ", expired" if self.expired else ""
-        return f"<WeakCellRef column {self.column}, number {self.number}{state}>"
 
 
 class _Column:
@@ -159,7 +73,7 @@ class TrajectoryWriter:
     """
 
     def __init__(self, server: Server, options: ChunkerOptions, validate_items: bool) -> None:
-        self.max_num_keep_alive_refs = _keep(options)
+        self.max_num_keep_alive_refs = keep_of(options)
         server.check_open()
         self.episode_steps = 0
         self._server = server
@@ -175,7 +89,7 @@ class TrajectoryWriter:
         self._weak: set[int] = set()  # columns whose leaves want converting
         self._open: set[int] | None = None  # columns that the open step has already
         self._closed = False
-        self._plans: dict[Any, _Plan] = {}
+        self._plans: dict[Any, Plan] = {}
 
     # Steps.
 
@@ -227,6 +141,41 @@ class TrajectoryWriter:
     def append(self, data: Sequence[Any], *, partial: bool) -> list[int | None]:
         """As Append and AppendPartial; returns the new cells' numbers instead."""
         self._check_open()
+        numbers = self._append_known(data)
+        given = self._append_new(data) if numbers is None else numbers
+        if partial:
+            filled = {i for i, number in enumerate(given) if number is not None}
+            self._open = filled | (self._open or set())
+        else:
+            self._open = None
+            self.episode_steps += 1
+        return given
+
+    def _append_known(self, data: Sequence[Any]) -> list[int | None] | None:
+        """Stores leaves that are as they should be; None, and nothing, where one is not."""
+        opened = self._open or ()
+        row: list[Any] = [None] * self._num_core
+        numbers: list[int | None] = [None] * len(data)
+        for i, leaf in enumerate(data):
+            if leaf is None:
+                continue
+            known = self._columns[i] if i < len(self._columns) else None
+            if known is None or i in opened:
+                return None
+            if i in self._weak and type(leaf) in _SCALARS:
+                try:
+                    leaf = cells.cell_of(leaf)[0]
+                except TypeError:
+                    return None
+            row[known.core] = leaf
+            numbers[i] = self._core.next_number(known.core)
+        try:
+            return numbers if self._core.append(row) < 0 else None
+        except _core.Closed:
+            raise self._closed_error() from None
+
+    def _append_new(self, data: Sequence[Any]) -> list[int | None]:
+        """Stores leaves after a look at each, or says what is wrong with one."""
         opened = self._open or set()
         found: list[tuple[int, Any, CellSpec]] = []
         for i, leaf in enumerate(data):
@@ -264,11 +213,6 @@ class TrajectoryWriter:
         if wrong >= 0:
             raise StepMismatchError(f"Column {wrong} of the core refused a leaf of its dtype.")
         self._uniform = all(c is not None and c.core == i for i, c in enumerate(self._columns))
-        if partial:
-            self._open = opened | {i for i, _, _ in found}
-        else:
-            self._open = None
-            self.episode_steps += 1
         numbers: list[int | None] = [None] * len(data)
         for i, _, _ in found:
             numbers[i] = self._core.next_number(self._core_index(i)) - 1
@@ -276,7 +220,7 @@ class TrajectoryWriter:
 
     def ConfigureChunker(self, column: int, options: ChunkerOptions) -> None:
         """Sets how many of a column's latest cells new items may refer to."""
-        keep = _keep(options)
+        keep = keep_of(options)
         self._keeps[column] = keep
         self.max_num_keep_alive_refs = max(self._default_keep, *self._keeps.values())
         if column < len(self._columns) and (known := self._columns[column]) is not None:
@@ -412,7 +356,7 @@ class TrajectoryWriter:
         if type(priority) is not float:
             priority = as_float("priority", priority)
         if not plan.lowest <= priority <= plan.highest:
-            raise _priority_error(priority, table)
+            raise priority_error(priority, table)
         try:
             self._core.create_item(
                 plan.table,
@@ -564,7 +508,7 @@ class TrajectoryWriter:
                 )
         return [(ref.column, ref.number) for ref in refs]
 
-    def _plan(self, key: Any, check: Check | None) -> _Plan:
+    def _plan(self, key: Any, check: Check | None) -> Plan:
         self._check_open()
         name, columns, lengths, runs, squeezed = key
         if not any(runs):
@@ -572,12 +516,14 @@ class TrajectoryWriter:
         specs = []
         at = 0
         for i, count in enumerate(runs):
-            specs.append(self._joined(i, columns[at : at + count], lengths, at, squeezed[i]))
+            own = [self.spec(column) for column in columns[at : at + count]]
+            specs.append(joined(i, own, sum(lengths[at : at + count]), squeezed[i]))
             at += count
         table = self._table(name)
         if check is not None and table.signature is not None:
             check(name, table.signature, specs)
-        plan = _Plan(table, columns=[self._core_index(c) for c in columns], key=key)
+        indices = [self._core_index(column) for column in columns]
+        plan = Plan(table, indices, lengths=lengths, runs=runs, squeezed=squeezed)
         if len(self._plans) >= _MAX_PLANS:
             self._plans.clear()
         self._plans[key] = plan
@@ -590,36 +536,6 @@ class TrajectoryWriter:
                 f"The server has: {', '.join(map(repr, self._server.tables)):.200}."
             )
         return self._server.table(name)
-
-    def _joined(
-        self, position: int, columns: Sequence[int], lengths: Sequence[int], at: int, squeeze: bool
-    ) -> CellSpec:
-        where = f"Error in column {position}:"
-        if not columns:
-            raise InvalidArgumentError(f"{where} it is empty; wanted at least one cell.")
-        specs = [self.spec(column) for column in columns]
-        for i, spec in enumerate(specs):
-            if spec.dtype != specs[0].dtype:
-                raise InvalidArgumentError(
-                    f"{where} Column references tensors with different dtypes: "
-                    f"{cells.dtype_name(specs[0].dtype)} (index 0) != "
-                    f"{cells.dtype_name(spec.dtype)} (index {i})."
-                )
-            if spec.shape != specs[0].shape:
-                raise InvalidArgumentError(
-                    f"{where} Column references tensors with incompatible shapes: "
-                    f"{cells.shape_name(specs[0].shape)} (index 0) not compatible with "
-                    f"{cells.shape_name(spec.shape)} (index {i})."
-                )
-        length = sum(lengths[at : at + len(columns)])
-        if not squeeze:
-            return CellSpec(specs[0].dtype, (length, *specs[0].shape))
-        if length != 1:
-            raise InvalidArgumentError(
-                f"{where} TrajectoryColumn must contain exactly one row when squeeze is set "
-                f"but got {length}."
-            )
-        return specs[0]
 
     def _cells_error(
         self,
@@ -662,40 +578,6 @@ class TrajectoryWriter:
         except Exception as error:  # which one is what is wanted
             return error
         return ClosedWriterError("The store behind this writer was closed.")
-
-
-class _Plan:
-    """What items of one make have in common: table, runs, limits of the priority."""
-
-    __slots__ = ("columns", "highest", "lengths", "lowest", "runs", "squeezed", "table")
-
-    def __init__(self, table: Table, *, columns: list[int], key: Any) -> None:
-        self.table = table.core
-        self.columns = np.array(columns, np.uint32)
-        self.lengths = np.array(key[2], np.uint32)
-        self.runs = np.array(key[3], np.uint32)
-        self.squeezed = np.array(key[4], np.uint8)
-        prioritized = "prioritized" in (table.sampler.kind, table.remover.kind)
-        self.lowest = 0.0 if prioritized else -math.inf
-        self.highest = float(np.finfo(np.float64).max) if prioritized else math.inf
-
-
-def _priority_error(priority: float, table: str) -> InvalidArgumentError:
-    if math.isnan(priority):
-        return InvalidArgumentError(
-            f"`priority` must not be nan. (Item for table {table!r:.200}; nothing was inserted.)"
-        )
-    return InvalidArgumentError(
-        f"`priority` must be finite and not negative but got {priority}: table "
-        f"{table!r:.200} draws by priority. Nothing was inserted."
-    )
-
-
-def _keep(options: ChunkerOptions) -> int:
-    keep = as_int("num_keep_alive_refs", options.num_keep_alive_refs)
-    if keep <= 0:
-        raise InvalidArgumentError(f"num_keep_alive_refs must be > 0 but got {keep}.")
-    return min(keep, 2**32 - 1)
 
 
 def _plain(cell: Any) -> Any:
