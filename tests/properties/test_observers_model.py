@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.observer_support import PAD, Served, batch, trajectory
 
 from reverie import (
     EpisodeObserver,
@@ -18,7 +19,6 @@ from reverie import (
     TrajectorySequenceObserver,
 )
 from reverie.errors import InvalidArgumentError
-from tests.observer_support import PAD, Served, batch, trajectory
 
 logging.getLogger("reverie").addHandler(logging.NullHandler())
 
@@ -190,8 +190,9 @@ def compare(make: Callable[[Served, Settings], Any], chosen: Settings, calls: An
             lasts = argument if ids is None else [last for _, last in argument]
             numbers = range(number, number + len(lasts))
             number += len(lasts)
-            for env, n, last in zip(ids or range(ENVS), numbers, lasts, strict=bool(lasts)):
-                fails |= models[env].step(n, last) if lasts else False
+            envs = range(ENVS) if ids is None else ids
+            for env, n, last in zip(envs, numbers, lasts, strict=True):
+                fails |= models[env].step(n, last)
             call = lambda: observer(batch(numbers, lasts), ids)  # noqa: E731, B023
             words = "exceeds `max_sequence_length`"
         elif what == "reset":

@@ -34,6 +34,7 @@ class Writer:
         """Takes a pybind.Writer."""
         self._writer = internal_writer
         self._closed = False
+        self._flatten = structure.Flattener()
 
     def __enter__(self) -> Writer:
         if self._closed:
@@ -67,7 +68,7 @@ class Writer:
             TypeError: a leaf cannot be stored; nothing is stored.
             RuntimeError: closed, or the server was stopped.
         """
-        self._writer.Append(structure.flatten(data))
+        self._writer.Append(self._flatten(data))
 
     def append_sequence(self, sequence: Any) -> None:
         """Stores the steps of a nest of arrays with a leading axis of time, (T, ...).

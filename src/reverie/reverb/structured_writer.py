@@ -44,7 +44,7 @@ class StructuredWriter:
         self._writer = cpp_writer
         self._data_structure: Any = None
         self._flat_data_length: int | None = None
-        self._flatten: Callable[[Any], list[Any]] | None = None
+        self._flatten = structure.Flattener()
 
     def append(self, data: Any, *, partial_step: bool = False) -> None:
         """Takes a step and makes the items that it completes.
@@ -89,9 +89,7 @@ class StructuredWriter:
             RuntimeError: the server was stopped.
         """
         if block_until_num_items < 0:
-            raise ValueError(
-                f"block_until_num_items must be >= 0, got {block_until_num_items}"
-            )
+            raise ValueError(f"block_until_num_items must be >= 0, got {block_until_num_items}")
         try:
             self._writer.Flush(block_until_num_items, timeout_ms)
         except RuntimeError as error:
@@ -121,19 +119,10 @@ class StructuredWriter:
         return is_open
 
     def _flat(self, data: Any) -> list[Any]:
-        if self._flatten is not None:
-            try:
-                flat = self._flatten(data)
-                if not any(map(structure.is_nested, flat)):
-                    return flat
-            except (ValueError, TypeError):
-                pass
-        flat = structure.flatten(data)
+        flat = self._flatten(data)
         if self._flat_data_length is None:
             self._flat_data_length = len(flat)
             self._data_structure = structure.map_structure(lambda _: None, data)
-            fast = structure.fast_flatten(data)
-            self._flatten = None if fast is None else fast[0]
         if len(flat) != self._flat_data_length:
             raise ValueError(
                 f"Flattened data has an unexpected length, got {len(flat)} but wanted "

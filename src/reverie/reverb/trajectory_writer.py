@@ -26,6 +26,7 @@ from reverie.reverb.structure import Path
 
 __all__ = ["TrajectoryColumn", "TrajectoryWriter"]
 
+_MAX_LAYOUTS = 64  # kinds of partial steps that are remembered
 _ColumnHistory = ColumnHistory  # by which name Reverb's programs know it
 
 
@@ -66,6 +67,8 @@ class TrajectoryWriter:
         self._flatten: Callable[[Any], list[Any]] | None = None
         self._treespec: Any = None
         self._flatten_item: Callable[[Any], list[Any]] | None = None
+        # Ways to flatten the steps that came, and the columns of their leaves.
+        self._layouts: dict[Any, tuple[Callable[[Any], list[Any]], list[int]]] = {}
 
     def __enter__(self) -> TrajectoryWriter:
         return self
@@ -233,9 +236,7 @@ class TrajectoryWriter:
             RuntimeError: closed, or the server was stopped.
         """
         if block_until_num_items < 0:
-            raise ValueError(
-                f"block_until_num_items must be >= 0, got {block_until_num_items}"
-            )
+            raise ValueError(f"block_until_num_items must be >= 0, got {block_until_num_items}")
         try:
             self._writer.Flush(block_until_num_items, -1 if timeout_ms is None else timeout_ms)
         except RuntimeError as error:
@@ -270,6 +271,8 @@ class TrajectoryWriter:
         self._writer.Close()
 
     def _append(self, data: Any, partial: bool) -> None:
+        if self._append_known(data, partial):
+            return
         leaves = structure.flatten_with_path(data)
         union = self._structure
         grown = not self._seen or any(path not in self._column_of for path, _ in leaves)
@@ -297,6 +300,41 @@ class TrajectoryWriter:
         stored = self._store(flat, partial, list(column_of))
         if grown:
             self._grow(union, column_of)
+        if len(self._layouts) >= _MAX_LAYOUTS:
+            self._layouts.clear()
+        fast = structure.fast_flatten(data)
+        if fast is not None:
+            self._layouts[_kind(data)] = (fast[0], [column_of[path] for path, _ in leaves])
+        self._note(stored, partial)
+
+    def _append_known(self, data: Any, partial: bool) -> bool:
+        """Appends a step of a structure that came before, if nothing is wrong with it."""
+        layout = self._layouts.get(_kind(data))
+        if layout is None or self._engine is None:
+            return False
+        flatten, columns = layout
+        try:
+            leaves = flatten(data)
+        except (ValueError, TypeError):
+            return False
+        if any(map(structure.is_nested, leaves)):
+            return False
+        flat: list[Any] = [None] * len(self._columns)
+        for column, leaf in zip(columns, leaves, strict=True):
+            flat[column] = leaf
+            if (
+                self._last_step_is_open
+                and leaf is not None
+                and not self._columns[column].can_set_last
+            ):
+                return False
+        try:
+            self._note(self._engine.append(flat, partial=partial), partial)
+        except (ValueError, TypeError):
+            return False  # nothing was stored; what is wrong is found with the paths at hand
+        return True
+
+    def _note(self, stored: Sequence[Any], partial: bool) -> None:
         if not self._last_step_is_open:
             self._steps.count += 1
         for column, value in zip(self._columns, stored, strict=True):
@@ -376,3 +414,8 @@ def reraise(what: str, error: RuntimeError, timeout_ms: int | None) -> NoReturn:
             f"{datetime.timedelta(milliseconds=timeout_ms)}. {error}"
         ) from None
     raise error
+
+
+def _kind(data: Any) -> Any:
+    """What tells apart the kinds of steps that a program appends, most often."""
+    return tuple(data) if type(data) is dict else type(data)

@@ -350,6 +350,23 @@ def test_a_server_starts_from_its_checkpointer_and_takes_its_settings(
     server.stop()
 
 
+def test_a_real_checkpoint_brings_items_counters_and_settings_back(tmp_path: Path) -> None:
+    checkpointer = checkpointers_lib.DefaultCheckpointer(str(tmp_path))
+    first = Server([table()], checkpointer=checkpointer)
+    client = first.localhost_client()
+    for step in range(3):
+        client.insert([step], {"t": 1.0})
+    saved = client.checkpoint()
+    assert Path(saved).parent == tmp_path
+    first.stop()
+    own = table().replace(max_size=99)
+    second = Server([own], checkpointer=checkpointer)
+    info = own.info
+    assert (info.max_size, info.current_size, info.num_episodes) == (10, 3, 3)
+    assert info.rate_limiter_info.insert_stats.completed == 3
+    second.stop()
+
+
 def test_a_checkpoint_that_cannot_be_read_leaves_no_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,12 @@ from reverie import _core
 from reverie.specs import EXTENSION_DTYPES
 
 _TEXTS = b"\x00\xfe\xffreverie texts 1\x00"  # no UTF-8, and no likely binary either
-_TENSORFLOW_NAMES = {"float32": "float", "float64": "double", "float16": "half", "object": "string"}
+_TENSORFLOW_NAMES = {
+    "float32": "float",
+    "float64": "double",
+    "float16": "half",
+    "object": "string",
+}
 _UINT64 = 2**64
 
 
@@ -139,7 +144,8 @@ def stack(cells: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 def dtype_name(dtype: np.dtype[Any]) -> str:
     """The name that Reverb's messages have for a dtype: float, double, int64, string."""
-    return _TENSORFLOW_NAMES.get(dtype.name, dtype.name)
+    name: str = dtype.name
+    return _TENSORFLOW_NAMES.get(name, name)
 
 
 def shape_name(shape: Sequence[int | None] | None) -> str:

@@ -216,6 +216,30 @@ class NumberHistory(_ColumnHistory):
     def __len__(self) -> int:
         return self._steps.count
 
+    def __getitem__(self, key: Any) -> TrajectoryColumn:
+        """As the base class has it; slices of what is there, fast."""
+        kind = type(key)
+        if (kind is slice or kind is int) and self._stretches:
+            count = self._steps.count
+            first, end, shift = self._stretches[-1]
+            if kind is int:
+                low = key + count if key < 0 else key
+                high = low + 1
+            else:
+                low, high = key.start, key.stop
+                if key.step is not None or type(low) is not int:
+                    return super().__getitem__(key)
+                low = low + count if low < 0 else low
+                high = count if high is None else high + count if high < 0 else high
+            if (
+                end is None
+                and first <= low < high <= count
+                and low >= count - self._buffer_size
+            ):
+                numbers = range(low + shift, high + shift)
+                return _of_numbers(self._engine, self._column, numbers, kind is int)
+        return super().__getitem__(key)
+
     def _number(self, step: int) -> int | None:
         if step >= self._steps.count - self._buffer_size:
             for first, end, shift in reversed(self._stretches):
@@ -232,9 +256,7 @@ class NumberHistory(_ColumnHistory):
         if steps:
             if type(steps) is range and self._stretches:
                 first, end, shift = self._stretches[-1]
-                low, high = (
-                    (steps[0], steps[-1]) if steps.step > 0 else (steps[-1], steps[0])
-                )
+                low, high = (steps[0], steps[-1]) if steps.step > 0 else (steps[-1], steps[0])
                 if (
                     low >= first
                     and (end is None or high < end)

@@ -116,7 +116,7 @@ def _both(wanted: Sequence[Wanted], found: Sequence[CellSpec]) -> str:
 def _dtype(dtype: Any) -> np.dtype[Any]:
     if getattr(dtype, "name", None) == "string":  # TensorFlow's own
         return np.dtype(object)
-    found = np.dtype(getattr(dtype, "as_numpy_dtype", dtype))
+    found: np.dtype[Any] = np.dtype(getattr(dtype, "as_numpy_dtype", dtype))
     if found.kind in "USO":
         return np.dtype(object)
     return found if found.isnative else found.newbyteorder("=")
