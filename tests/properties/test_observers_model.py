@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.observer_support import PAD, Served, batch, trajectory
 
@@ -51,6 +51,7 @@ class Model:
         is_too_long = False
         if c.kind == "episode" and not self.too_long and len(self.cached) == c.length:
             self.too_long = is_too_long = True
+            self.cached = []
         if not self.too_long:
             self.add(number)
         if last:
@@ -220,13 +221,11 @@ def compare(make: Callable[[Served, Settings], Any], chosen: Settings, calls: An
 
 
 @given(chosen=ANY, calls=CALLS)
-@settings(max_examples=300)
 def test_the_parallel_observer_is_as_its_model(chosen: Settings, calls: Any) -> None:
     compare(new_parallel, chosen, calls)
 
 
 @given(chosen=ANY, calls=CALLS)
-@settings(max_examples=150)
 def test_observers_of_one_environment_are_as_their_model(chosen: Settings, calls: Any) -> None:
     compare(Singles, chosen, calls)
 

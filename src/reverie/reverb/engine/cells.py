@@ -138,7 +138,7 @@ def stack(cells: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Cells of one spec along a new first axis; np.stack would look into the texts."""
     stacked = np.empty((len(cells), *cells[0].shape), cells[0].dtype)
     for i, cell in enumerate(cells):
-        stacked[i] = cell
+        stacked[i, ...] = cell
     return stacked
 
 

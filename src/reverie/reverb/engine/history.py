@@ -136,7 +136,7 @@ class ColumnHistory:
     __repr__ = __str__
 
 
-class RefHistory(_ColumnHistory):
+class RefHistory(ColumnHistory):
     """Of a writer that gives references one by one, a test double for example."""
 
     __slots__ = ("_offset", "_refs")
@@ -148,9 +148,11 @@ class RefHistory(_ColumnHistory):
 
     @property
     def can_set_last(self) -> bool:
+        """Whether the latest step has no value yet."""
         return bool(self._refs) and self._refs[-1] is None
 
     def add(self, value: Any, to_last: bool) -> None:
+        """As the base class has it."""
         if not to_last:
             self._refs.append(value)
             if len(self._refs) > self._buffer_size:
@@ -160,6 +162,7 @@ class RefHistory(_ColumnHistory):
             self._refs[-1] = value
 
     def reset(self) -> None:
+        """Forgets all steps."""
         self._refs = []
         self._offset = 0
 
@@ -170,7 +173,7 @@ class RefHistory(_ColumnHistory):
         return None if step < self._offset else self._refs[step - self._offset]
 
 
-class NumberHistory(_ColumnHistory):
+class NumberHistory(ColumnHistory):
     """Of our own writer: the cells' numbers follow from the steps', in stretches."""
 
     __slots__ = ("_column", "_engine", "_steps", "_stretches")
@@ -187,13 +190,16 @@ class NumberHistory(_ColumnHistory):
 
     @property
     def can_set_last(self) -> bool:
+        """Whether the latest step has no value yet."""
         return not self.is_dense
 
     @property
     def is_dense(self) -> bool:
+        """Whether the next value may follow the last one without a word."""
         return bool(self._stretches) and self._stretches[-1][1] is None
 
     def add(self, value: int | None, to_last: bool) -> None:
+        """As the base class has it."""
         step = self._steps.count - 1
         if value is None:
             if self.is_dense and not to_last:
@@ -211,6 +217,7 @@ class NumberHistory(_ColumnHistory):
         self._stretches.append((step, None, shift))
 
     def reset(self) -> None:
+        """Forgets all steps."""
         self._stretches = []
 
     def __len__(self) -> int:

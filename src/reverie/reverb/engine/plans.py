@@ -44,8 +44,10 @@ class Plan:
 
 
 def priority_limits(table: Table) -> tuple[float, float]:
-    """The lowest and the highest priority of a table's items: of any number, or of those
-    that can be weights where it draws or removes by priority."""
+    """The lowest and the highest priority of a table's items.
+
+    Where it draws or removes by priority, they must be good for weights.
+    """
     if "prioritized" in (table.sampler.kind, table.remover.kind):
         return 0.0, float(np.finfo(np.float64).max)
     return -math.inf, math.inf
@@ -79,7 +81,7 @@ def joined(position: int, specs: Sequence[CellSpec], length: int, squeeze: bool)
     where = f"Error in column {position}:"
     if not specs:
         raise InvalidArgumentError(f"{where} it is empty; wanted at least one cell.")
-        for i, spec in enumerate(specs):
+    for i, spec in enumerate(specs):
         if spec.dtype != specs[0].dtype:
             raise InvalidArgumentError(
                 f"{where} Column references tensors with different dtypes: "
@@ -96,7 +98,7 @@ def joined(position: int, specs: Sequence[CellSpec], length: int, squeeze: bool)
         return CellSpec(specs[0].dtype, (length, *specs[0].shape))
     if length != 1:
         raise InvalidArgumentError(
-            f"{where} TrajectoryColumn must contain exactly one row when squeeze is set "
-            f"but got {length}."
+            f"{where} TrajectoryColumn must contain exactly one row when squeeze is set but "
+            f"got {length}."
         )
     return specs[0]
