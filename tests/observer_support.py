@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ class Served:
         ]
         self.tables = {table.name: table.internal_table for table in tables}
         self.server = reverb.Server(tables)
-        self.client = Address(f"localhost:{self.server.port}")
+        self.client = reverb.Client(f"localhost:{self.server.port}")
 
     def items(self, name: str = "queue") -> list[list[Any]]:
         """Each item's columns, in order of insertion; empties the table."""
@@ -40,13 +39,6 @@ class Served:
     def numbers(self, name: str = "queue") -> list[list[int]]:
         """Each item by the numbers of its steps, PAD for a pad; empties the table."""
         return [numbers_of(columns) for columns in self.items(name)]
-
-
-@dataclass(frozen=True)
-class Address:
-    """As much of a client as an observer asks for."""
-
-    server_address: str
 
 
 PAD = -1

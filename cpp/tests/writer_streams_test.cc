@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <thread>
 
 #include "check.h"
 #include "starve.h"
@@ -281,6 +282,38 @@ TEST(ABatchIntoAClosedStoreChangesNothing) {
   CHECK_EQ(writer.num_cached(1), 2u);
   std::uint64_t uncovered;
   CHECK_EQ(writer.Reset(1, true, &uncovered).code, Code::kClosed);
+}
+
+TEST(ThreadsMayBringEnvironmentsOfTheirOwn) {
+  constexpr std::uint32_t kEach = 3;
+  constexpr std::uint64_t kSteps = 400;
+  const auto store = std::make_shared<Store>(Store::Options{16 * kStepNbytes, 1});
+  const auto table = store->CreateTable(TableConfig(100000));
+  Writer writer(store, kLayout, {table}, Config(Items::kWindows, 2, 2 * kEach));
+  const auto bring = [&](std::uint32_t first) {
+    for (std::uint64_t n = 0; n < kSteps; ++n) {
+      Steps steps;
+      std::vector<std::uint32_t> streams;
+      for (std::uint32_t i = first; i < first + kEach; ++i) {
+        steps.Add(1000 * i + n);
+        streams.push_back(i);
+      }
+      CHECK(
+          writer
+              .AppendBatch(steps.columns().data(), streams.data(), kEach, nullptr, nullptr, nullptr)
+              .ok());
+    }
+  };
+  std::thread other([&] { bring(kEach); });
+  bring(0);
+  other.join();
+  std::vector<Item> items = Contents(store, table.get());
+  std::sort(items.begin(), items.end());
+  std::vector<Item> expected;
+  for (std::uint64_t i = 0; i < 2 * kEach; ++i) {
+    for (std::uint64_t n = 0; n + 1 < kSteps; ++n) expected.push_back(Range(1000 * i + n, 2));
+  }
+  CHECK(items == expected);
 }
 
 TEST(AnEndedEpisodeIsBlockedWhileItsItemsWait) {

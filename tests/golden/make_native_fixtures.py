@@ -27,7 +27,14 @@ TABLES = ("uniform", "prioritized", "max_heap", "lifo")
 
 def tables_drawn(made: Server) -> dict[str, Any]:
     """The next draws from each table, as JSON has them."""
-    found = {name: draws(one, 3) for name, one in made.tables.items()}
+    found = {
+        # Rounded, because mathematical libraries differ in the last bit of a power.
+        name: [
+            (key, round(odds, 12), *told, columns)
+            for key, odds, *told, columns in draws(one, 3)
+        ]
+        for name, one in made.tables.items()
+    }
     return json.loads(json.dumps(found, default=bytes.hex))  # type: ignore[no-any-return]
 
 

@@ -260,9 +260,12 @@ def test_no_more_items_than_allowed_are_ahead_of_the_reader(
     fill(client, LENGTHS)
     iterator = iter(make(address, in_flight))
     assert size(client) == len(LENGTHS)  # an iterator alone takes nothing
-    next(iterator)
-    time.sleep(0.05)
-    assert size(client) == len(LENGTHS) - in_flight
+    for count in range(1, 5):
+        next(iterator)
+        time.sleep(0.02)
+        # Four elements are of the first two items, or are the first four.
+        taken = 1 + (count - 1) // 3 if make is timesteps else count
+        assert len(LENGTHS) - size(client) == -(-taken // in_flight) * in_flight
 
 
 @pytest.mark.parametrize(("make", "count"), [(trajectories, 4), (timesteps, 9)])
@@ -374,14 +377,19 @@ def test_it_works_under_a_distribution_strategy() -> None:
 def test_a_session_reads_it_and_starts_it_again(served: Any) -> None:
     _, client, address = served
     fill(client, LENGTHS)
-    v1 = tf.compat.v1
-    with tf.Graph().as_default(), v1.Session() as session:
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         dataset = trajectories(tf.constant(address), 1, table=tf.constant("t"))
         iterator = dataset.make_initializable_iterator()
         element = iterator.get_next()
         for expected in items(LENGTHS)[:2]:
             session.run(iterator.initializer)
             assert session.run(element).data["n"].tolist() == expected
+        dataset = trajectories(address, 1, max_samples=1)
+        element = dataset.make_one_shot_iterator().get_next()
+        assert session.run(element).data["n"].tolist() == items(LENGTHS)[2]
+        with pytest.raises(tf.errors.OutOfRangeError):
+            session.run(element)
+    assert size(client) == len(LENGTHS) - 3
 
 
 def streams_left(monkeypatch: pytest.MonkeyPatch) -> int:
@@ -445,3 +453,4 @@ def exit_code(how: str) -> int:
 
 def test_the_interpreter_ends_while_an_iterator_waits() -> None:
     assert exit_code("as it is") == 0
+    assert exit_code("broken") != 0

@@ -163,7 +163,7 @@ def test_the_schema_refuses_it_too(document: dict, path: tuple, value: object) -
 
 
 @pytest.mark.parametrize(
-    "name", sorted(json.loads(json.dumps(SCHEMA["$defs"]["manifest"]["properties"])))
+    "name", sorted(json.loads(json.dumps(SCHEMA["$defs"]["manifest"]["required"])))
 )
 def test_every_missing_key_is_refused(document: dict, name: str) -> None:
     del document[name]

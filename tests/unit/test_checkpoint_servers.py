@@ -9,6 +9,7 @@ from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from tests.server_support import KINDS, Feeder, comparable, draws, fill, server, table
@@ -105,6 +106,19 @@ def test_anyone_can_open_the_cells_with_numpy(tmp_path: Path) -> None:
     assert by_layout["bytes"].tobytes().startswith(b"text")
     assert np.load(folder / "columns-0.npy")["squeeze"].tolist() == [0, 1, 0] * 5
     assert np.load(folder / "pieces-0.npy")["length"][:4].tolist() == [2, 1, 1, 2]
+
+
+def test_the_manifest_fits_the_schema(tmp_path: Path) -> None:
+    one = server(tmp_path, [table("t", "max_heap"), table("empty")])
+    fill(one, 3, ["t"])
+    manifest = json.loads((Path(one.checkpoint()) / "manifest.json").read_bytes())
+    schema = Path(__file__).resolve().parents[2] / "docs" / "manifest.schema.json"
+    jsonschema.validate(manifest, json.loads(schema.read_text("utf-8")))
+    assert {"pieces", "touched"} < manifest["manifest"]["tables"][0].keys()
+    assert "pieces" not in manifest["manifest"]["tables"][1]
+    del manifest["manifest"]["tables"][0]["pieces"]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(manifest, json.loads(schema.read_text("utf-8")))
 
 
 def test_settings_of_the_checkpoint_override_those_of_the_code(tmp_path: Path) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import collections
 import gc
 import logging
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.observer_support import PAD, Address, Served, batch, trajectory
+from tests.observer_support import PAD, Served, batch, trajectory
 
 import reverie
 from reverie import (
@@ -122,6 +125,21 @@ def test_clearing_a_managers_table_drops_every_open_episode(tmp_path: Path) -> N
         assert [item.action.tolist() for _, item in manager.iter_items()] == [[5]]
 
 
+@pytest.mark.parametrize("steps", [2, None])
+def test_clients_see_an_item_in_the_structure_of_its_table(steps: int | None) -> None:
+    served = Served(signature=signature(steps))
+    observer = TrajectoryObserver(served.client, "queue", 2)
+    for n in range(3):
+        observer(trajectory(n))
+    (first,) = served.client.sample(
+        "queue", emit_timesteps=False, unpack_as_table_signature=True
+    )
+    assert isinstance(first.data, reverie.Trajectory)
+    assert first.data.observation["x"].tolist() == [[0, 0], [1, 1]]
+    (second,) = served.client.sample("queue")
+    assert [step.data[2].tolist() for step in second] == [1, 2]
+
+
 # What a step is -------------------------------------------------------------------
 
 
@@ -221,7 +239,7 @@ def test_tables_with_unequal_signatures_are_refused() -> None:
     ]
     server = reverb.Server(tables)
     with pytest.raises(InvalidArgumentError, match="table 'b'"):
-        TrajectoryObserver(Address(f"localhost:{server.port}"), ("a", "b"), 2)
+        TrajectoryObserver(reverb.Client(f"localhost:{server.port}"), ("a", "b"), 2)
 
 
 def test_columns_come_in_the_order_that_reverbs_clients_know() -> None:
@@ -438,6 +456,25 @@ def test_a_server_that_stops_ends_the_wait() -> None:
     assert [type(error) for error in errors] == [UnreachableServerError]
 
 
+def test_threads_that_bring_the_first_step_at_once_share_one_stream() -> None:
+    for _ in range(20):
+        served = Served()
+        observer = TrajectoryObserver(served.client, "queue", 1)
+        barrier = threading.Barrier(4)
+
+        def bring(n: int, observer: Any = observer, barrier: Any = barrier) -> None:
+            barrier.wait()
+            observer(trajectory(n))
+
+        threads = [threading.Thread(target=bring, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert observer._cached_steps == 4
+        assert sorted(served.numbers()) == [[0], [1], [2], [3]]
+
+
 # Open and closed ------------------------------------------------------------------
 
 
@@ -474,3 +511,36 @@ def test_once_its_server_has_stopped_an_observer_says_so(make: Any) -> None:
         observer.open()
     with pytest.raises(UnreachableServerError, match="No server of this process"):
         make(served.client, "queue")
+
+
+FORKED = """
+import os, sys
+import numpy as np
+import reverie
+from reverie import reverb
+from reverie.errors import ForkedProcessError
+
+server = reverb.Server([reverb.Table.queue("queue", 9)])
+client = reverb.Client(f"localhost:{server.port}")
+observer = reverie.TrajectoryObserver(client, "queue", 1)
+observer({"n": np.int64(1)})
+child = os.fork()
+if child == 0:
+    try:
+        observer({"n": np.int64(2)})
+    except ForkedProcessError:
+        observer.close()
+        del observer
+        os._exit(0)
+    os._exit(1)
+_, status = os.waitpid(child, 0)
+observer({"n": np.int64(2)})
+assert server.localhost_client().server_info()["queue"].current_size == 2
+sys.exit(status)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_is_refused_and_leaves_the_parent_alone() -> None:
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED]
+    assert subprocess.run(command, timeout=60).returncode == 0

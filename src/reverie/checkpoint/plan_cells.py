@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from reverie.checkpoint.npy import encode_header
 from reverie.checkpoint.streams import BLOCK_NBYTES, Part
 from reverie.errors import InvalidArgumentError
 
-_Key = tuple[CellLayout, bool]
+_Key = tuple[int, bool]  # the number of a layout, whether sealed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,29 +42,29 @@ class CellGroup:
     def parts(self) -> Iterator[Part]:
         """The bytes of its file; small chunks are joined, so that calls are few."""
         yield self.header
+        width, small = self.layout.nbytes, BLOCK_NBYTES // 16
         joined = bytearray()
         for chunk, count in zip(self.chunks, self.counts.tolist(), strict=True):
             data = chunk.data()
-            if data.dtype != np.uint8 or data.size != count * self.layout.nbytes:
+            if data.dtype != np.uint8 or data.size != count * width:
                 raise InvalidArgumentError(
                     f"Chunk {chunk.chunk_id} gave {data.size} elements of {data.dtype}, "
-                    f"expected {count * self.layout.nbytes} bytes."
+                    f"expected {count * width} bytes."
                 )
-            rows = data.reshape(count, self.layout.nbytes)
-            rows = with_clean_bools(rows, (self.layout.column,))
-            if rows.size < BLOCK_NBYTES // 16:
-                joined += rows.tobytes()
-                if len(joined) < BLOCK_NBYTES:
-                    continue
-                yield joined
+            if data.size < small:
+                joined += data.tobytes()
+            if joined and (data.size >= small or len(joined) >= BLOCK_NBYTES):
+                yield self._clean(np.frombuffer(joined, np.uint8))
                 joined = bytearray()
-                continue
-            if joined:
-                yield joined
-                joined = bytearray()
-            yield np.ascontiguousarray(rows).reshape(-1).data
+            if data.size >= small:
+                yield self._clean(np.ascontiguousarray(data))
         if joined:
-            yield joined
+            yield self._clean(np.frombuffer(joined, np.uint8))
+
+    def _clean(self, data: NDArray[np.uint8]) -> Part:
+        """The bytes of whole cells, in which every true bool is 1."""
+        cells = data.reshape(-1, self.layout.nbytes)
+        return with_clean_bools(cells, (self.layout.column,)).reshape(-1).data
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +82,29 @@ class CellPlan:
             InvalidArgumentError: one holds what no file of cells can.
         """
         layouts: dict[CellLayout, int] = {}
+        known: dict[Any, tuple[int, CellLayout, int]] = {}  # by what the core says
         open_groups: dict[_Key, list[tuple[ChunkLike, int]]] = {}
         sizes: dict[_Key, int] = {}
         groups: list[CellGroup] = []
+        by_number: list[CellLayout] = []
 
         def close(key: _Key) -> None:
             members = open_groups.pop(key)
             counts = np.array([count for _, count in members], np.uint64)
-            groups.append(CellGroup(*key, tuple(chunk for chunk, _ in members), counts))
+            own = tuple(chunk for chunk, _ in members)
+            groups.append(CellGroup(by_number[key[0]], key[1], own, counts))
 
         for chunk in chunks:
-            layout = layout_of(chunk.columns)
-            layouts.setdefault(layout, len(layouts))
-            count = int(chunk.data().nbytes) if layout.variable else chunk.count
-            key, nbytes = (layout, chunk.sealed), count * layout.nbytes
+            columns = chunk.columns
+            described = None if columns is None else tuple(columns)
+            if described not in known:
+                layout = layout_of(columns)
+                number = layouts.setdefault(layout, len(layouts))
+                known[described] = number, layout, layout.nbytes
+                by_number = list(layouts)
+            number, layout, width = known[described]
+            count = chunk.data().nbytes if columns is None else chunk.count
+            key, nbytes = (number, chunk.sealed), count * width
             if key in open_groups and sizes[key] + nbytes > segment_nbytes:
                 close(key)
             if key not in open_groups:

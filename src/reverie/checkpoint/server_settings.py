@@ -185,10 +185,10 @@ def _selector(text: str, where: str) -> Selector:
         except ValueError:
             sound = False
         else:
-            sound = math.isfinite(exponent) and exponent >= 0
+            sound = math.isfinite(exponent)
     if not sound:
         raise CheckpointCorruptError(
             f"{where}: selector {text!r:.100}, expected one of {', '.join(SELECTORS)}, where "
-            "prioritized is followed by a colon and an exponent of at least 0."
+            "prioritized is followed by a colon and a finite exponent."
         )
     return kind, exponent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import threading
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -67,6 +68,7 @@ class Observer(Handle):
         self._writer: _core.Writer | None = None
         self._is_open = False
         self._asks_column = False
+        self._starting = threading.Lock()
         self._fork_guard = _ForkGuard(self)
         self._target.prepare(self._settings["sequence_length"], fixed=items != _core.EPISODES)
         self.open()
@@ -150,9 +152,12 @@ class Observer(Handle):
         if not self._is_open:
             raise self._target.closed_error()
         self._target.check_open()
-        if self._target.plan is None:
-            self._target.learn(spec_of(step, self._BATCH_AXES))
-        return self._new_writer()
+        with self._starting:  # one writer, whichever thread's step is the first
+            if self._writer is not None:
+                return self._writer
+            if self._target.plan is None:
+                self._target.learn(spec_of(step, self._BATCH_AXES))
+            return self._new_writer()
 
     def _boundaries(self, step: Any, last: Any, shape: tuple[int, ...]) -> Any:
         """Whether steps of the slow paths end their episodes: bools of `shape`."""

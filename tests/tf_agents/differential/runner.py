@@ -19,6 +19,12 @@ from tests.tf_agents.differential.observe import Keys, Raised, canonical
 from tests.tf_agents.differential.program import Col, Config, Op, Program
 
 WOULD_WAIT = "would wait"
+
+
+class LeftOut(Exception):
+    """Asks for what Reverb does by a slip, and Reverie does as Python does."""
+
+
 PATIENCE_S = 20.0
 
 
@@ -35,6 +41,8 @@ class Run:
         self.rv = rv
         self.program = program
         self.keys = Keys()
+        self.restarted = False  # Reverb's own Table objects are dead from then on
+        self.spanning = False  # items may reach back into an earlier episode
         self.writers: dict[str, Any] = {}
         self.targets: dict[str, set[str]] = {}  # tables that a writer has items for
         self._checkpointer = rv.platform.checkpointers_lib.DefaultCheckpointer(str(folder))
@@ -82,6 +90,8 @@ class Run:
         history = self.writers[w].history
         for name in col.path:
             history = history[name]
+        if isinstance(col.pick, slice) and (col.pick.stop or 0) >= max(len(history), 1):
+            raise LeftOut("a positive stop at the end is taken for 0")
         column = history[col.pick]
         return column if col.again is None else column[col.again]
 
@@ -95,6 +105,8 @@ class Run:
 
     def _column(self, w: str, col: Col) -> Any:
         column = self._of(w, col)
+        if not len(column):
+            return 0  # Reverb's has no dtype then
         shape = tuple(column.shape)
         return len(column), shape, str(column.dtype), canonical(column.numpy())
 
@@ -116,13 +128,16 @@ class Run:
         return "stuck"
 
     def _lets_in(self, table: str, n: int = 1) -> bool:
-        return table not in self.tables or bool(self.tables[table].can_insert(n))
+        if table not in self.tables or self.restarted:
+            return True  # in programs with a restart no limiter holds inserts up
+        return bool(self.tables[table].can_insert(n))
 
     def _end_episode(self, w: str, clear: bool) -> Any:
         flushed = self._flush(w)
         if flushed is not True:
             return flushed
         self.writers[w].end_episode(clear_buffers=clear)
+        self.spanning |= not clear
         return True
 
     def _configure(self, w: str, path: Any, keep: int, chunk: int | None) -> None:
@@ -148,6 +163,7 @@ class Run:
 
     def _s_end(self, w: str, clear: bool) -> Any:
         self.writers[w].end_episode(clear, timeout_ms=int(PATIENCE_S * 1000))
+        self.spanning |= not clear
 
     def _legacy(self, w: str, length: int, chunk: int | None, delta: bool) -> None:
         self.writers[w] = self.client.writer(length, delta, chunk)
@@ -162,7 +178,6 @@ class Run:
         if not self._lets_in(table):
             return WOULD_WAIT
         self.writers[w].create_item(table, steps, priority)
-        self.writers[w].flush()
         return None
 
     def _l_close(self, w: str) -> None:
@@ -177,12 +192,11 @@ class Run:
     # Tables.
 
     def _sample(self, table: str, n: int, emit: bool, unpack: bool) -> Any:
-        found = self.tables.get(table)
         # One by one if something may be refused: Reverb may have fetched the next by then.
         step = 1 if emit or unpack else n
         shown: list[Any] = []
         for _ in range(0, max(n, 1), max(step, 1)):
-            while found is not None and not self._lets_out(found, step):
+            while table in self.tables and not self._lets_out(table, step):
                 step -= 1
                 if step < 1:
                     return [*shown, WOULD_WAIT]
@@ -195,14 +209,13 @@ class Run:
                 self._settle()
         return shown
 
-    @staticmethod
-    def _lets_out(table: Any, n: int) -> bool:
+    def _lets_out(self, table: str, n: int) -> bool:
         if n < 1:
             return True  # refused in some way
-        info = table.info
-        spare = info.current_size - info.rate_limiter_info.min_size_to_sample
-        some_stay = info.max_times_sampled < 1 or n == 1 or spare >= n
-        return some_stay and bool(table.can_sample(n))
+        info = self.client.server_info(5)[table]
+        spare = info.current_size - max(info.rate_limiter_info.min_size_to_sample, 1)
+        some_stay = spare >= (0 if info.max_times_sampled < 1 or n == 1 else n)
+        return some_stay and (self.restarted or bool(self.tables[table].can_sample(n)))
 
     def _shown(self, sample: Any) -> Any:
         steps = sample if isinstance(sample, list) else [sample]
@@ -214,9 +227,8 @@ class Run:
 
     def _wait(self, table: str, nest: Any) -> Any:
         """A sample that must wait, and the inserts that release it."""
-        found, info = self.tables[table], self.tables[table].info
-        needed = _inserts_until_sample(info)
-        if needed is None or found.can_sample(1) or not found.can_insert(needed):
+        needed = _inserts_until_sample(self.client.server_info(5)[table])
+        if needed is None or self._lets_out(table, 1) or not self._lets_in(table, needed):
             return "not now"
         got: list[Any] = []
 
@@ -238,11 +250,11 @@ class Run:
     def _drain(self, table: str) -> Any:
         """All that a table with `max_times_sampled` hands out, in no order."""
         found: dict[str, list[int]] = {}
-        while self.tables[table].can_sample(1):
+        while self._lets_out(table, 1):
             [sample] = self.client.sample(table, 1, emit_timesteps=False)
             item = repr((canonical(sample.data), sample.info.priority))
             found.setdefault(item, []).append(sample.info.times_sampled)
-        return sorted(found.items()), self.tables[table].info.current_size
+        return sorted((item, sorted(times)) for item, times in found.items()), self.tables[table].info.current_size
 
     def _mutate(self, table: str, updates: dict[int, float], deletes: list[int]) -> None:
         self.client.mutate_priorities(
@@ -263,9 +275,12 @@ class Run:
                 self._flush(w)
 
     def _info(self) -> Any:
-        return [_told(info) for _, info in sorted(self.client.server_info(5).items())]
+        infos = sorted(self.client.server_info(5).items())
+        return [_told(info, episodes=not self.spanning) for _, info in infos]
 
-    def _can(self, table: str, n: int) -> tuple[bool, bool]:
+    def _can(self, table: str, n: int) -> Any:
+        if self.restarted:
+            return "not of Reverb's dead tables"
         found = self.tables[table]
         return bool(found.can_sample(n)), bool(found.can_insert(n))
 
@@ -276,6 +291,7 @@ class Run:
         self._drop_writers()
         self.server.stop()
         self._start()
+        self.restarted = True
         return self._info()
 
 
@@ -288,10 +304,10 @@ def _inserts_until_sample(info: Any) -> int | None:
     return needed if 0 < needed <= info.max_size - info.current_size else None
 
 
-def _told(info: Any) -> Any:
+def _told(info: Any, episodes: bool) -> Any:
     limiter = info.rate_limiter_info
-    numbers = ("max_size", "max_times_sampled", "current_size", "num_episodes")
-    more = ("num_deleted_episodes", "num_unique_samples")
+    numbers = ("max_size", "max_times_sampled", "current_size", "num_unique_samples")
+    more = ("num_episodes", "num_deleted_episodes") if episodes else ()
     return (
         info.name,
         {name: getattr(info, name) for name in numbers + more},
@@ -300,8 +316,14 @@ def _told(info: Any) -> Any:
         (limiter.samples_per_insert, limiter.min_diff, limiter.max_diff),
         (limiter.min_size_to_sample, limiter.insert_stats.completed),
         limiter.sample_stats.completed,
-        repr(info.signature),
+        _map(repr, _sorted(info.signature)),
     )
+
+
+def _sorted(nest: Any) -> Any:
+    if isinstance(nest, dict):
+        return {name: _sorted(nest[name]) for name in sorted(nest)}
+    return nest
 
 
 def _made(structured: Any, config: Config, step: Any) -> Any:

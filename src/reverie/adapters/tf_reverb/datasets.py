@@ -178,10 +178,32 @@ class TableDataset(tf.compat.v1.data.Dataset):  # type: ignore[misc]
     def _inputs(self) -> list[Any]:
         return [self._samples]
 
+    def __iter__(self) -> Any:
+        """An iterator that stays as near to its reader as the constructor was told.
+
+        TensorFlow would put a prefetch of its own behind the dataset, with a buffer that
+        grows. Datasets made of this one have that, as those of Reverb's have.
+        """
+        return iter(self.with_options(_WITHOUT_PREFETCH))
+
+    def make_initializable_iterator(self, shared_name: str | None = None) -> Any:
+        """The same for sessions: TensorFlow's `make_initializable_iterator`."""
+        dataset = self.with_options(_WITHOUT_PREFETCH)
+        return tf.compat.v1.data.make_initializable_iterator(dataset, shared_name)
+
+    def make_one_shot_iterator(self) -> Any:
+        """The same for sessions: TensorFlow's `make_one_shot_iterator`."""
+        dataset = self.with_options(_WITHOUT_PREFETCH)
+        return tf.compat.v1.data.make_one_shot_iterator(dataset)
+
     @property
     def element_spec(self) -> Any:
         """A `ReplaySample` of `tf.TensorSpec`s."""
         return self._spec
+
+
+_WITHOUT_PREFETCH = tf.data.Options()
+_WITHOUT_PREFETCH.experimental_optimization.inject_prefetch = False
 
 
 def _as_spec(shape: Any, dtype: Any) -> Any:
@@ -221,7 +243,7 @@ def _samples(address: Any, table: Any, settings: Settings, spec: Any) -> Any:
         ending = (
             tf.data.Dataset.from_tensors(number)
             .map(do_not_convert(lambda n: tf.numpy_function(streams.error, [n], tf.string)))
-            .filter(do_not_convert(lambda message: tf.reshape(message, ()) != ""))
+            .filter(do_not_convert(lambda message: tf.not_equal(tf.reshape(message, ()), "")))
             .map(do_not_convert(fail))
         )
         return (

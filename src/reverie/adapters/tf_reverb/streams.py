@@ -197,10 +197,9 @@ class _Slot:
             if self._stream is None:
                 self._stream = self._make()
             return self._stream.next_chunk()
-        except (ValueError, TypeError):  # TensorFlow makes InvalidArgumentError of them
-            raise
         except RuntimeError as error:
-            self.error = f"{error}"
+            # Of a ValueError TensorFlow makes an InvalidArgumentError by itself.
+            self.error = str(error)
             return None
 
 

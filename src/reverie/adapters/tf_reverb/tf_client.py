@@ -188,9 +188,8 @@ class TFClient:
                 return (b"", *call(*arrays))
             except _WrongDtypeError as error:
                 return (internal_failure(str(error)), *_zeros(dtypes))
-            except (ValueError, TypeError):  # InvalidArgumentError in TensorFlow
-                raise
             except RuntimeError as error:
+                # Of other ValueErrors TensorFlow makes InvalidArgumentErrors by itself.
                 return (str(error).encode(), *_zeros(dtypes))
 
         with tf.name_scope(name):
@@ -203,7 +202,8 @@ class TFClient:
                 lambda: tf.constant(True),
                 lambda: tf.equal(not_found(message), ""),
             )
-            with tf.control_dependencies([checked]):
+            # Within a tf.function an Assert always runs, whether something needs it or not.
+            with tf.control_dependencies([tf.debugging.Assert(checked, [message])]):
                 if not dtypes:
                     return tf.no_op()
                 return [tf.identity(tensor) for tensor in tensors]

@@ -142,7 +142,7 @@ def _selector(message: Any, place: Place) -> ReverbSelector:
         raise place.corrupt(f"{len(given)} kinds of selector, and one was wanted")
     if given == ["prioritized"]:
         exponent = message.prioritized.priority_exponent
-        if not (math.isfinite(exponent) and exponent >= 0):
+        if not math.isfinite(exponent):
             raise place.corrupt(f"a priority exponent of {exponent}")
         return ReverbSelector("prioritized", exponent)
     if given == ["heap"]:

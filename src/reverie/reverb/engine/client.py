@@ -100,10 +100,10 @@ class Client:
         server = self.server
         target = server.table(table)
         pairs = list(updates)
-        keys = _keys(key for key, _ in pairs)
+        keys = _keys((key for key, _ in pairs), target.key_mask)
         priorities = np.array([as_float("priority", p) for _, p in pairs], np.float64)
         _check_priorities(target, priorities)
-        gone = _keys(deletes)
+        gone = _keys(deletes, target.key_mask)
         stale = 0
         if len(keys):
             stale += target.core.update_priorities(keys, priorities)
@@ -179,7 +179,7 @@ class Client:
                 time.sleep(min(0.01, slice_s))
 
 
-def _keys(keys: Iterable[int]) -> np.ndarray[Any, np.dtype[np.uint64]]:
+def _keys(keys: Iterable[int], mask: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
     checked = []
     for key in keys:
         try:
@@ -191,7 +191,7 @@ def _keys(keys: Iterable[int]) -> np.ndarray[Any, np.dtype[np.uint64]]:
                 f"key: found {key!r:.200} of type {type(key).__name__}, wanted an item's key, "
                 "an integer of 64 bits without a sign."
             )
-        checked.append(number)
+        checked.append(number ^ mask)
     return np.array(checked, np.uint64)
 
 

@@ -77,7 +77,7 @@ class ColumnHistory:
         """
         steps = range(len(self))
         if isinstance(key, slice):
-            chosen: Sequence[int] = steps[key]
+            chosen: Sequence[int] = self._within_reach(steps[key], key)
             if key.start is not None and key.start < -len(steps) and (key.step or 1) > 0:
                 raise self._none_error(key, key.start)
             return self._take(chosen, False, key)
@@ -90,6 +90,14 @@ class ColumnHistory:
             f"_ColumnHistory indices must be integers, slices or lists of integers, not "
             f"{type(key)}"
         )
+
+    def _within_reach(self, chosen: Sequence[int], key: slice) -> Sequence[int]:
+        """Where a slice runs to or from an open end, Reverb leaves evicted steps out."""
+        backwards = key.start is not None and (key.step or 1) < 0
+        if not backwards and (key.start is not None or key.stop is None):
+            return chosen
+        first = len(self) - self._buffer_size
+        return [i for i in chosen if i >= first] or chosen
 
     def _index(self, key: int, whole: Any, steps: range) -> range:
         if not isinstance(key, int):

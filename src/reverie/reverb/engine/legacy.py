@@ -139,7 +139,7 @@ class Writer:
             [count] * len(specs),
             [1] * len(specs),
             [False] * len(specs),
-            lambda name, wanted, _: signature.check_steps(name, wanted, specs),
+            lambda name, wanted, _: signature.check_steps(name, wanted, specs, count),
         )
         self._unflushed = True
         self._stream.wait_pending(self._max_in_flight, None)

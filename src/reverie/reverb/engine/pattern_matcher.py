@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,43 +14,45 @@ from reverie.reverb.engine.pattern_configs import Pattern, Test
 _HALF = 2**31
 
 
+@dataclass(frozen=True, slots=True)
 class Runs:
     """An item's cells as runs of consecutive numbers, in the order of its columns.
 
     Attributes:
-        places: of the columns of the steps, for each run.
-        starts: number of each run's first cell; ages where it stands for a pattern.
+        places: the matcher's, for each run.
+        starts: number of each run's first cell.
         lengths: cells of each run.
         counts: how many runs each column of the item has.
     """
 
-    __slots__ = ("counts", "lengths", "places", "starts")
-
-    def __init__(self) -> None:
-        self.places: Sequence[int] = []
-        self.starts: Sequence[int] = []
-        self.lengths: Sequence[int] = []
-        self.counts: Sequence[int] = []
+    places: tuple[int, ...]
+    starts: tuple[int, ...]
+    lengths: tuple[int, ...]
+    counts: tuple[int, ...]
 
 
-class _State:
-    """A pattern, and what there is to know about it from step to step."""
+class PatternState:
+    """A pattern, and what there is to know about it from step to step.
 
-    __slots__ = ("applied", "dense", "pattern", "places", "sources", "squeezed", "tests")
+    Attributes:
+        pattern: itself.
+        squeezed: for each column of the item, whether it has no time axis.
+    """
+
+    __slots__ = ("applied", "dense", "pattern", "sources", "squeezed", "tests")
 
     def __init__(self, pattern: Pattern, place_of: dict[int, int]) -> None:
         self.pattern = pattern
-        self.places = [place_of[column] for column in pattern.columns]
         self.sources = [place_of[part.column] for part in pattern.slices]
         self.squeezed = tuple(part.squeeze for part in pattern.slices)
         # Those on data come last, for they cost most.
         tests = sorted(pattern.tests, key=lambda test: test.left == "flat_source_index")
         self.tests: list[tuple[Test, int]] = [(t, place_of.get(t.column, 0)) for t in tests]
         self.applied = 0  # the step at which it was applied last
-        ages = [[-age for age in part.ages] for part in pattern.slices]
-        self.dense = _runs_of(self.sources, ages)
-        for name in ("places", "lengths", "counts"):
-            setattr(self.dense, name, tuple(getattr(self.dense, name)))
+        # Where no cell is missing all runs are known but for the newest cells' numbers.
+        self.dense = _runs_of(
+            self.sources, [[-age for age in part.ages] for part in pattern.slices]
+        )
 
 
 class PatternMatcher:
@@ -57,7 +60,7 @@ class PatternMatcher:
 
     Cells are known by their numbers alone: the n-th that a column was given has
     number n, from 0. A pattern is applied at most once per step, and only in steps
-    that have a cell of one of its columns. Steps without gaps cost nothing per column.
+    that have a cell of any column. Steps without gaps cost little.
 
     Args:
         patterns: in the order in which they are applied.
@@ -79,12 +82,13 @@ class PatternMatcher:
                 self.histories[place] = max(self.histories[place], part.ages[0])
         self.step_is_open = False
         self._longest = max(pattern.history for pattern in patterns)
-        states = [_State(pattern, place_of) for pattern in patterns]
+        states = [PatternState(pattern, place_of) for pattern in patterns]
         self._on_append = [state for state in states if not state.pattern.at_end]
         self._at_end = [state for state in states if state.pattern.at_end]
         self._next = [0] * len(self.columns)  # number of the next cell of each column
         self._values: Sequence[Any] = ()  # of the newest step
-        self._count = 0  # steps ever
+        self._is_empty = True  # the newest step
+        self._count = 0  # steps ever, but for those without any cell
         self._steps = 0  # of this episode
         self._rows = 0  # steps that may be referred to, were there no limit
         self._whole = 0  # how many of the latest steps have a cell in every column
@@ -102,6 +106,7 @@ class PatternMatcher:
         self._values = values
         self._next = [number + 1 for number in self._next]
         self._count += 1
+        self._is_empty = False
         self._steps += 1
         self._rows += 1
         self._whole += 1
@@ -124,7 +129,7 @@ class PatternMatcher:
         """
         self._catch_up()
         if not self.step_is_open:
-            self._count += 1
+            self._is_empty = True
             self._steps += 1
             self._rows += 1
             self._whole = 0
@@ -135,44 +140,44 @@ class PatternMatcher:
         for place, value in enumerate(values):
             if value is not None:
                 merged[place] = value
+                self._count += self._is_empty
+                self._is_empty = False
                 self._cells[place][-1] = self._next[place]
                 self._next[place] += 1
         self._values = merged
         self.step_is_open = partial
 
-    def due(self, *, at_end: bool = False) -> Iterator[_State]:
+    def due(self, *, at_end: bool = False) -> Iterator[PatternState]:
         """The patterns to be applied now; going on to the next tells that one was.
 
         Args:
             at_end: those that wait for the end of the episode, instead of the others.
+                They count as applied at once, so that an error is told only once.
         """
-        if at_end and not self._steps:
-            return
         whole = self._whole
+        if not self._steps or self._is_empty:
+            return
         for state in self._at_end if at_end else self._on_append:
             if self._rows < state.pattern.history or state.applied == self._count:
-                continue
-            if not whole and not any(self._values[place] is not None for place in state.places):
                 continue
             if not self._holds(state) or (
                 whole < state.pattern.history and not self._is_there(state)
             ):
                 continue
+            if at_end:
+                state.applied = self._count
             yield state
             state.applied = self._count
 
-    def runs(self, state: _State) -> Runs:
+    def runs(self, state: PatternState) -> Runs:
         """The cells of a pattern that is due."""
-        dense = state.dense
         if self._whole < state.pattern.history:
             return _runs_of(state.sources, list(self._numbers(state)))
-        runs = Runs()
-        runs.places, runs.lengths, runs.counts = dense.places, dense.lengths, dense.counts
-        counts = self._next
-        runs.starts = [
-            counts[place] + age for place, age in zip(dense.places, dense.starts, strict=True)
+        counts, dense = self._next, state.dense
+        starts = [
+            counts[p] + start for p, start in zip(dense.places, dense.starts, strict=True)
         ]
-        return runs
+        return Runs(dense.places, tuple(starts), dense.lengths, dense.counts)
 
     def end_episode(self, *, clear: bool) -> None:
         """The next step begins another episode.
@@ -193,16 +198,16 @@ class PatternMatcher:
                 cells.extend(range(number - min(self._behind, self._longest), number))
             self._behind = 0
 
-    def _numbers(self, state: _State) -> Iterator[list[Any]]:
+    def _numbers(self, state: PatternState) -> Iterator[list[Any]]:
         self._catch_up()
         for place, part in zip(state.sources, state.pattern.slices, strict=True):
             cells = self._cells[place]
             yield [cells[-age] for age in part.ages]
 
-    def _is_there(self, state: _State) -> bool:
+    def _is_there(self, state: PatternState) -> bool:
         return all(None not in numbers for numbers in self._numbers(state))
 
-    def _holds(self, state: _State) -> bool:
+    def _holds(self, state: PatternState) -> bool:
         for test, place in state.tests:
             left = test.left
             if left == "step_index":
@@ -232,8 +237,7 @@ def as_int32(value: Any) -> int | None:
 
 
 def _runs_of(places: Sequence[int], columns: Sequence[Sequence[int]]) -> Runs:
-    runs = Runs()
-    all_places: list[int] = []
+    of_runs: list[int] = []
     starts: list[int] = []
     lengths: list[int] = []
     counts: list[int] = []
@@ -243,9 +247,8 @@ def _runs_of(places: Sequence[int], columns: Sequence[Sequence[int]]) -> Runs:
             if len(starts) > before and starts[-1] + lengths[-1] == number:
                 lengths[-1] += 1
             else:
-                all_places.append(place)
+                of_runs.append(place)
                 starts.append(number)
                 lengths.append(1)
         counts.append(len(starts) - before)
-    runs.places, runs.starts, runs.lengths, runs.counts = all_places, starts, lengths, counts
-    return runs
+    return Runs(tuple(of_runs), tuple(starts), tuple(lengths), tuple(counts))

@@ -127,7 +127,8 @@ class ItemStream:
             return False
         if self._left > 0:
             self._left -= len(items)
-        self._ready.extend(decoded(item) for item in items)
+        mask = self._table.key_mask
+        self._ready.extend((item[0] ^ mask, *decoded(item)[1:]) for item in items)
         return True
 
     def _describe(self) -> str:

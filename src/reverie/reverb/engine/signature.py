@@ -79,8 +79,20 @@ def check_trajectory(table: str, signature: Any, found: Sequence[CellSpec]) -> N
             )
 
 
-def check_steps(table: str, signature: Any, found: Sequence[CellSpec]) -> None:
-    """As `check_trajectory`, for the legacy writer, whose signatures are of one step."""
+def check_steps(table: str, signature: Any, found: Sequence[CellSpec], length: int) -> None:
+    """As `check_trajectory`, for the legacy writer.
+
+    A signature may describe its items, or one step of them, column by column.
+
+    Args:
+        table: its name.
+        signature: of the table.
+        found: dtype and shape of each leaf of a step.
+        length: steps of the item.
+
+    Raises:
+        InvalidArgumentError: as `check_trajectory`.
+    """
     wanted = columns_of(signature)
     start = (
         f"Unable to CreateItem in table '{table}' because Append was called with a tensor "
@@ -92,7 +104,8 @@ def check_steps(table: str, signature: Any, found: Sequence[CellSpec]) -> None:
             f"{len(wanted)} tensors per entry.{_both(wanted, found)}"
         )
     for i, (want, got) in enumerate(zip(wanted, found, strict=True)):
-        if not want.takes(got.dtype, got.shape):
+        whole = (length, *got.shape)
+        if not (want.takes(got.dtype, got.shape) or want.takes(got.dtype, whole)):
             raise InvalidArgumentError(
                 f"{start}At flattened index {i}, saw a tensor of dtype "
                 f"{dtype_name(got.dtype)}, shape {shape_name(got.shape)}, but expected tensor "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import threading
 from collections.abc import Sequence
@@ -101,6 +102,10 @@ class Table:
                 "Reverb's extensions are C++ code of its own and cannot run here."
             )
         self.name = name
+        # An item's key, as its users see it, is the core's key XOR this: so a key of another
+        # table is a stale one here, and keys survive a checkpoint.
+        digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        self.key_mask = int.from_bytes(digest, "big")
         self._lock = threading.Lock()
         self._host: Host | None = None
         self._core: _core.Table | None = None

@@ -398,7 +398,11 @@ class TrajectoryWriter:
         """
         self._check_open()
         self.wait_pending(0, timeout_ms)
-        self._core.end_episode(bool(clear_buffers))
+        self.begin_episode(bool(clear_buffers))
+
+    def begin_episode(self, clear: bool) -> None:
+        """Begins a new episode without a wait; `clear`: all cells expire."""
+        self._core.end_episode(clear)
         self._open = None
         self.episode_steps = 0
 
