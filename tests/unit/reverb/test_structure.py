@@ -20,7 +20,9 @@ class Pair(NamedTuple):
     right: Any
 
 
-LEAVES = st.one_of(st.none(), st.integers(0, 9), st.text("ab", max_size=2), st.binary(max_size=2))
+LEAVES = st.one_of(
+    st.none(), st.integers(0, 9), st.text("ab", max_size=2), st.binary(max_size=2)
+)
 KEYS = st.text("abc", min_size=1, max_size=2)
 NESTS = st.recursive(
     LEAVES,
@@ -55,7 +57,9 @@ def test_paths_are_keys_positions_and_field_names() -> None:
     assert structure.flatten_with_path(3) == [((), 3)]
 
 
-@pytest.mark.parametrize("leaf", [np.zeros(3), "ab", b"ab", bytearray(2), None, 3, SimpleNamespace()])
+@pytest.mark.parametrize(
+    "leaf", [np.zeros(3), "ab", b"ab", bytearray(2), None, 3, SimpleNamespace()]
+)
 def test_arrays_texts_and_objects_are_leaves(leaf: Any) -> None:
     assert not structure.is_nested(leaf)
     assert structure.flatten([leaf])[0] is leaf
@@ -125,5 +129,7 @@ def test_the_union_has_the_leaves_of_both() -> None:
     [({"n": None}, {"n": {"q": 1}}), ({"n": {"q": 1}}, {"n": None}), ({"n": [1]}, {"n": {}})],
 )
 def test_the_union_refuses_a_leaf_in_place_of_a_node_and_names_the_path(a: Any, b: Any) -> None:
-    with pytest.raises(ValueError, match=r"at \('n',\): found a .*, where earlier steps have a"):
+    with pytest.raises(
+        ValueError, match=r"at \('n',\): found a .*, where earlier steps have a"
+    ):
         structure.union(a, b)

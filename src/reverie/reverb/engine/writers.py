@@ -442,6 +442,7 @@ class TrajectoryWriter:
             ) from None
         except _core.Closed:
             raise self._closed_error() from None
+        self._host.check_open()  # a store that closes drops what waits
 
     def __repr__(self) -> str:
         """`TrajectoryWriter(6 columns, 12 steps in this episode)`."""
