@@ -70,9 +70,11 @@ TypedLayout::TypedLayout(nb::sequence columns) {
     column.dtype = nb::borrow(nb::object(entry[0]));
     if (!PyArray_DescrCheck(column.dtype.ptr())) throw nb::type_error("expected a numpy.dtype");
     auto* descr = reinterpret_cast<PyArray_Descr*>(column.dtype.ptr());
-    if (PyDataType_REFCHK(descr) || PyDataType_ELSIZE(descr) <= 0 ||
+    // Of the types left out, two of one number may differ in bytes or in meaning.
+    if (PyTypeNum_ISFLEXIBLE(descr->type_num) || PyTypeNum_ISDATETIME(descr->type_num) ||
+        PyDataType_REFCHK(descr) || PyDataType_ELSIZE(descr) <= 0 ||
         !PyArray_ISNBO(descr->byteorder)) {
-      throw nb::value_error("dtype must be plain, fixed-width and in native byte order");
+      throw nb::value_error("dtype must be numeric, fixed-width and in native byte order");
     }
     column.type_num = descr->type_num;
     column.nbytes = static_cast<std::size_t>(PyDataType_ELSIZE(descr));

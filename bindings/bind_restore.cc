@@ -5,6 +5,7 @@
 #include "arrays.h"
 #include "errors.h"
 #include "handles.h"
+#include "no_gil.h"
 #include "states.h"
 
 namespace reverie_py {
@@ -43,7 +44,7 @@ void Read(nb::dict state, const char* name, std::vector<T>* to) {
 nb::object TakeSnapshot(StoreHandle& self) {
   reverie::Snapshot snapshot;
   {
-    nb::gil_scoped_release release;
+    NoGil release;
     snapshot = self.store->TakeSnapshot();
   }
   SnapshotHandle handle;
@@ -181,7 +182,7 @@ void BindRestore(nb::module_& m) {
       [](StoreHandle& self, std::optional<const TypedLayout*> layout, std::uint64_t chunk_id,
          std::uint32_t count, std::size_t nbytes) {
         if (!layout && count != 1) throw nb::value_error("a chunk of one cell has one");
-        reverie::Chunk* chunk = self.store->RestoreChunk(
+        reverie::Chunk* const chunk = self.store->RestoreChunk(
             layout
                 ? (*layout)->layout()
                 : std::make_shared<const reverie::RecordLayout>(std::vector<std::size_t>{nbytes}),
@@ -197,7 +198,7 @@ void BindRestore(nb::module_& m) {
       },
       "chunk_id"_a, "next_id"_a);
   method("seal_restore", [](StoreHandle& self) {
-    nb::gil_scoped_release release;
+    NoGil release;
     self.store->SealRestore();
   });
 }

@@ -6,6 +6,7 @@
 #include "arrays.h"
 #include "errors.h"
 #include "handles.h"
+#include "no_gil.h"
 
 namespace reverie_py {
 
@@ -61,7 +62,7 @@ void BindStore(nb::module_& m) {
           "remover_exponent"_a = 1.0, "max_times_sampled"_a = 0)
       .def("close",
            [](StoreHandle& self) {
-             nb::gil_scoped_release release;
+             NoGil release;
              self.store->Close();
            })
       .def("info", [](const StoreHandle& self) {

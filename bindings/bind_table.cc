@@ -5,6 +5,7 @@
 #include "arrays.h"
 #include "errors.h"
 #include "handles.h"
+#include "no_gil.h"
 #include "states.h"
 
 namespace reverie_py {
@@ -38,7 +39,7 @@ nb::object Sample(TableHandle& self, const TypedLayout& layout, std::uint32_t ba
                      NewVector(info_shape, &info.times_sampled));
   reverie::Status status;
   {
-    nb::gil_scoped_release release;
+    NoGil release;
     status = self.store->Sample(self.table.get(), layout.layout().get(), batch_size, steps, piece,
                                 outputs.data(), info);
   }
@@ -52,7 +53,7 @@ nb::object Gather(TableHandle& self, const TypedLayout& layout,
   reverie::Store::Reader reader(self.store);
   reverie::Status status;
   {
-    nb::gil_scoped_release release;
+    NoGil release;
     status = reader.Select(self.table.get(), layout.layout().get(), keys ? keys->data() : nullptr,
                            keys ? keys->size() : 0, steps);
   }
@@ -64,7 +65,7 @@ nb::object Gather(TableHandle& self, const TypedLayout& layout,
     columns.append(layout.NewArray(i, {n, reader.steps()}, &outputs[i]));
   }
   {
-    nb::gil_scoped_release release;
+    NoGil release;
     reader.GatherRows(*layout.layout(), outputs.data());
   }
   std::vector<std::uint64_t> found = reader.keys();
@@ -98,6 +99,9 @@ nb::list NewColumns(const reverie::SampledItem& item, std::size_t index,
   nb::list columns;
   void* bytes;
   if (item.trajectory.columns.empty()) {
+    if (item.row.chunk->layout->tag() == 0) {  // so may a damaged checkpoint have it
+      throw nb::value_error("an item of whole steps over cells of any size");
+    }
     const TypedLayout& layout = TypedLayout::Of(*item.row.chunk->layout);
     for (std::size_t c = 0; c < layout.num_columns(); ++c) {
       const std::uint32_t length = item.spans.empty() ? item.length : item.spans[c].length;
@@ -149,7 +153,7 @@ nb::object SampleItems(TableHandle& self, std::size_t max_items) {
   reverie::Store::ItemReader reader(self.store);
   reverie::Status status;
   {
-    nb::gil_scoped_release release;
+    NoGil release;
     status = reader.Sample(self.table.get(), max_items);
   }
   Check(status);
@@ -171,7 +175,7 @@ nb::object SampleItems(TableHandle& self, std::size_t max_items) {
   if (nbytes < kKeepGilBelow) {
     CopyColumns(reader.items(), copies);
   } else {
-    nb::gil_scoped_release release;
+    NoGil release;
     CopyColumns(reader.items(), copies);
   }
   return result;
@@ -185,7 +189,7 @@ nb::list GatherItem(TableHandle& self, const TypedLayout& layout, std::uint64_t 
   for (std::size_t i = 0; i < layout.num_columns(); ++i) {
     void* output;
     columns.append(layout.NewArray(i, {reader.span_length(i)}, &output));
-    nb::gil_scoped_release release;
+    NoGil release;
     reader.GatherSpan(*layout.layout(), i, output);
   }
   return columns;
@@ -240,7 +244,7 @@ void BindTable(nb::module_& m) {
            [](TableHandle& self) {
              reverie::TableState state;
              {
-               nb::gil_scoped_release release;
+               NoGil release;
                state = self.store->table_state(*self.table);
              }
              return ItemArrays(std::move(state.items));
@@ -249,7 +253,7 @@ void BindTable(nb::module_& m) {
           "update_priorities",
           [](TableHandle& self, InVector<std::uint64_t> keys, InVector<double> priorities) {
             if (keys.size() != priorities.size()) throw nb::value_error("one priority per key");
-            nb::gil_scoped_release release;
+            NoGil release;
             return self.store->UpdatePriorities(self.table.get(), keys.data(), priorities.data(),
                                                 keys.size());
           },
@@ -257,13 +261,13 @@ void BindTable(nb::module_& m) {
       .def(
           "delete",
           [](TableHandle& self, InVector<std::uint64_t> keys) {
-            nb::gil_scoped_release release;
+            NoGil release;
             return self.store->Delete(self.table.get(), keys.data(), keys.size());
           },
           "keys"_a)
       .def("clear",
            [](TableHandle& self) {
-             nb::gil_scoped_release release;
+             NoGil release;
              self.store->Clear(self.table.get());
            })
       .def(
@@ -271,7 +275,7 @@ void BindTable(nb::module_& m) {
           [](TableHandle& self, std::int64_t batch_size, double timeout_s) {
             reverie::Status status;
             {
-              nb::gil_scoped_release release;
+              NoGil release;
               status = self.store->WaitToSample(self.table.get(), batch_size, timeout_s);
             }
             Check(status);
@@ -284,7 +288,7 @@ void BindTable(nb::module_& m) {
             const reverie::TableState parsed = ParseTableState(state);
             reverie::Status status;
             {
-              nb::gil_scoped_release release;
+              NoGil release;
               status = self.store->RestoreTable(self.table.get(), parsed);
             }
             Check(status);

@@ -1,9 +1,13 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
 
+#include <cstring>
+#include <deque>
+
 #include "arrays.h"
 #include "errors.h"
 #include "handles.h"
+#include "no_gil.h"
 #include "trajectory_writer.h"
 
 namespace reverie_py {
@@ -19,7 +23,8 @@ constexpr std::size_t kKeepGilBelow = 16 * 1024;
 struct TrajectoryWriterHandle {
   std::shared_ptr<reverie::Store> store;
   std::unique_ptr<TrajectoryWriter> writer;
-  std::vector<std::optional<TypedLayout>> layouts;  // by column; none: cells of any size
+  // By column; none: cells of any size. Growing must not move what a call refers to.
+  std::deque<std::optional<TypedLayout>> layouts;
 };
 
 void CheckColumn(const TrajectoryWriterHandle& self, std::uint32_t column) {
@@ -57,10 +62,10 @@ int Append(TrajectoryWriterHandle& self, nb::sequence cells) {
   }
   reverie::Status status;
   if (nbytes < kKeepGilBelow) {
-    status = self.writer->Append(found.data());
+    status = self.writer->Append(found.data(), n);
   } else {
-    nb::gil_scoped_release release;
-    status = self.writer->Append(found.data());
+    NoGil release;
+    status = self.writer->Append(found.data(), n);
   }
   Check(status);
   return -1;
@@ -114,10 +119,13 @@ void BindTrajectory(nb::module_& m) {
             if (layout && layout->num_columns() != 1) {
               throw nb::value_error("a column has a layout of one column");
             }
-            const std::uint32_t column =
-                self.writer->AddColumn(layout ? layout->layout() : nullptr, keep);
-            self.layouts.push_back(std::move(layout));
-            return column;
+            self.layouts.push_back(layout);
+            try {
+              return self.writer->AddColumn(layout ? layout->layout() : nullptr, keep);
+            } catch (...) {
+              self.layouts.pop_back();
+              throw;
+            }
           },
           "layout"_a.none(), "keep"_a)
       .def(
@@ -152,7 +160,7 @@ void BindTrajectory(nb::module_& m) {
           [](TrajectoryWriterHandle& self, std::uint64_t at_most, double timeout_s) {
             reverie::Status status;
             {
-              nb::gil_scoped_release release;
+              NoGil release;
               status = self.store->WaitForInserts(self.writer->progress(), at_most, timeout_s);
             }
             Check(status);
@@ -162,12 +170,12 @@ void BindTrajectory(nb::module_& m) {
       .def(
           "end_episode",
           [](TrajectoryWriterHandle& self, bool clear) {
-            nb::gil_scoped_release release;
+            NoGil release;
             self.writer->EndEpisode(clear);
           },
           "clear"_a)
       .def("close", [](TrajectoryWriterHandle& self) {
-        nb::gil_scoped_release release;
+        NoGil release;
         self.writer->Close();
       });
 

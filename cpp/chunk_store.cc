@@ -1,12 +1,15 @@
 #include "chunk_store.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <new>
 #include <utility>
 
 namespace reverie {
 
 Chunk* ChunkStore::Create(std::shared_ptr<const RecordLayout> layout, std::uint32_t capacity,
                           std::uint64_t id) {
+  if (capacity != 0 && layout->record_nbytes() > SIZE_MAX / capacity) throw std::bad_alloc();
   auto chunk = std::make_shared<Chunk>();
   // Not zeroed: pages that no record fills are never touched, hence not resident.
   chunk->data.reset(new std::uint8_t[std::size_t{capacity} * layout->record_nbytes()]);

@@ -5,6 +5,14 @@
 #include <utility>
 
 namespace reverie {
+namespace {
+
+// Between nothing, which NaN counts as, and an hour, so that no clock overflows.
+std::chrono::duration<double> Duration(double seconds) {
+  return std::chrono::duration<double>(seconds > 0 ? std::min(seconds, 3600.0) : 0.0);
+}
+
+}  // namespace
 
 std::shared_ptr<Table> Store::CreateTable(const Table::Config& config) {
   auto table = std::make_shared<Table>(config, &chunks_);
@@ -108,7 +116,7 @@ Status Store::WaitToSample(Table* table, std::int64_t n, double seconds) {
   std::unique_lock<std::mutex> lock(mutex_);
   ++waiting_;
   const bool ready =
-      can_sample_.wait_for(lock, std::chrono::duration<double>(std::min(seconds, 3600.0)),
+      can_sample_.wait_for(lock, Duration(seconds),
                            [&] { return closed_ || table->CanSample(n); });
   --waiting_;
   if (closed_) return Status::Of(Code::kClosed);
@@ -120,12 +128,11 @@ Status Store::WaitForInserts(const InsertProgress& progress, std::uint64_t at_mo
   std::unique_lock<std::mutex> lock(mutex_);
   ++waiting_to_insert_;
   const bool done =
-      inserted_.wait_for(lock, std::chrono::duration<double>(std::min(seconds, 3600.0)),
-                         [&] { return closed_ || progress.pending <= at_most; });
+      inserted_.wait_for(lock, Duration(seconds),
+                         [&] { return progress.dropped || progress.pending <= at_most; });
   --waiting_to_insert_;
-  if (progress.pending <= at_most && done) return Status();
-  if (closed_) return Status::Of(Code::kClosed);
-  return Status::Of(Code::kWouldBlock);
+  if (progress.dropped) return Status::Of(Code::kClosed);
+  return Status::Of(done ? Code::kOk : Code::kWouldBlock);
 }
 
 bool Store::CanSample(const Table& table, std::int64_t n) const {

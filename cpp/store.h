@@ -1,6 +1,7 @@
 #ifndef REVERIE_STORE_H_
 #define REVERIE_STORE_H_
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
@@ -24,8 +25,11 @@ namespace reverie {
 // an insert into several tables, and a snapshot of them, a single point in time.
 class Store : public std::enable_shared_from_this<Store> {
  public:
+  // A chunk counts its records in 32 bits, and a record may have a single byte.
+  static constexpr std::size_t kMaxChunkNbytes = std::size_t{1} << 31;
+
   struct Options {
-    std::size_t chunk_nbytes;  // of a writer's chunks, once they have grown
+    std::size_t chunk_nbytes;  // of a writer's chunks, once they have grown; 2 GiB at most
     int gather_threads;        // at most, for one batch
   };
   struct Info {
@@ -42,7 +46,8 @@ class Store : public std::enable_shared_from_this<Store> {
     Table::Stats stats;
   };
 
-  explicit Store(const Options& options) : options_(options) {}
+  explicit Store(const Options& options)
+      : options_{std::min(options.chunk_nbytes, kMaxChunkNbytes), options.gather_threads} {}
 
   std::shared_ptr<Table> CreateTable(const Table::Config& config);
 
@@ -108,7 +113,8 @@ class Store : public std::enable_shared_from_this<Store> {
   Status WaitToSample(Table* table, std::int64_t n, double seconds);
 
   // Waits until at most `at_most` items of `progress` wait for their limiters, the
-  // store is closed or the time is over; an hour at most.
+  // store is closed or the time is over; an hour at most. kClosed where any of them
+  // was dropped because the store was closed.
   Status WaitForInserts(const InsertProgress& progress, std::uint64_t at_most, double seconds);
 
   // The limiter's arithmetic alone, whatever the table holds.
@@ -138,7 +144,7 @@ class Store : public std::enable_shared_from_this<Store> {
   // Later samples, waits and appends give kClosed; what runs ends well. Idempotent.
   void Close();
 
-  // For Writer, its only caller.
+  // For the writers, its only callers.
   const Options& options() const { return options_; }
   std::mutex& mutex() { return mutex_; }
   ChunkStore& chunks() { return chunks_; }

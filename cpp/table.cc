@@ -93,6 +93,7 @@ void Table::DropPending(Garbage* garbage) {
   for (Pending& waiting : pending_) {
     DropReferences(waiting.item, garbage);
     --waiting.progress->pending;
+    waiting.progress->dropped = true;
   }
   pending_.clear();
 }
@@ -146,12 +147,10 @@ void Table::Remove(std::uint32_t slot, Garbage* garbage) {
       episodes_.erase(episode);
       ++num_deleted_episodes_;
     }
-  } else if (item.chunk != kNoSlot) {  // as it may be where restoring failed half-way
+  } else {
     chunks_->UnrefWindow(chunks_->at(item.chunk), item.offset, items_.length.Get(slot), garbage);
   }
-  if (config_.max_times_sampled != 0) {
-    remaining_samples_ -= std::max(0, config_.max_times_sampled - item.times_sampled);
-  }
+  if (config_.max_times_sampled != 0) remaining_samples_ -= Remaining(item);
   items_.Free(slot);
   limiter_.Deleted();
 }
@@ -252,26 +251,32 @@ bool Table::Count(Item* item) {
   if (item->times_sampled != std::numeric_limits<std::int32_t>::max()) ++item->times_sampled;
   if (item->times_sampled == 1) ++num_unique_samples_;
   if (config_.max_times_sampled == 0) return false;
+  if (item->times_sampled >= config_.max_times_sampled) return true;
   --remaining_samples_;
-  return item->times_sampled >= config_.max_times_sampled;
+  return false;
 }
 
 void Table::SampleItems(std::size_t n, std::vector<SampledItem>* items, Garbage* garbage) {
-  items->reserve(n);
   while (items->size() < n && CanSample(1)) {
     std::uint32_t slot;
     double probability;
     sampler_->Select(&rng_, 1, &slot, &probability);
     Item& item = items_.at(slot);
-    items->emplace_back();
-    SampledItem& sampled = items->back();
-    if (const Trajectory* trajectory = items_.trajectory(slot)) {
-      sampled.trajectory = *trajectory;
-    } else {
-      sampled.row = {chunks_->at(item.chunk), item.offset};
-      const auto found = items_.spans.find(slot);
-      if (found != items_.spans.end()) sampled.spans = found->second;
+    SampledItem next{};
+    try {
+      if (const Trajectory* trajectory = items_.trajectory(slot)) {
+        next.trajectory = *trajectory;
+      } else {
+        next.row = {chunks_->at(item.chunk), item.offset};
+        const auto found = items_.spans.find(slot);
+        if (found != items_.spans.end()) next.spans = found->second;
+      }
+      items->push_back(std::move(next));
+    } catch (const std::bad_alloc&) {
+      if (items->empty()) throw;
+      return;  // what is counted must be handed over
     }
+    SampledItem& sampled = items->back();
     const bool spent = Count(&item);
     sampled.key = items_.key(slot);
     sampled.probability = probability;

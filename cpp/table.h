@@ -1,6 +1,7 @@
 #ifndef REVERIE_TABLE_H_
 #define REVERIE_TABLE_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <list>
 #include <memory>
@@ -55,6 +56,7 @@ struct NewItem {
 // How many of a writer's items wait for a limiter. Guarded by the store's mutex.
 struct InsertProgress {
   std::uint64_t pending = 0;
+  bool dropped = false;  // some will never be in: the store was closed first
 };
 
 // The items of one table, as columns, in insertion order. Keys and spans as in
@@ -128,7 +130,7 @@ class Table {
   // whatever may have moved the limiter: samples, deletions, a reset.
   bool Drain(Garbage* garbage) noexcept;
 
-  // Forgets what waits.
+  // Forgets what waits, for good.
   void DropPending(Garbage* garbage);
 
   // Adds an item over `length` steps from `offset` in `chunk` on, and references
@@ -153,7 +155,8 @@ class Table {
                 const SampleInfo& info, Garbage* garbage);
 
   // Chooses items one after the other, as Reverb does, at most n and for as long as
-  // each is permitted. Requires an epoch entered.
+  // each is permitted. Requires an epoch entered. Where memory runs out it stops with
+  // what it has, and throws std::bad_alloc, with nothing counted, if that is nothing.
   void SampleItems(std::size_t n, std::vector<SampledItem>* items, Garbage* garbage);
 
   // Moves each row to one of its item's steps / piece disjoint pieces, at random.
@@ -181,10 +184,10 @@ class Table {
   // them and they are not saved, so a table that is to go on as its copy will,
   // closes them when the copy is made. O(items) where there are any.
   void Pack();
-  // Fills an empty table; kInvalid with the row at fault, then the table must be
-  // dropped. `chunks_by_row` stands for items.chunk_id. Without keys, fresh ones
+  // Fills an empty table; kInvalid with the row at fault, then the table is empty
+  // again, but the chunks of its items stay referenced. `chunks_by_row` stands for
+  // items.chunk_id, `chunks_by_piece` for items.piece_chunk. Without keys, fresh ones
   // are issued.
-  // `chunks_by_piece` stands for items.piece_chunk.
   Status Restore(const TableState& state, const std::vector<Chunk*>& chunks_by_row,
                  const std::vector<Chunk*>& chunks_by_piece);
 
@@ -220,8 +223,13 @@ class Table {
   void DropReferences(const NewItem& item, Garbage* garbage);
   // Adds an item whose references are taken, and for which there is room.
   void Place(NewItem&& item, Garbage* garbage) noexcept;
-  // Counts a sample of the item; true if that was its last.
+  // Counts a sample of the item; true if that was its last, then it must be removed.
   bool Count(Item* item);
+  // How often a live item may still be sampled: once at least, as one that is restored
+  // with more samples than allowed leaves with its next. With max_times_sampled.
+  std::int64_t Remaining(const Item& item) const {
+    return std::max(1, config_.max_times_sampled - item.times_sampled);
+  }
   Status RestoreTrajectories(const ItemColumns& from, const std::vector<Chunk*>& chunks_by_piece);
 
   const Config config_;

@@ -4,6 +4,7 @@
 #include <numeric>
 #include <utility>
 
+#include "selectors/make_selector.h"
 #include "table.h"
 
 // Saving a table and filling a fresh one again: the part of Table that trusts nobody.
@@ -129,12 +130,20 @@ Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks
   const std::size_t n = from.offset.size();
   if (size() != 0 || items_.num_slots() != 0) return Status::Invalid("table not fresh", -1);
   if (n > config_.max_size) return Status::Invalid("more items than max_size", -1);
-  struct Undone {  // a table half filled must not be walked: its selectors know nothing of it
-    ItemOrder* order;
+  struct Undone {  // a table half filled must not be used: it becomes empty again
+    Table* table;
+    std::unique_ptr<Selector> sampler;
+    std::unique_ptr<Selector> remover;
     ~Undone() {
-      if (order != nullptr) order->Clear();
+      if (table == nullptr) return;
+      table->items_ = ItemStore();
+      table->order_.Clear();
+      table->sampler_ = std::move(sampler);
+      table->remover_ = std::move(remover);
+      table->episodes_.clear();
+      table->remaining_samples_ = 0;
     }
-  } undone{&order_};
+  } undone{this, MakeSelector(config_.sampler, &order_), MakeSelector(config_.remover, &order_)};
   if (from.key.size() == n) {  // an empty table has free keys, too
     const std::int64_t bad =
         items_.Restore(from.key.data(), n, state.free_keys.data(), state.free_keys.size());
@@ -185,9 +194,7 @@ Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks
     item.offset = from.offset[i];
     item.order = order_.PushBack(slot);
     if (!is_trajectory) chunks_->RefWindow(chunks_by_row[i], item.offset, length);
-    if (config_.max_times_sampled != 0) {
-      remaining_samples_ += std::max(0, config_.max_times_sampled - item.times_sampled);
-    }
+    if (config_.max_times_sampled != 0) remaining_samples_ += Remaining(item);
   }
   sampler_->Reserve(items_.num_slots());
   remover_->Reserve(items_.num_slots());
@@ -229,11 +236,11 @@ Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks
         state.num_unique_samples, state.num_deleted_episodes}) {
     if (counter < 0 || counter > kMaxCounter) return Status::Invalid("counter out of range", -1);
   }
+  if (!rng_.set_state(state.rng)) return Status::Invalid("RNG state is all zeros", -1);
   limiter_.set_counters(state.counters);
   num_unique_samples_ = state.num_unique_samples;
   num_deleted_episodes_ = state.num_deleted_episodes;
-  if (!rng_.set_state(state.rng)) return Status::Invalid("RNG state is all zeros", -1);
-  undone.order = nullptr;
+  undone.table = nullptr;
   return Status();
 }
 

@@ -62,19 +62,19 @@ std::uint64_t TrajectoryWriter::pending() const {
 // Sees to it that every column that gets a cell has an open chunk with room for it.
 // False: the store is closed. Throws std::bad_alloc; empty chunks may be left, which
 // the next append uses or, for cells of any size, DropEmptyTail() frees.
-bool TrajectoryWriter::Roll(const Cell* cells) {
+bool TrajectoryWriter::Roll(const Cell* cells, std::size_t n) {
   bool needed = false;
   const auto is_full = [](const Column& column) {
     return column.held.empty() || column.fill == column.held.back().chunk->capacity;
   };
-  for (std::size_t i = 0; i < columns_.size(); ++i) {
+  for (std::size_t i = 0; i < n; ++i) {
     needed = needed || (cells[i].bytes != nullptr && is_full(columns_[i]));
   }
   if (!needed) return true;
   Garbage garbage;
   std::lock_guard<std::mutex> lock(store_->mutex());
   if (store_->closed()) return false;
-  for (std::size_t i = 0; i < columns_.size(); ++i) {
+  for (std::size_t i = 0; i < n; ++i) {
     Column& column = columns_[i];
     if (cells[i].bytes == nullptr || !is_full(column)) continue;
     std::shared_ptr<const RecordLayout> layout = column.layout;
@@ -105,10 +105,10 @@ void TrajectoryWriter::DropEmptyTail(Column* column, Garbage* garbage) {
   if (column->layout != nullptr || column->held.empty() || column->fill != 0) return;
   store_->chunks().Unref(column->held.back().chunk, garbage);
   column->held.pop_back();
-  column->fill = 1;  // as in any chunk of one cell
+  column->fill = column->held.empty() ? 0 : 1;  // as in any chunk of one cell
 }
 
-Status TrajectoryWriter::Append(const Cell* cells) {
+Status TrajectoryWriter::Append(const Cell* cells, std::size_t n) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (closed_) return Status::Of(Code::kClosed);
   const auto drop_tails = [this] {
@@ -117,13 +117,13 @@ Status TrajectoryWriter::Append(const Cell* cells) {
     for (Column& column : columns_) DropEmptyTail(&column, &garbage);
   };
   try {
-    if (!Roll(cells)) return Status::Of(Code::kClosed);
+    if (!Roll(cells, n)) return Status::Of(Code::kClosed);
   } catch (...) {
     drop_tails();
     throw;
   }
   // Nobody reads these cells yet: they are published below.
-  for (std::size_t i = 0; i < columns_.size(); ++i) {
+  for (std::size_t i = 0; i < n; ++i) {
     if (cells[i].bytes == nullptr) continue;
     const Column& column = columns_[i];
     const Chunk* const chunk = column.held.back().chunk;
@@ -134,7 +134,7 @@ Status TrajectoryWriter::Append(const Cell* cells) {
   {
     std::lock_guard<std::mutex> store_lock(store_->mutex());
     if (!store_->closed()) {
-      for (std::size_t i = 0; i < columns_.size(); ++i) {
+      for (std::size_t i = 0; i < n; ++i) {
         if (cells[i].bytes == nullptr) continue;
         Column& column = columns_[i];
         store_->chunks().Publish(column.held.back().chunk, 1);
@@ -155,6 +155,14 @@ void TrajectoryWriter::Expire(Column* column, std::uint64_t first_kept, Garbage*
   while (column->held.size() > 1 && column->held[1].first <= first_kept) {
     store_->chunks().Unref(column->held.front().chunk, garbage);
     column->held.pop_front();
+  }
+  // A full chunk gets no more cells. One of a single cell may be large.
+  if (first_kept == column->next && !column->held.empty() &&
+      column->fill == column->held.back().chunk->capacity) {
+    column->held.back().chunk->sealed = true;
+    store_->chunks().Unref(column->held.back().chunk, garbage);
+    column->held.pop_back();
+    column->fill = 0;
   }
 }
 

@@ -49,8 +49,10 @@ class TrajectoryWriter {
   // Null: cells of any size.
   std::shared_ptr<const RecordLayout> layout(std::uint32_t column) const;
 
-  // One cell, or none, for each column. kClosed and std::bad_alloc change nothing.
-  Status Append(const Cell* cells);
+  // One cell, or none, for each of the first `n` columns; later ones, which another
+  // thread may just have declared, get none. kClosed and std::bad_alloc change
+  // nothing. Requires n <= num_columns().
+  Status Append(const Cell* cells, std::size_t n);
 
   // Of the column's cells, [first_kept, next) can be referred to.
   std::uint64_t first_kept(std::uint32_t column) const;
@@ -85,13 +87,13 @@ class TrajectoryWriter {
     std::uint64_t next = 0;
     std::uint64_t first_kept = 0;
     std::deque<Held> held;    // one reference on each; all kept cells are in these
-    std::uint32_t fill = 0;   // cells in the last one
+    std::uint32_t fill = 0;   // cells in the last one; 0 if there is none
     std::size_t next_nbytes;  // of the next chunk
   };
 
   // The held chunk with that cell, which must be kept.
   static std::deque<Held>::const_iterator Locate(const Column& column, std::uint64_t number);
-  bool Roll(const Cell* cells);
+  bool Roll(const Cell* cells, std::size_t n);
   void Expire(Column* column, std::uint64_t first_kept, Garbage* garbage);
   void DropEmptyTail(Column* column, Garbage* garbage);
 

@@ -1,8 +1,7 @@
-"""A server for structured writers, and short ways to say what goes in and comes out."""
+"""Short ways to say what goes into structured writers and what comes out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,16 +16,9 @@ from reverie.reverb.cc import patterns_pb2
 TABLES = ("a", "b")
 
 
-@pytest.fixture
-def server() -> Iterator[reverb.Server]:
-    server = reverb.Server([reverb.Table.queue(name, 10_000) for name in TABLES])
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def client(server: reverb.Server) -> reverb.Client:
-    return reverb.Client(f"localhost:{server.port}")
+def tables() -> list[reverb.Table]:
+    """The tables, with room for whatever a test writes."""
+    return [reverb.Table.queue(name, 10_000) for name in TABLES]
 
 
 def drained(client: reverb.Client, table: str = "a") -> list[Any]:

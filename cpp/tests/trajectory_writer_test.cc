@@ -80,7 +80,7 @@ struct Scene {
       values[c] = Value(c, next[c], CellNbytes(c, next[c]));
       cells[c] = {values[c].empty() ? &nothing : values[c].data(), values[c].size()};
     }
-    const Status status = writer->Append(cells);
+    const Status status = writer->Append(cells, 4);
     for (std::uint32_t c = 0; status.ok() && c < 4; ++c) next[c] += mask >> c & 1;
     return status;
   }

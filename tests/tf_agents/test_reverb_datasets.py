@@ -29,6 +29,7 @@ from tests.tf_agents.reverb_support import (  # noqa: E402
 )
 
 from reverie import reverb  # noqa: E402
+from reverie.adapters import tf_data  # noqa: E402
 from reverie.adapters.tf_reverb import streams  # noqa: E402
 
 ANY = tf.TensorShape(None)
@@ -421,36 +422,44 @@ def test_a_stream_goes_with_its_iterator(monkeypatch: pytest.MonkeyPatch) -> Non
 
 SCRIPT = """
 import sys, threading, time
-from tests.tf_agents.reverb_support import serve, queue
+from tests.tf_agents.reverb_support import fill, queue, serve, uniform
 from tests.tf_agents.test_reverb_datasets import trajectories
-from reverie import process
-from reverie.adapters import tf_data
-from reverie.adapters.tf_reverb import streams
-server, client, address = serve(queue())
-iterator = iter(trajectories(address))
-if sys.argv[1] == "broken":
-    import atexit
-    atexit.unregister(tf_data._stop_fetching)
-    atexit.unregister(process._at_exit)
-    streams._SLICE_S = 1e6
-    streams.Stream.next_chunk.__defaults__ = (1e6,)
-threading.Thread(target=lambda: next(iterator), daemon=True).start()
+table = uniform() if sys.argv[1] == "full" else queue()
+server, client, address = serve(table)
+if sys.argv[1] == "full":
+    fill(client, [2] * 9)
+iterator = iter(trajectories(address, 1))
+def read():
+    while True:
+        next(iterator)
+threading.Thread(target=read, daemon=True).start()
 time.sleep(1.5)
 print("done", flush=True)
 """
 
 
-def exit_code(how: str) -> int:
+@pytest.mark.parametrize("table", ["empty", "full"])
+def test_the_interpreter_ends_while_a_thread_reads(table: str) -> None:
     result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT, how],
+        [sys.executable, "-W", "ignore", "-c", SCRIPT, table],
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert "done" in result.stdout, result.stderr
-    return result.returncode
+    assert result.returncode == 0
 
 
-def test_the_interpreter_ends_while_an_iterator_waits() -> None:
-    assert exit_code("as it is") == 0
-    assert exit_code("broken") != 0
+def test_no_fetch_begins_once_the_interpreter_exits(
+    served: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, client, address = served
+    fill(client, [2, 2])
+    iterator = iter(trajectories(address, 1))
+    next(iterator)
+    exiting = threading.Event()
+    exiting.set()
+    monkeypatch.setattr(tf_data, "_exiting", exiting)
+    with pytest.raises(INVALID, match="interpreter exits"):
+        next(iterator)
+    assert size(client) == 1

@@ -18,6 +18,7 @@ from typing import Any
 from reverie.checkpoint import names
 from reverie.checkpoint.files import FILE_SYSTEM
 from reverie.checkpoint.native import write_checkpoint
+from reverie.checkpoint.record_columns import as_cells
 from reverie.checkpoint.server_settings import (
     ServerTableLike,
     current,
@@ -63,7 +64,7 @@ def save(tables: Sequence[ServerTableLike], path: str | os.PathLike[str]) -> str
     # Before the snapshot: a core that is made at its first use is then part of it.
     cores = [table.core for table in tables]
     known = list(tables[0].host.cores)
-    snapshot = tables[0].store.snapshot()
+    snapshot = as_cells(tables[0].store.snapshot())
     order = [next(i for i, one in enumerate(known) if one is core) for core in cores]
     if sorted(order) != list(range(len(snapshot.tables))):
         raise InvalidArgumentError(

@@ -153,6 +153,7 @@ class Flattener:
 
     def __init__(self) -> None:
         self._fast: Callable[[Any], list[Any]] | None = None
+        self._calls = 0
 
     def __call__(self, nest: Any) -> list[Any]:
         """The leaves of `nest`; errors as `flatten`'s."""
@@ -163,10 +164,11 @@ class Flattener:
                     return leaves
             except (ValueError, TypeError):
                 pass
-        leaves = flatten(nest)
-        fast = fast_flatten(nest)
-        self._fast = None if fast is None else fast[0]
-        return leaves
+        self._calls += 1
+        if self._calls > 1:  # a single nest is not worth it
+            fast = fast_flatten(nest)
+            self._fast = None if fast is None else fast[0]
+        return flatten(nest)
 
 
 def _is_plain(nest: Any) -> bool:

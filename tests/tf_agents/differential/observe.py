@@ -48,7 +48,12 @@ class OnPurpose:
 
 
 # "Where it differs on purpose" in docs/reverb.md has a line for each.
-ON_PURPOSE = (OnPurpose("TypeError", "len() of unsized object", "ValueError"),)
+ON_PURPOSE = (
+    OnPurpose("TypeError", "len() of unsized object", "ValueError"),
+    OnPurpose("ValueError", "cannot contain any None data references", "KeyError"),
+    OnPurpose("TypeError", "'NoneType' object is not iterable", "ValueError"),
+    OnPurpose("LeftOut", "", "ValueError"),
+)
 
 
 def canonical(value: Any) -> Any:

@@ -92,21 +92,22 @@ class Run:
             history = history[name]
         if isinstance(col.pick, slice) and (col.pick.stop or 0) >= max(len(history), 1):
             raise LeftOut("a positive stop at the end is taken for 0")
+        if isinstance(col.pick, int) and col.pick >= max(len(history), 1):
+            raise LeftOut("the index after the last is taken for 0")
         column = history[col.pick]
         return column if col.again is None else column[col.again]
 
-    def _item(self, w: str, table: str, priority: float, columns: Any) -> Any:
+    def _item(self, w: str, table: str, priority: float, columns: Any) -> None:
         nest = _map(lambda col: self._of(w, col), columns)
         if not all(map(len, _leaves(nest))):
-            return "empty column"  # Reverb's process would end here
+            raise ValueError("an empty column ends the process in Reverb")
         self.writers[w].create_item(table, priority, nest)
         self.targets.setdefault(w, set()).add(table)
-        return None
 
     def _column(self, w: str, col: Col) -> Any:
         column = self._of(w, col)
         if not len(column):
-            return 0  # Reverb's has no dtype then
+            raise ValueError("an empty column has no dtype")
         shape = tuple(column.shape)
         return len(column), shape, str(column.dtype), canonical(column.numpy())
 
@@ -193,7 +194,9 @@ class Run:
 
     def _sample(self, table: str, n: int, emit: bool, unpack: bool) -> Any:
         # One by one if something may be refused: Reverb may have fetched the next by then.
-        step = 1 if emit or unpack else n
+        # And where inserts are held up: they go in between two samples, sooner or later.
+        held_up = any(table in names for names in self.targets.values())
+        step = 1 if emit or unpack or held_up else n
         shown: list[Any] = []
         for _ in range(0, max(n, 1), max(step, 1)):
             while table in self.tables and not self._lets_out(table, step):

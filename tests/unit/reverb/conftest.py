@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from tests.unit.reverb.support import Serve, fifo_table
 
 from reverie.reverb.client import Client
 from reverie.reverb.server import Server, Table
-from tests.unit.reverb.support import Serve, fifo_table
 
 
 @pytest.fixture

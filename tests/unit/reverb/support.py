@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-
 from reverie.reverb import item_selectors, rate_limiters
 from reverie.reverb.client import Client
 from reverie.reverb.server import Table

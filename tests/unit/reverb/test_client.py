@@ -11,6 +11,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from tests.unit.reverb.support import Serve, fifo_table, only_item
 
 from reverie import ArraySpec
 from reverie.errors import EndlessWaitError
@@ -18,7 +19,6 @@ from reverie.reverb import errors, item_selectors, pybind, rate_limiters, replay
 from reverie.reverb.client import Client
 from reverie.reverb.engine import registry
 from reverie.reverb.server import Server, Table
-from tests.unit.reverb.support import Serve, fifo_table, only_item
 
 
 def test_an_insert_is_an_item_of_one_step(serve: Serve) -> None:
@@ -127,7 +127,7 @@ def test_sampling_that_would_wait_for_ever_says_so(serve: Serve) -> None:
     client = serve(fifo_table(rate_limiter=rate_limiters.MinSize(3)))
     client.insert([1], {"t": 1.0})
     with pytest.raises(
-        EndlessWaitError, match="holds 1 items and wants at least 3.*does not let"
+        EndlessWaitError, match=r"holds 1 items and wants at least 3.*does not let"
     ):
         next(client.sample("t"))
 
@@ -144,8 +144,7 @@ def test_an_insert_that_would_wait_for_ever_says_so_and_goes_in_later(serve: Ser
 def test_unknown_tables_are_named_with_those_there_are(serve: Serve, use: str) -> None:
     client = serve()
     with pytest.raises(errors.UnknownTableError, match=r"'nope' was not found.*'t'") as caught:
-        result: Any = getattr(client, use)("nope")
-        next(result)
+        list(getattr(client, use)("nope"))
     assert isinstance(caught.value, RuntimeError)
     with pytest.raises(ValueError, match='Could not find table "nope"'):
         next(client.sample("nope", unpack_as_table_signature=True))
@@ -233,7 +232,7 @@ def test_the_engine_s_server_info_is_reverb_s_messages(serve: Serve) -> None:
 def test_a_client_may_be_there_before_its_server() -> None:
     port = registry.unused_port()
     client = Client(f"localhost:{port}")
-    with pytest.raises(errors.DeadlineExceededError, match="within provided timeout of 0.05s"):
+    with pytest.raises(errors.DeadlineExceededError, match=r"within provided timeout of 0.05s"):
         client.server_info(timeout=0.05)  # type: ignore[arg-type]
     for use in (client.server_info, client.checkpoint, lambda: client.writer(1)):
         with pytest.raises(errors.UnreachableServerError, match=f"on port {port}"):
@@ -293,7 +292,7 @@ def test_numbers_out_of_range_are_quoted(serve: Serve) -> None:
     ]:
         with pytest.raises(ValueError, match=message):
             call()
-    with pytest.raises(TypeError, match="num_keep_alive_refs: found 1.5"):
+    with pytest.raises(TypeError, match=r"num_keep_alive_refs: found 1\.5"):
         client.trajectory_writer(1.5)  # type: ignore[arg-type]
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.unit.reverb.support import Serve, fifo_table, only_item
 
 from reverie import ArraySpec
 from reverie.errors import EndlessWaitError
 from reverie.reverb import errors
 from reverie.reverb.server import Table
-from tests.unit.reverb.support import Serve, fifo_table, only_item
 
 
 def test_an_item_holds_the_latest_steps(serve: Serve) -> None:
@@ -100,7 +100,7 @@ def test_leaves_that_cannot_be_stored_are_type_errors(serve: Serve) -> None:
     with serve().writer(2) as writer:
         with pytest.raises(TypeError, match="leaf 1 is None"):
             writer.append([1, None])
-        with pytest.raises(TypeError, match="incompatible leaf 0: found .*object"):
+        with pytest.raises(TypeError, match=r"incompatible leaf 0: found .*object"):
             writer.append([object(), 1])
 
 
@@ -208,7 +208,7 @@ def test_items_in_flight_are_limited(serve: Serve) -> None:
     writer.append([1])
     for _ in range(3):
         writer.create_item("t", 1, 1.0)
-    with pytest.raises(EndlessWaitError, match="for 3 items of a writer .* which 2 may wait"):
+    with pytest.raises(EndlessWaitError, match=r"for 3 items of a writer .* which 2 may wait"):
         writer.create_item("t", 1, 1.0)
     thread = threading.Thread(target=lambda: list(client.sample("t", 3)))
     thread.start()

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from tests.unit.reverb.support import Serve, fifo_table
 
 from reverie.errors import EndlessWaitError, WaitTimeoutError
 from reverie.reverb import errors, item_selectors
@@ -14,7 +15,6 @@ from reverie.reverb.client import Client
 from reverie.reverb.engine.cells import pack_texts, unpack_texts
 from reverie.reverb.engine.sampler import ItemStream, timesteps
 from reverie.reverb.server import Table
-from tests.unit.reverb.support import Serve, fifo_table
 
 
 def filled(client: Client, n: int) -> Client:

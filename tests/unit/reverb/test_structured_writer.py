@@ -9,16 +9,25 @@ import pytest
 
 pytest.importorskip("google.protobuf", reason="needs protobuf")
 
+from tests.structured_support import config, drained, tables
+from tests.unit.reverb.support import Serve
+
 from reverie import reverb
 from reverie.errors import InvalidArgumentError, StepMismatchError
 from reverie.reverb import structured_writer as structured
 from reverie.reverb.cc import patterns_pb2
-from reverie.reverb.engine.pattern_matcher import as_int32
+from reverie.reverb.client import Client
+from reverie.reverb.engine.pattern_matcher import PatternMatcher, as_int32
 
 Condition = structured.Condition
 Node = patterns_pb2.PatternNode
 REF = structured.create_reference_step([None, None])
 LAST, LAST_B = REF[0][-1], REF[1][-1]
+
+
+@pytest.fixture
+def client(serve: Serve) -> Client:
+    return serve(*tables())
 
 
 @pytest.mark.parametrize(
@@ -41,7 +50,7 @@ LAST, LAST_B = REF[0][-1], REF[1][-1]
     ],
 )
 def test_items_fall_due_where_the_condition_holds(
-    client: reverb.Client, condition: Any, due: list[int]
+    client: Client, condition: Any, due: list[int]
 ) -> None:
     writer = client.structured_writer([config(LAST, conditions=[condition])])
     for i in range(6):
@@ -65,7 +74,7 @@ def test_items_fall_due_where_the_condition_holds(
     ],
 )
 def test_a_node_takes_what_a_list_of_the_steps_would(
-    client: reverb.Client, node: Any, first: Any, second: Any
+    client: Client, node: Any, first: Any, second: Any
 ) -> None:
     writer = client.structured_writer([config(node)])
     for i in range(8):
@@ -74,7 +83,7 @@ def test_a_node_takes_what_a_list_of_the_steps_would(
 
 
 def test_a_clear_forgets_steps_and_no_clear_lets_items_span_episodes(
-    client: reverb.Client,
+    client: Client,
 ) -> None:
     writer = client.structured_writer(
         [config(REF[0][-2:]), config(LAST, conditions=[Condition.step_index() == 1], table="b")]
@@ -87,7 +96,7 @@ def test_a_clear_forgets_steps_and_no_clear_lets_items_span_episodes(
     assert drained(client, "b") == [[1], [3], [5]]
 
 
-def test_steps_since_applied_goes_on_across_episodes(client: reverb.Client) -> None:
+def test_steps_since_applied_goes_on_across_episodes(client: Client) -> None:
     every_third = config(LAST, conditions=[Condition.steps_since_applied() >= 3])
     writer = client.structured_writer([every_third])
     for i in range(9):
@@ -97,7 +106,7 @@ def test_steps_since_applied_goes_on_across_episodes(client: reverb.Client) -> N
     assert drained(client) == [[2], [5], [8]]
 
 
-def test_an_episode_ends_once_however_often_it_is_said(client: reverb.Client) -> None:
+def test_an_episode_ends_once_however_often_it_is_said(client: Client) -> None:
     writer = client.structured_writer([config(LAST, conditions=[Condition.is_end_episode()])])
     writer.end_episode()
     writer.append([1, 0])
@@ -106,7 +115,7 @@ def test_an_episode_ends_once_however_often_it_is_said(client: reverb.Client) ->
     assert drained(client) == [[1]]
 
 
-def test_none_makes_no_item_wherever_a_pattern_wants_the_cell(client: reverb.Client) -> None:
+def test_none_makes_no_item_wherever_a_pattern_wants_the_cell(client: Client) -> None:
     writer = client.structured_writer(
         [
             config(REF[0][-3::2]),
@@ -120,7 +129,7 @@ def test_none_makes_no_item_wherever_a_pattern_wants_the_cell(client: reverb.Cli
 
 
 def test_parts_of_a_step_make_an_item_once_all_its_cells_are_there(
-    client: reverb.Client,
+    client: Client,
 ) -> None:
     writer = client.structured_writer([config(LAST), config(LAST, LAST_B, table="b")])
     writer.append([1, None], partial_step=True)
@@ -133,7 +142,7 @@ def test_parts_of_a_step_make_an_item_once_all_its_cells_are_there(
     assert not writer.step_is_open
 
 
-def test_the_end_of_an_episode_ends_an_open_step(client: reverb.Client) -> None:
+def test_the_end_of_an_episode_ends_an_open_step(client: Client) -> None:
     at_end = [Condition.is_end_episode()]
     writer = client.structured_writer(
         [config(LAST, conditions=at_end), config(LAST_B, conditions=at_end, table="b")]
@@ -149,7 +158,7 @@ def test_the_end_of_an_episode_ends_an_open_step(client: reverb.Client) -> None:
 
 
 def test_a_column_given_twice_in_a_step_is_refused_and_nothing_is_stored(
-    client: reverb.Client,
+    client: Client,
 ) -> None:
     writer = client.structured_writer([config(LAST, LAST_B)])
     writer.append([1, None], partial_step=True)
@@ -169,7 +178,7 @@ def test_a_column_given_twice_in_a_step_is_refused_and_nothing_is_stored(
     ],
 )
 def test_a_wrong_leaf_is_named_by_its_path_and_the_step_is_not_stored(
-    client: reverb.Client, step: Any, message: str
+    client: Client, step: Any, message: str
 ) -> None:
     ref = structured.create_reference_step({"x": None, "y": {"z": None}})
     writer = client.structured_writer([config(ref["y"]["z"][-2:], ref["x"][-1])])
@@ -182,7 +191,7 @@ def test_a_wrong_leaf_is_named_by_its_path_and_the_step_is_not_stored(
     assert drained(client) == [[[0, 0], 0]]
 
 
-def test_columns_that_no_config_uses_may_hold_anything(client: reverb.Client) -> None:
+def test_columns_that_no_config_uses_may_hold_anything(client: Client) -> None:
     writer = client.structured_writer([config(LAST_B)])
     for other in (1, 2.0, "three", object()):
         writer.append([other, 7])
@@ -190,7 +199,7 @@ def test_columns_that_no_config_uses_may_hold_anything(client: reverb.Client) ->
 
 
 def test_the_wrong_column_is_named_as_in_the_step_where_others_are_unused(
-    client: reverb.Client,
+    client: Client,
 ) -> None:
     writer = client.structured_writer([config(LAST_B)])
     writer.append([0, 7])
@@ -198,7 +207,7 @@ def test_the_wrong_column_is_named_as_in_the_step_where_others_are_unused(
         writer.append([0, 7.0])
 
 
-def test_another_number_of_leaves_is_refused(client: reverb.Client) -> None:
+def test_another_number_of_leaves_is_refused(client: Client) -> None:
     writer = client.structured_writer([config(LAST)])
     writer.append([0, 0])
     with pytest.raises(ValueError, match="unexpected length, got 3 but wanted 2"):
@@ -207,7 +216,7 @@ def test_another_number_of_leaves_is_refused(client: reverb.Client) -> None:
         writer.append([0, [0, 0]])
 
 
-def test_texts_are_items_like_any_other(client: reverb.Client) -> None:
+def test_texts_are_items_like_any_other(client: Client) -> None:
     writer = client.structured_writer([config(REF[0][-2:])])
     writer.append(["é", 0])
     writer.append([b"b", 0])
@@ -234,7 +243,7 @@ def test_conditions_compare_single_integers_cut_to_32_bits(value: Any, compared:
     assert as_int32(value) == compared
 
 
-def test_remainders_have_the_sign_of_the_value(client: reverb.Client) -> None:
+def test_remainders_have_the_sign_of_the_value(client: Client) -> None:
     first = Condition.data([None, None])[0]
     writer = client.structured_writer(
         [
@@ -247,13 +256,13 @@ def test_remainders_have_the_sign_of_the_value(client: reverb.Client) -> None:
     assert (drained(client), drained(client, "b")) == ([[2]], [[-4], [-2], [-1], [1], [2]])
 
 
-def priorities(client: reverb.Client) -> list[float]:
+def priorities(client: Client) -> list[float]:
     size = client.server_info()["a"].current_size
     samples = client.sample("a", num_samples=size, emit_timesteps=False)
     return [float(np.ravel(sample.info.priority)[0]) for sample in samples]
 
 
-def test_a_td_error_weighs_the_largest_and_the_mean_error(client: reverb.Client) -> None:
+def test_a_td_error_weighs_the_largest_and_the_mean_error(client: Client) -> None:
     priority = structured.td_error(0.25, [None, None], lambda step: step[0])
     writer = client.structured_writer([config(REF[0][-3:], LAST_B, priority=priority)])
     errors = np.array([-3, -2, 1, 6], np.float32)
@@ -266,7 +275,7 @@ def test_a_td_error_weighs_the_largest_and_the_mean_error(client: reverb.Client)
 
 
 def test_of_two_columns_with_errors_the_last_counts_and_without_one_it_is_0(
-    client: reverb.Client,
+    client: Client,
 ) -> None:
     priority = structured.td_error(0.5, [None, None], lambda step: step[0])
     both = config(REF[0][-2:], LAST, priority=priority)
@@ -287,7 +296,7 @@ def test_of_two_columns_with_errors_the_last_counts_and_without_one_it_is_0(
     ],
 )
 def test_what_is_no_td_error_is_refused_and_the_writer_goes_on(
-    client: reverb.Client, value: Any, message: str
+    client: Client, value: Any, message: str
 ) -> None:
     priority = structured.td_error(0.5, [None, None], lambda step: step[0])
     at_end = [Condition.is_end_episode()]
@@ -332,7 +341,7 @@ GOOD = Node(stop=-1)
     ],
 )
 def test_an_invalid_config_is_refused_with_its_position(
-    client: reverb.Client, bad: dict[str, Any], message: str
+    client: Client, bad: dict[str, Any], message: str
 ) -> None:
     conditions = [patterns_pb2.Condition(**c) for c in bad.pop("conditions", ())]
     broken = config(*bad.pop("nodes", [GOOD]), conditions=conditions, **bad)
@@ -340,7 +349,7 @@ def test_an_invalid_config_is_refused_with_its_position(
         client.structured_writer([config(GOOD), broken])
 
 
-def test_no_configs_unknown_tables_and_no_messages_are_refused(client: reverb.Client) -> None:
+def test_no_configs_unknown_tables_and_no_messages_are_refused(client: Client) -> None:
     with pytest.raises(ValueError, match="At least one config must be provided"):
         client.structured_writer([])
     with pytest.raises(RuntimeError, match="nowhere"):
@@ -374,7 +383,7 @@ def test_a_full_table_makes_flush_and_end_episode_time_out_and_the_step_stays() 
 
 
 def test_the_writer_keeps_no_more_cells_than_configs_can_ask_for(
-    client: reverb.Client,
+    client: Client,
 ) -> None:
     writer = client.structured_writer([config(REF[0][-4:-2], LAST_B)])
     for i in range(20):
@@ -414,7 +423,7 @@ SPEC_REF = structured.create_reference_step(SPEC)
 
 
 def test_a_signature_has_the_shapes_of_the_items_even_where_a_step_leaves_a_rest(
-    client: reverb.Client,
+    client: Client,
 ) -> None:
     pattern = {"x": SPEC_REF["a"][-5::2], "y": {"z": SPEC_REF["b"][-1]}}
     made = structured.create_config(pattern, "a")
@@ -462,3 +471,21 @@ def test_configs_that_do_not_go_together_have_no_signature(
     configs = [structured.create_config(p, t) for p, t in zip(patterns, tables, strict=True)]
     with pytest.raises(ValueError, match=message):
         structured.infer_signature(configs, SPEC)
+
+
+@pytest.mark.parametrize("method", ["add_whole", "add"])
+def test_an_interrupt_within_a_step_makes_no_item_of_wrong_cells(
+    client: Client, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    writer = client.structured_writer([config(REF[0][-2:], LAST_B)])
+    writer.append([0, 0])
+    with monkeypatch.context() as patch:
+        patch.setattr(PatternMatcher, method, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            writer.append([1, 1] if method == "add_whole" else [1, None])
+    for i in range(2, 5):
+        writer.append([i, i])
+    assert drained(client) == [[[2, 3], 3], [[3, 4], 4]]

@@ -11,6 +11,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from tests.unit.reverb.support import Serve, fifo_table, only_item
 
 from reverie import ArraySpec
 from reverie.errors import EndlessWaitError, ReverieError
@@ -18,7 +19,6 @@ from reverie.reverb import errors, item_selectors, pybind, rate_limiters
 from reverie.reverb.client import Client
 from reverie.reverb.server import Table
 from reverie.reverb.trajectory_writer import TrajectoryColumn, TrajectoryWriter
-from tests.unit.reverb.support import Serve, fifo_table, only_item
 
 F32 = np.float32
 
@@ -271,7 +271,7 @@ def test_another_writer_s_history_is_refused(serve: Serve) -> None:
     steps(mine, 1)
     steps(other, 1)
     for column in (other.history["a"][:], TrajectoryColumn(list(other.history["a"][:]))):
-        with pytest.raises(ValueError, match="Error in column 0: .*another writer's history"):
+        with pytest.raises(ValueError, match=r"Error in column 0: .*another writer's history"):
             mine.create_item("t", 1.0, [column])
 
 
@@ -420,7 +420,7 @@ def test_a_flush_that_nobody_can_end_says_so(serve: Serve) -> None:
     for _ in range(2):
         writer.create_item("t", 1.0, writer.history[0][-1:])
     with pytest.raises(
-        EndlessWaitError, match="for 1 items of a writer .* Sample from another"
+        EndlessWaitError, match=r"for 1 items of a writer .* Sample from another"
     ):
         writer.flush()
 

@@ -171,6 +171,7 @@ class Writer:
         self._closed = True
         try:
             if self._unflushed and (self._server.is_open or retry_on_unavailable):
+                self._server.check_open()
                 self._stream.wait_pending(0, None)
         finally:
             self._stream.Close()

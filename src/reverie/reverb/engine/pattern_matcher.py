@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,8 +13,7 @@ from reverie.reverb.engine.pattern_configs import Pattern, Test
 _HALF = 2**31
 
 
-@dataclass(frozen=True, slots=True)
-class Runs:
+class Runs(NamedTuple):
     """An item's cells as runs of consecutive numbers, in the order of its columns.
 
     Attributes:
@@ -26,7 +24,7 @@ class Runs:
     """
 
     places: tuple[int, ...]
-    starts: tuple[int, ...]
+    starts: Sequence[int]
     lengths: tuple[int, ...]
     counts: tuple[int, ...]
 
@@ -39,7 +37,7 @@ class PatternState:
         squeezed: for each column of the item, whether it has no time axis.
     """
 
-    __slots__ = ("applied", "dense", "pattern", "sources", "squeezed", "tests")
+    __slots__ = ("applied", "dense", "dense_starts", "pattern", "sources", "squeezed", "tests")
 
     def __init__(self, pattern: Pattern, place_of: dict[int, int]) -> None:
         self.pattern = pattern
@@ -53,6 +51,7 @@ class PatternState:
         self.dense = _runs_of(
             self.sources, [[-age for age in part.ages] for part in pattern.slices]
         )
+        self.dense_starts = tuple(zip(self.dense.places, self.dense.starts, strict=True))
 
 
 class PatternMatcher:
@@ -173,11 +172,9 @@ class PatternMatcher:
         """The cells of a pattern that is due."""
         if self._whole < state.pattern.history:
             return _runs_of(state.sources, list(self._numbers(state)))
-        counts, dense = self._next, state.dense
-        starts = [
-            counts[p] + start for p, start in zip(dense.places, dense.starts, strict=True)
-        ]
-        return Runs(dense.places, tuple(starts), dense.lengths, dense.counts)
+        newest, dense = self._next, state.dense
+        starts = [newest[place] + start for place, start in state.dense_starts]
+        return Runs(dense.places, starts, dense.lengths, dense.counts)
 
     def end_episode(self, *, clear: bool) -> None:
         """The next step begins another episode.
@@ -188,9 +185,22 @@ class PatternMatcher:
         self.step_is_open = False
         self._steps = 0
         if clear:
-            self._rows = self._whole = self._behind = 0
-            for cells in self._cells:
-                cells.clear()
+            self._forget()
+
+    def realign(self, numbers: Sequence[int]) -> None:
+        """Forgets all steps, after an interrupt in the midst of one.
+
+        Args:
+            numbers: of the next cell of each column, in the order of places.
+        """
+        self.step_is_open = False
+        self._next = list(numbers)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._rows = self._whole = self._behind = 0
+        for cells in self._cells:
+            cells.clear()
 
     def _catch_up(self) -> None:
         if self._behind:
@@ -251,4 +261,4 @@ def _runs_of(places: Sequence[int], columns: Sequence[Sequence[int]]) -> Runs:
                 starts.append(number)
                 lengths.append(1)
         counts.append(len(starts) - before)
-    return Runs(tuple(of_runs), tuple(starts), tuple(lengths), tuple(counts))
+    return Runs(tuple(of_runs), starts, tuple(lengths), tuple(counts))

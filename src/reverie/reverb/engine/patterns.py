@@ -90,10 +90,16 @@ class StructuredWriter:
         else:
             n = len(data)
             leaves = [data[column] if column < n else None for column in self._columns]
-        if not (partial or matcher.step_is_open) and self._writer.append_whole(leaves):
-            matcher.add_whole(leaves)
-        else:
-            self._append_slowly(leaves, partial=partial)
+        try:
+            if not (partial or matcher.step_is_open) and self._writer.append_whole(leaves):
+                matcher.add_whole(leaves)
+            else:
+                self._append_slowly(leaves, partial=partial)
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C: the two may no longer agree on the numbers of cells
+            matcher.realign([self._writer.next_number(place) for place in self._all])
+            raise
         self._create(at_end=False)
 
     def _append_slowly(self, leaves: list[Any], *, partial: bool) -> None:
