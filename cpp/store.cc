@@ -71,7 +71,7 @@ Status Store::ItemReader::Sample(Table* table, std::size_t n) {
   if (store_->closed_) return Status::Of(Code::kClosed);
   if (!table->CanSample(1)) return Status::Of(Code::kWouldBlock);
   epoch_ = store_->chunks_.Enter();
-  table->SampleItems(n, &items_, &garbage);
+  table->SampleItems(std::min(n, kMaxItems), &items_, &garbage);
   store_->Moved(table, &garbage);
   return Status();
 }
@@ -116,8 +116,7 @@ Status Store::WaitToSample(Table* table, std::int64_t n, double seconds) {
   std::unique_lock<std::mutex> lock(mutex_);
   ++waiting_;
   const bool ready =
-      can_sample_.wait_for(lock, Duration(seconds),
-                           [&] { return closed_ || table->CanSample(n); });
+      can_sample_.wait_for(lock, Duration(seconds), [&] { return closed_ || table->CanSample(n); });
   --waiting_;
   if (closed_) return Status::Of(Code::kClosed);
   return Status::Of(ready ? Code::kOk : Code::kWouldBlock);
@@ -127,9 +126,8 @@ Status Store::WaitForInserts(const InsertProgress& progress, std::uint64_t at_mo
                              double seconds) {
   std::unique_lock<std::mutex> lock(mutex_);
   ++waiting_to_insert_;
-  const bool done =
-      inserted_.wait_for(lock, Duration(seconds),
-                         [&] { return progress.dropped || progress.pending <= at_most; });
+  const bool done = inserted_.wait_for(
+      lock, Duration(seconds), [&] { return progress.dropped || progress.pending <= at_most; });
   --waiting_to_insert_;
   if (progress.dropped) return Status::Of(Code::kClosed);
   return Status::Of(done ? Code::kOk : Code::kWouldBlock);

@@ -67,7 +67,11 @@ class Store : public std::enable_shared_from_this<Store> {
     ItemReader(const ItemReader&) = delete;
     ItemReader& operator=(const ItemReader&) = delete;
 
-    // At most n, as many as the limiter permits now; kWouldBlock where it permits none.
+    // So many at once, lest one call hold the lock for long.
+    static constexpr std::size_t kMaxItems = 1 << 16;
+
+    // At most n, and kMaxItems, as many as the limiter permits now; kWouldBlock where
+    // it permits none.
     Status Sample(Table* table, std::size_t n);
     const std::vector<SampledItem>& items() const { return items_; }
 

@@ -85,7 +85,7 @@ class Store:
         items: int = 0,
         num_streams: int = 1,
     ) -> Writer:
-        """A writer of `num_streams` independent streams; `items` is one of the kinds below."""
+        """A writer of `num_streams` independent streams; `items` is one of the kinds above."""
     def create_trajectory_writer(self) -> TrajectoryWriter: ...
     def snapshot(self) -> Snapshot:
         """A consistent point in time of all tables; O(items), milliseconds a million."""
@@ -120,7 +120,7 @@ class Table:
     def sample_items(
         self, max_items: int
     ) -> list[tuple[int, float, int, float, int, list[Any]]] | None:
-        """At most so many samples of any make, as many as the limiter permits now.
+        """At most so many samples of any make (and 65536), as many as the limiter permits.
 
         Chosen one after the other, under one lock; None where not one is permitted.
         Each is (key, probability, table_size, priority, times_sampled, columns). A
@@ -170,7 +170,8 @@ class Table:
         """Fills an empty table from the arrays of `TableSnapshot`, same names.
 
         Raises ValueError naming the item index for a chunk, offset, length, key
-        or span that does not fit. `keys` may be None: fresh keys are issued.
+        or span that does not fit; the table is empty then. `key` may be None: fresh keys
+        are issued.
         """
 
 class Writer:
@@ -253,7 +254,8 @@ class TrajectoryWriter:
     def pending(self) -> int:
         """Its items that wait for their table's limiter."""
     def wait_pending(self, at_most: int, timeout_s: float) -> bool:
-        """Waits, without the GIL, until at most so many wait; False at the timeout."""
+        """Waits, without the GIL, until at most so many wait; False at the timeout.
+        Raises Closed where any was dropped because the store was closed."""
     def end_episode(self, clear: bool) -> None:
         """Later items belong to another episode. `clear`: all cells expire."""
     def close(self) -> None:
