@@ -133,22 +133,29 @@ void Table::Evict(Garbage* garbage) {
   Remove(victim, garbage);
 }
 
+void Table::DropChunks(std::uint32_t slot, Garbage* garbage) {
+  const Item& item = items_.at(slot);
+  if (const Trajectory* trajectory = items_.trajectory(slot)) {
+    for (const Piece& piece : trajectory->pieces) chunks_->Unref(piece.chunk, garbage);
+  } else if (item.chunk != kNoSlot) {  // as it may be where restoring failed half-way
+    chunks_->UnrefWindow(chunks_->at(item.chunk), item.offset, items_.length.Get(slot), garbage);
+  }
+}
+
 void Table::Remove(std::uint32_t slot, Garbage* garbage) {
   const Item item = items_.at(slot);
+  DropChunks(slot, garbage);
   sampler_->Delete(slot);
   remover_->Delete(slot);
   order_.Erase(item.order, [this](std::uint32_t moved, std::uint32_t place) {
     items_.at(moved).order = place;
   });
   if (const Trajectory* trajectory = items_.trajectory(slot)) {
-    for (const Piece& piece : trajectory->pieces) chunks_->Unref(piece.chunk, garbage);
     const auto episode = episodes_.find(trajectory->episode);
     if (--episode->second == 0) {
       episodes_.erase(episode);
       ++num_deleted_episodes_;
     }
-  } else {
-    chunks_->UnrefWindow(chunks_->at(item.chunk), item.offset, items_.length.Get(slot), garbage);
   }
   if (config_.max_times_sampled != 0) remaining_samples_ -= Remaining(item);
   items_.Free(slot);

@@ -185,7 +185,7 @@ class Table {
   // closes them when the copy is made. O(items) where there are any.
   void Pack();
   // Fills an empty table; kInvalid with the row at fault, then the table is empty
-  // again, but the chunks of its items stay referenced. `chunks_by_row` stands for
+  // again, as it is where std::bad_alloc strikes. `chunks_by_row` stands for
   // items.chunk_id, `chunks_by_piece` for items.piece_chunk. Without keys, fresh ones
   // are issued.
   Status Restore(const TableState& state, const std::vector<Chunk*>& chunks_by_row,
@@ -205,6 +205,8 @@ class Table {
   bool Fits(const RecordLayout* layout, std::uint32_t slot, std::uint32_t steps) const;
   Status CheckSteps(const RecordLayout* layout, std::uint32_t slot, std::uint32_t steps) const;
   void Remove(std::uint32_t slot, Garbage* garbage);
+  // The references of a live item.
+  void DropChunks(std::uint32_t slot, Garbage* garbage);
   void Evict(Garbage* garbage);
 
   struct Pending {

@@ -134,8 +134,12 @@ Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks
     Table* table;
     std::unique_ptr<Selector> sampler;
     std::unique_ptr<Selector> remover;
+    Garbage garbage{};
     ~Undone() {
       if (table == nullptr) return;
+      for (std::uint64_t i = 0; i < table->order_.span(); ++i) {
+        table->DropChunks(table->order_[i], &garbage);
+      }
       table->items_ = ItemStore();
       table->order_.Clear();
       table->sampler_ = std::move(sampler);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import numpy as np
@@ -37,3 +38,33 @@ def config(*nodes: Any, conditions: Any = (), table: str = "a", priority: Any = 
         table=table,
         priority=priority or structured.constant_priority_fn(1.0),
     )
+
+
+def random_config(rng: random.Random, width: int, table: str = "a") -> Any:
+    """Any sound config for steps of so many leaves."""
+    nodes = []
+    for _ in range(rng.randint(1, 3)):
+        start = -rng.randint(1, 5)
+        parts: dict[str, int] = {"stop": start}
+        if rng.random() < 0.6:
+            parts = {"start": start}
+            if rng.random() < 0.5:
+                parts["stop"] = rng.randint(start + 1, 0)
+            if rng.random() < 0.4:
+                parts["step"] = rng.randint(1, 3)
+        nodes.append(patterns_pb2.PatternNode(flat_source_index=rng.randrange(width), **parts))
+    conditions = []
+    for _ in range(rng.choice([0, 0, 1, 1, 2])):
+        left = rng.choice(["step_index", "steps_since_applied", "flat_source_index", "end"])
+        if left == "end":
+            conditions.append(structured.Condition.is_end_episode())
+            continue
+        made = patterns_pb2.Condition(inverse=rng.random() < 0.3)
+        setattr(made, left, rng.randrange(width) if left == "flat_source_index" else True)
+        how = rng.choice(["eq", "ge", "mod"])
+        if how == "mod":
+            made.mod_eq.mod, made.mod_eq.eq = rng.randint(1, 3), rng.randint(0, 2)
+        else:
+            setattr(made, how, rng.randint(-1, 4))
+        conditions.append(made)
+    return config(*nodes, conditions=conditions, table=table)

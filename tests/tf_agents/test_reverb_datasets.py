@@ -306,12 +306,12 @@ def test_a_waiting_reader_gets_what_is_added(served: Any) -> None:
 
 def test_waiting_ends_when_the_server_stops(served: Any) -> None:
     server, _, address = served
-    timer = threading.Timer(0.3, server.stop)
+    timer = threading.Timer(0.5, server.stop)
     timer.start()
     start = time.monotonic()
-    with pytest.raises(tf.errors.NotFoundError, match="stopped"):
+    with pytest.raises(tf.errors.NotFoundError, match="on port"):
         read(trajectories(address))
-    assert time.monotonic() - start < 2.0
+    assert time.monotonic() - start < 5.0
     timer.join()
 
 

@@ -184,9 +184,9 @@ def test_a_wait_ends_when_the_server_stops(run: Any) -> None:
     timer = threading.Timer(0.4, server.stop)
     timer.start()
     start = time.monotonic()
-    with pytest.raises(NOT_FOUND, match="stopped"):
+    with pytest.raises(NOT_FOUND, match="on port"):
         run(lambda: reverb.TFClient(address).sample("t", [tf.float32]))
-    assert time.monotonic() - start < 2.0
+    assert time.monotonic() - start < 5.0
     timer.join()
 
 

@@ -204,9 +204,9 @@ def create_config(
 
 
 def unpack_pattern(config: Any) -> Pattern:
-    """The pattern of a config, a nest of `PatternNode`s; flat if it has no structure."""
+    """The pattern of a config, a nest of `PatternNode`s; a list if it has no structure."""
     if not config.HasField("pattern_structure"):
-        return config.flat
+        return list(config.flat)
     nest = structured_value.decode(config.pattern_structure)
     return structure.unflatten_as(nest, config.flat)
 

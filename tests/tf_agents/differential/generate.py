@@ -9,7 +9,7 @@ import numpy as np
 
 from tests.tf_agents.differential.program import Col, Config, Op, Program, Selector, TableSpec
 
-THEMES = ("trajectory", "structured", "legacy", "checkpoint", "shuffled")
+THEMES = ("trajectory", "structured", "legacy", "checkpoint", "shuffled", "ties")
 DTYPES = ("float32", "float64", "float16", "int8", "uint8", "int16", "int32", "int64")
 DTYPES += ("uint16", "uint32", "uint64", "bool", "complex64", "bytes")
 SHAPES = ((), (), (), (2,), (1,), (2, 3), (0,))
@@ -57,6 +57,8 @@ class _Generator:
         return Program(self.seed, self.tables, tuple(self.ops))
 
     def _weights(self) -> dict[str, int]:
+        if self.theme == "ties":
+            return {"append": 1, "item": 10, "mutate": 12, "sample": 8, "info": 1}
         common = {"sample": 9, "mutate": 5, "info": 3, "can": 3, "insert": 2, "wait": 1}
         common |= {"reset": 1}
         if self.theme == "structured":
@@ -96,6 +98,12 @@ class _Generator:
                 "n": ("int64", (None,) if rng.random() < 0.7 else (2,)),
                 "last": ("int64", ()),
             }
+        if self.theme == "ties":  # of heaps, in every role
+            heaps = [Selector("MinHeap"), Selector("MaxHeap")]
+            times = rng.choice((0, 0, 3))
+            limiter = ("MinSize", 1)
+            roles = rng.choice(heaps), rng.choice((*heaps, Selector("Fifo")))
+            return TableSpec(name, *roles, rng.choice((4, 8, 100)), limiter, times)
         if self.theme == "shuffled":
             pick = (
                 Selector("Uniform"),
@@ -197,15 +205,10 @@ class _Generator:
         elif rng.random() < 0.06 and writer.steps:
             self.ops.append(("append", w, self._wrong_step(), False))
         else:
-            missing = rng.random() < 0.1
-            self.ops.append(
-                (
-                    "append",
-                    w,
-                    self._step(step, lambda p: not missing or rng.random() < 0.6),
-                    False,
-                )
-            )
+            # Not the first: Reverb leaves a step out of the history before any column is there.
+            some = step > 0 and rng.random() < 0.1
+            part = self._step(step, lambda p: not some or rng.random() < 0.6)
+            self.ops.append(("append", w, part, False))
         writer.steps += 1
 
     def _wrong_step(self) -> Any:
@@ -237,7 +240,7 @@ class _Generator:
                     columns["/".join(path)] = self._col(path, writer)
             if rng.random() < 0.3:
                 columns = list(columns.values())
-        priority = rng.choice(PRIORITIES)
+        priority = rng.choice((1.0, 1.0, 2.0) if self.theme == "ties" else PRIORITIES)
         if self.theme == "checkpoint":  # Reverb's files forget the order of equal priorities
             self.written += 1
             priority = float(self.written * 7919 % 1000 + self.written / 1e6)
@@ -415,6 +418,8 @@ class _Generator:
         keys = [rng.randint(-3, 12) for _ in range(rng.randint(0, 4))]
         priorities: Any = rng.choice
         updates = {key: priorities(PRIORITIES) for key in keys}
+        if self.theme == "ties":
+            updates = {key: rng.choice((1.0, 2.0)) for key in keys}
         if self.theme == "checkpoint":
             updates = {key: value + rng.random() for key, value in updates.items()}
         deletes = [rng.randint(-2, 12) for _ in range(rng.choice((0, 0, 1, 2)))]

@@ -11,17 +11,14 @@ import pytest
 
 pytest.importorskip("google.protobuf", reason="needs protobuf")
 
-from tests.structured_support import TABLES, config, drained, tables
+from tests.structured_support import TABLES, config, drained, random_config, tables
 from tests.unit.reverb.support import Serve
 
 from reverie.reverb import structured_writer as structured
-from reverie.reverb.cc import patterns_pb2
 from reverie.reverb.client import Client
 from reverie.reverb.engine.pattern_configs import parse
 from reverie.reverb.engine.pattern_matcher import PatternMatcher
 
-Condition = structured.Condition
-Node = patterns_pb2.PatternNode
 REF = structured.create_reference_step([None, None])
 
 
@@ -114,40 +111,13 @@ class PlainRule:
         return result is not condition.inverse
 
 
-def random_config(rng: random.Random, width: int) -> Any:
-    nodes = []
-    for _ in range(rng.randint(1, 3)):
-        start = -rng.randint(1, 5)
-        parts: dict[str, int] = {"stop": start}
-        if rng.random() < 0.6:
-            parts = {"start": start}
-            if rng.random() < 0.5:
-                parts["stop"] = rng.randint(start + 1, 0)
-            if rng.random() < 0.4:
-                parts["step"] = rng.randint(1, 3)
-        nodes.append(Node(flat_source_index=rng.randrange(width), **parts))
-    conditions = []
-    for _ in range(rng.choice([0, 0, 1, 1, 2])):
-        left = rng.choice(["step_index", "steps_since_applied", "flat_source_index", "end"])
-        if left == "end":
-            conditions.append(Condition.is_end_episode())
-            continue
-        made = patterns_pb2.Condition(inverse=rng.random() < 0.3)
-        setattr(made, left, rng.randrange(width) if left == "flat_source_index" else True)
-        how = rng.choice(["eq", "ge", "mod"])
-        if how == "mod":
-            made.mod_eq.mod, made.mod_eq.eq = rng.randint(1, 3), rng.randint(0, 2)
-        else:
-            setattr(made, how, rng.randint(-1, 4))
-        conditions.append(made)
-    return config(*nodes, conditions=conditions, table=rng.choice(TABLES))
-
-
 def random_run(client: Client, seed: int) -> tuple[list[Any], list[Any]]:
     """The items of a random program, and those of the plain rule."""
     rng = random.Random(seed)
     width = rng.randint(1, 3)
-    configs = [random_config(rng, width) for _ in range(rng.randint(1, 4))]
+    configs = [
+        random_config(rng, width, table=rng.choice(TABLES)) for _ in range(rng.randint(1, 4))
+    ]
     writer, rule = client.structured_writer(configs), PlainRule(configs)
     gaps, parts = rng.choice([0, 0, 0.3]), rng.choice([0, 0, 0.4])
     for _ in range(40):
