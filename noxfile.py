@@ -142,7 +142,8 @@ def tf_agents(session: nox.Session) -> None:
     # Not the `test` extra: TF-Agents pins a typing_extensions that mypy cannot use.
     session.install(
         *("tf-agents[reverb]==0.19.0", "numpy<2", "setuptools<81"),
-        *(".[reverb-files]", "hypothesis", "pytest", "scipy"),
+        # TF-Agents' own tests, which come with it, want the old package `mock`.
+        *(".[reverb-files]", "hypothesis", "mock", "pytest", "scipy"),
     )
     for example in _examples():
         if example.name.startswith("tf_"):

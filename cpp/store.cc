@@ -40,7 +40,9 @@ Status Store::Sample(Table* table, const RecordLayout* layout, std::size_t n, st
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (closed_) return Status::Of(Code::kClosed);
-    if (!table->CanSample(static_cast<std::int64_t>(n))) return Status::Of(Code::kWouldBlock);
+    const auto wanted = static_cast<std::int64_t>(n);
+    if (!table->CanSample(wanted)) Moved(table, &garbage);  // for what lacked memory before
+    if (!table->CanSample(wanted)) return Status::Of(Code::kWouldBlock);
     // First, as an item sampled for the last time is deleted.
     visit.epoch = chunks_.Enter();
     const Status status = table->Sample(layout, n, steps, rows.data(), info, &garbage);
@@ -69,6 +71,7 @@ Status Store::ItemReader::Sample(Table* table, std::size_t n) {
   Garbage garbage;
   std::lock_guard<std::mutex> lock(store_->mutex_);
   if (store_->closed_) return Status::Of(Code::kClosed);
+  if (!table->CanSample(1)) store_->Moved(table, &garbage);  // for what lacked memory before
   if (!table->CanSample(1)) return Status::Of(Code::kWouldBlock);
   epoch_ = store_->chunks_.Enter();
   table->SampleItems(std::min(n, kMaxItems), &items_, &garbage);

@@ -127,7 +127,8 @@ class Table {
   bool Submit(NewItem item, const std::shared_ptr<InsertProgress>& progress, Garbage* garbage);
 
   // Inserts what waits and is permitted now; true if any was. To be called after
-  // whatever may have moved the limiter: samples, deletions, a reset.
+  // whatever may have moved the limiter: samples, deletions, a reset. Where memory runs
+  // out the rest goes on waiting, so it is to be called also where samples are wanted.
   bool Drain(Garbage* garbage) noexcept;
 
   // Forgets what waits, for good.

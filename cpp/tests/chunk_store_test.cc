@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <iterator>
+#include <new>
 #include <set>
 
 #include "check.h"
@@ -180,6 +181,20 @@ TEST(BytesStayWhileAReaderThatSawThemIsInside) {
 
 TEST(TheCheckSeesAChunkFreedAtAnotherTime) {
   CHECK(Fails([] { RunEpochs(1, true); }));
+}
+
+TEST(AChunkOfMoreBytesThanCanBeCountedIsRefused) {
+  ChunkStore chunks;
+  const auto layout =
+      std::make_shared<RecordLayout>(std::vector<std::size_t>{std::size_t{1} << 33});
+  bool refused = false;
+  try {
+    chunks.Create(layout, 1u << 31);  // their product is 0 in 64 bits
+  } catch (const std::bad_alloc&) {
+    refused = true;
+  }
+  CHECK(refused);
+  CHECK_EQ(chunks.num_chunks(), 0u);
 }
 
 TEST(LongQueuesAreFreedWithoutRecursion) {

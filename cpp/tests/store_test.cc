@@ -297,6 +297,24 @@ TEST(TheLimiterAllowsWhatItsRuleSays) {
   }
 }
 
+TEST(TheLimitersArithmeticDoesNotOverflow) {
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+  RateLimiter limiter({1, 1.0, 0.0, 5.0});
+  limiter.Inserted();
+  CHECK(!limiter.CanInsert(kMost));
+  CHECK(!limiter.CanSample(kMost));
+  constexpr double kFloat = std::numeric_limits<double>::max();
+  RateLimiter unlimited({1, 1.0, -kFloat, kFloat});
+  unlimited.Inserted();
+  CHECK(unlimited.CanInsert(kMost));
+  CHECK(unlimited.CanSample(kMost));
+}
+
+TEST(ChunksAreOfAsManyRecordsAsTheyCanCount) {
+  const Store store(Store::Options{std::numeric_limits<std::size_t>::max(), 1});
+  CHECK(store.options().chunk_nbytes <= std::numeric_limits<std::uint32_t>::max());
+}
+
 TEST(TheLimiterAndAnEmptyTableForbidSampling) {
   Table::Config config = TableConfig(20);
   config.limiter = {5, 2.0, 0.0, 1e18};

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import subprocess
 import sys
 import threading
@@ -302,6 +303,18 @@ def test_a_waiting_reader_gets_what_is_added(served: Any) -> None:
     timer.start()
     assert numbers(trajectories(address).take(1)) == [[0, 1]]
     timer.join()
+
+
+def test_a_long_wait_is_logged_each_time_it_has_doubled(
+    served: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, address = served
+    monkeypatch.setattr(streams, "_FIRST_REPORT_S", 0.25)
+    with caplog.at_level(logging.WARNING, "reverie"):
+        assert list(trajectories(address, rate_limiter_timeout_ms=900)) == []
+    messages = [message for message in caplog.messages if "has waited" in message]
+    assert len(messages) == 2
+    assert "holds 0 items" in messages[0]
 
 
 def test_waiting_ends_when_the_server_stops(served: Any) -> None:

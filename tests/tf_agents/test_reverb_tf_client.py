@@ -92,7 +92,7 @@ def test_priorities_are_updated_and_unknown_keys_ignored(run: Any) -> None:
     key = int(run(lambda: tf_client.sample("t", [tf.float32])).info.key)
 
     def update() -> Any:
-        keys = tf.constant([key, 12345], tf.uint64)
+        keys = tf.constant(np.array([key, 12345], np.uint64))
         return tf_client.update_priorities(tf.constant("t"), keys, [5.0, 1.0])
 
     assert run(update) is None

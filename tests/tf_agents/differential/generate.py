@@ -346,7 +346,8 @@ class _Generator:
             self.ops.append(("s_append", w, first, True))
             self.ops.append(("s_append", w, {**full, "n": None}, False))
         elif rng.random() < 0.03:
-            self.ops.append(("s_append", w, {**full, "n": np.float32(2)}, False))
+            wrong = {**_blank(full, lambda: True), "n": np.float32(2)}  # alone, as above
+            self.ops.append(("s_append", w, wrong, False))
         elif rng.random() < 0.03:
             self.ops.append(("s_append", w, {**full, "more": np.float32(2)}, False))
         else:

@@ -52,6 +52,7 @@ ON_PURPOSE = (
     OnPurpose("TypeError", "len() of unsized object", "ValueError"),
     OnPurpose("ValueError", "cannot contain any None data references", "KeyError"),
     OnPurpose("TypeError", "'NoneType' object is not iterable", "ValueError"),
+    OnPurpose("IndexError", "tuple index out of range", "ValueError"),
     OnPurpose("LeftOut", "", "ValueError"),
 )
 

@@ -138,13 +138,15 @@ class TableDataset(tf.compat.v1.data.Dataset):  # type: ignore[misc]
             num_workers_per_iterator: as for the class.
             max_samples_per_stream: as for the class.
             rate_limiter_timeout_ms: as for the class.
-            get_signature_timeout_secs: without effect: the signature is known at once.
+            get_signature_timeout_secs: how long to wait for a server on the port; None
+                and 0: not at all.
             max_samples: as for the class.
 
         Raises:
             InvalidArgumentError: the server has no such table, or the table has no
                 signature; a number is out of range.
             UnreachableServerError: no server of this process has the address.
+            DeadlineExceededError: none came within the timeout.
         """
         info = Client(server_address).server_info(get_signature_timeout_secs)
         if table not in info:
