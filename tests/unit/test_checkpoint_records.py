@@ -11,6 +11,7 @@ import pytest
 import reverie
 from reverie import reverb
 from reverie.checkpoint import record_columns
+from reverie.errors import InvalidArgumentError
 
 STEP = {"a": np.zeros(3, np.float32), "b": np.int64(0), "c": np.zeros((2, 0), bool)}
 
@@ -104,6 +105,17 @@ def test_a_store_of_trajectories_alone_is_left_as_it_is(tmp_path: Path) -> None:
     client.insert([np.zeros(3)], {"other": 1.0})
     snapshot = server._server.store.snapshot()
     assert record_columns.as_cells(snapshot) is snapshot
+
+
+def test_without_the_conversion_such_items_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = served(tmp_path)
+    fill(server, 12)
+    monkeypatch.setattr("reverie.checkpoint.server_tables.as_cells", lambda snapshot: snapshot)
+    with pytest.raises(InvalidArgumentError, match="whole records"):
+        server.localhost_client().checkpoint()
+    assert list(tmp_path.glob("ckpt-*")) == []
 
 
 def test_the_comparison_sees_a_step_that_is_off_by_one(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from tests.server_support import KINDS, Feeder, comparable, draws, fill, server, table
 
-from reverie import ReplayBufferManager, _core
+from reverie import ReplayBufferManager
 from reverie.checkpoint import (
     find_newest,
     list_checkpoints,
@@ -336,25 +336,6 @@ def test_a_signature_nested_too_deep_is_refused_on_both_sides() -> None:
 def test_a_dtype_that_nobody_knows_is_named(dtype: str) -> None:
     with pytest.raises(CheckpointMismatchError, match="not known here"):
         decode_signature(["spec", dtype, [], ""], "here")
-
-
-def test_items_of_whole_records_in_a_servers_table_are_refused(tmp_path: Path) -> None:
-    one = server(tmp_path, [table("t")])
-    writer = one.store.create_writer(
-        _core.RecordLayout([(np.dtype("i8"), ())]),
-        [one.table("t").core],
-        sequence_length=1,
-        stride_length=1,
-        priority=1.0,
-        pad_end=False,
-        tile_end=False,
-        pad_record=bytes(8),
-        boundary_column=-1,
-        boundary_value=0,
-    )
-    assert writer.append([np.int64(1)], 0) == -1
-    with pytest.raises(InvalidArgumentError, match="whole records"):
-        one.checkpoint()
 
 
 def test_saving_while_others_write_and_sample_takes_one_point_in_time(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import random
 from typing import Any
 
 import numpy as np
-
 from tests.tf_agents.differential.program import Col, Config, Op, Program, Selector, TableSpec
 
 THEMES = ("trajectory", "structured", "legacy", "checkpoint", "shuffled", "ties")
@@ -256,7 +255,15 @@ class _Generator:
             (
                 *(slice(-n, None),) * 4,
                 *(slice(None), slice(-n, None, 2), slice(None, None, -1), slice(0, n)),
-                *(-n, -1, writer.steps - n, [-n, -1][: max(1, n - 1)], [-n], slice(-n, -1), slice(None, -n)),
+                *(
+                    -n,
+                    -1,
+                    writer.steps - n,
+                    [-n, -1][: max(1, n - 1)],
+                    [-n],
+                    slice(-n, -1),
+                    slice(None, -n),
+                ),
                 slice(-1, None, -n),
                 slice(max(0, writer.steps - n), writer.steps),
             )

@@ -257,7 +257,9 @@ class Run:
             [sample] = self.client.sample(table, 1, emit_timesteps=False)
             item = repr((canonical(sample.data), sample.info.priority))
             found.setdefault(item, []).append(sample.info.times_sampled)
-        return sorted((item, sorted(times)) for item, times in found.items()), self.tables[table].info.current_size
+        return sorted((item, sorted(times)) for item, times in found.items()), self.tables[
+            table
+        ].info.current_size
 
     def _mutate(self, table: str, updates: dict[int, float], deletes: list[int]) -> None:
         self.client.mutate_priorities(

@@ -17,8 +17,9 @@ import pytest
 reverb = pytest.importorskip("reverb", reason="needs dm-reverb")
 stats = pytest.importorskip("scipy.stats", reason="needs SciPy")
 
-from reverie import reverb as ours  # noqa: E402
 from tests.tf_agents.differential import twins  # noqa: E402
+
+from reverie import reverb as ours  # noqa: E402
 
 P_VALUE = 1e-6
 DRAWS = 6000
@@ -86,7 +87,7 @@ def test_a_biased_uniform_is_found_out() -> None:
     assert uniform_p(twins.biased_uniform()) < P_VALUE
 
 
-@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("exponent", [-1.0, 0.0, 0.5, 1.0, 2.0])
 @MODULES
 def test_prioritized_follows_the_exponent(rv: Any, exponent: float) -> None:
     with Served(rv, rv.selectors.Prioritized(exponent)) as served:

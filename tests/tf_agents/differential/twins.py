@@ -103,8 +103,10 @@ def _size_counted_late() -> Twin:
 
 def _mutating(change: Callable[[Any, dict[int, float], list[int]], Any]) -> Twin:
     class Client(reverb.Client):
-        def mutate_priorities(self, table: str, updates: Any = None, deletes: Any = None) -> int:
-            changed = change(self, dict(updates or {}), list(deletes or []))
+        def mutate_priorities(
+            self, table: str, updates: Any = None, deletes: Any = None
+        ) -> int:
+            changed = change(self, dict(updates or {}), list(deletes))
             return super().mutate_priorities(table, *changed)
 
     return Twin(Client=Client)
@@ -125,10 +127,12 @@ def _ties_by_insertion() -> Twin:
                 seen[info.key] = info.priority
                 yield sample
 
-        def mutate_priorities(self, table: str, updates: Any = None, deletes: Any = None) -> int:
+        def mutate_priorities(
+            self, table: str, updates: Any = None, deletes: Any = None
+        ) -> int:
             new = {key: p for key, p in (updates or {}).items() if seen.get(key) != p}
             seen.update(new)
-            return super().mutate_priorities(table, new, deletes)
+            return super().mutate_priorities(table, new, list(deletes))
 
     return Twin(Client=Client)
 
@@ -141,7 +145,7 @@ def _reset_forgets_nothing() -> Twin:
     return Twin(Client=Client)
 
 
-def _unknown_tables_pass() -> Twin:
+def unknown_tables_pass() -> Twin:
     class Client(reverb.Client):
         def mutate_priorities(self, *args: Any, **kwargs: Any) -> int:
             try:
@@ -181,6 +185,3 @@ def biased_uniform() -> Twin:
                 yield sample
 
     return Twin(Client=Client)
-
-
-unknown_tables_pass = _unknown_tables_pass

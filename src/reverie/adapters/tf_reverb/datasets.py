@@ -7,7 +7,6 @@ from typing import Any
 
 from reverie.adapters import require
 from reverie.adapters.tf_reverb.common import (
-    NUM_INFO,
     as_column,
     lists_to_tuples,
     not_found,
@@ -174,7 +173,8 @@ class TableDataset(tf.compat.v1.data.Dataset):  # type: ignore[misc]
 
     def _as_variant_tensor(self) -> Any:
         # TensorFlow calls this once, in the constructor; the dataset lives in `self`.
-        self._samples = _samples(self._server_address, self._table, self._settings, self._spec)
+        chunks = _chunks(self._server_address, self._table, self._settings, self._spec)
+        self._samples = _rows(chunks, self._spec)
         return self._samples._variant_tensor
 
     def _inputs(self) -> list[Any]:
@@ -212,77 +212,114 @@ def _as_spec(shape: Any, dtype: Any) -> Any:
     return tf.TensorSpec(tf.TensorShape(shape), tf.as_dtype(dtype))
 
 
-def _samples(address: Any, table: Any, settings: Settings, spec: Any) -> Any:
-    """The dataset itself, of TensorFlow's own parts.
+class _Op(tf.data.Dataset):  # type: ignore[misc]
+    """A dataset that is one op of TensorFlow's.
 
-    A `from_generator` yields a stream's number and is kept by the `flat_map` for as
-    long as the iterator lives: its end is the stream's. The chunks come from a plain
-    `numpy_function`, which takes less than half of a generator's time.
+    Args:
+        variant: the op's output.
+        spec: of an element.
+        inputs: datasets that it reads.
+        functions: what the op calls; they must live as long as the dataset, which
+            TensorFlow's iterators hold.
+    """
+
+    def __init__(self, variant: Any, spec: Any, inputs: list[Any], functions: Any) -> None:
+        self._spec, self._read, self._called = spec, inputs, functions
+        super().__init__(variant)
+
+    def _inputs(self) -> list[Any]:
+        return self._read
+
+    @property
+    def element_spec(self) -> Any:
+        return self._spec
+
+
+def _chunks(address: Any, table: Any, settings: Settings, spec: Any) -> _Op:
+    """What samples come in: elements of `spec` with a leading dimension.
+
+    TensorFlow calls us for each. The op by itself: iterators of it are made in little
+    time, and a call takes less than half of what `Dataset.from_generator` makes of it.
     """
     streams = Streams(settings)
-    do_not_convert = tf.autograph.experimental.do_not_convert
-    specs = tf.nest.flatten(spec)
-    dtypes = [tensor.dtype for tensor in specs]
-    chunk_shapes = [_with_rows(tensor.shape) for tensor in specs]
-
-    def fetch(number: Any) -> Any:
-        goes_on, *tensors = tf.numpy_function(streams.fetch, [number], [tf.bool, *dtypes])
-        goes_on.set_shape(())
-        for tensor, shape in zip(tensors, chunk_shapes, strict=True):
-            tensor.set_shape(shape)
-        return goes_on, tf.nest.pack_sequence_as(spec, tensors)
-
-    def fail(message: Any) -> Any:
-        # The result depends on the op that fails, or it would be optimised away.
-        none = 0 * tf.strings.length(not_found(tf.reshape(message, ())))
-        rows = [
-            tf.zeros([none, *(size or 0 for size in each.shape or ())], each.dtype)
-            for each in specs
-        ]
-        return tf.nest.pack_sequence_as(spec, rows)
-
-    def chunks(number: Any) -> Any:
-        ending = (
-            tf.data.Dataset.from_tensors(number)
-            .map(do_not_convert(lambda n: tf.numpy_function(streams.error, [n], tf.string)))
-            .filter(do_not_convert(lambda message: tf.not_equal(tf.reshape(message, ()), "")))
-            .map(do_not_convert(fail))
-        )
-        return (
-            tf.data.Dataset.from_tensors(number)
-            .repeat()
-            .map(do_not_convert(fetch))
-            .take_while(do_not_convert(lambda goes_on, _: goes_on))
-            .map(do_not_convert(lambda _, samples: samples))
-            .concatenate(ending)
-        )
-
-    numbers = tf.data.Dataset.from_generator(
-        streams.lifetime,
-        output_signature=tf.TensorSpec((), tf.int64),
-        args=(tf.convert_to_tensor(address, tf.string), tf.convert_to_tensor(table, tf.string)),
+    spec = tf.nest.map_structure(
+        lambda leaf: tf.TensorSpec(_with_rows(leaf.shape), leaf.dtype), spec
     )
-    return _rows(numbers.flat_map(do_not_convert(chunks)), specs[NUM_INFO:])
+    dtypes = [leaf.dtype for leaf in tf.nest.flatten(spec)]
+
+    def fetch(number: Any) -> list[Any]:
+        error, *tensors = tf.numpy_function(streams.fetch, [number], [tf.string, *dtypes])
+        error = tf.reshape(error, ())
+        # tf.cond would be a tf.function: see _graph_function.
+        sound, failed = tf.raw_ops.Switch(data=error, pred=tf.not_equal(error, ""))
+        either = tf.raw_ops.Merge(inputs=[sound, not_found(failed)])
+        with tf.control_dependencies([either.output]):
+            return [tf.identity(tensor) for tensor in tensors]
+
+    def call(function: Any) -> Any:
+        return lambda *arguments: tf.numpy_function(function, arguments, tf.int64)
+
+    functions = {
+        "init_func": _graph_function(call(streams.open), [tf.string] * 2),
+        "next_func": _graph_function(fetch, [tf.int64]),
+        "finalize_func": _graph_function(call(streams.close), [tf.int64]),
+    }
+    variant = tf.raw_ops.GeneratorDataset(
+        init_func_other_args=[
+            tf.convert_to_tensor(address, tf.string),
+            tf.convert_to_tensor(table, tf.string),
+        ],
+        next_func_other_args=[],
+        finalize_func_other_args=[],
+        **functions,
+        **_output(spec),
+    )
+    return _Op(variant, spec, [], functions)
+
+
+def _rows(chunks: _Op, spec: Any) -> _Op:
+    """The rows of chunks, one by one; `spec` is a row's."""
+    variant = chunks._variant_tensor
+    # The faster of the two crashes where a row has no elements.
+    if all(leaf.shape.num_elements() for leaf in tf.nest.flatten(spec)):
+        unbatched = tf.raw_ops.UnbatchDataset(input_dataset=variant, **_output(spec))
+        return _Op(unbatched, spec, [chunks], None)
+
+    def cut(*chunk: Any) -> Any:
+        return tf.raw_ops.TensorSliceDataset(
+            components=chunk, output_shapes=_output(spec)["output_shapes"]
+        )
+
+    function = _graph_function(cut, _output(spec)["output_types"], rank=None)
+    cut_up = tf.raw_ops.FlatMapDataset(
+        input_dataset=variant, other_arguments=[], f=function, **_output(spec)
+    )
+    return _Op(cut_up, spec, [chunks], function)
+
+
+def _output(spec: Any) -> dict[str, list[Any]]:
+    leaves = tf.nest.flatten(spec)
+    return {
+        "output_types": [leaf.dtype for leaf in leaves],
+        "output_shapes": [leaf.shape for leaf in leaves],
+    }
 
 
 def _with_rows(shape: Any) -> Any:
     return tf.TensorShape(None) if shape.rank is None else tf.TensorShape([None, *shape])
 
 
-def _rows(chunks: Any, columns: Any) -> Any:
-    """The rows of a dataset of chunks, one by one."""
-    do_not_convert = tf.autograph.experimental.do_not_convert
-    # unbatch() is the fastest, but crashes where a row has no elements.
-    if all(spec.shape.num_elements() for spec in columns):
-        return chunks.unbatch()
-    if all(spec.shape.rank is not None for spec in columns):
-        return chunks.flat_map(
-            do_not_convert(lambda chunk: tf.data.Dataset.from_tensor_slices(chunk))
-        )
+def _graph_function(body: Any, dtypes: list[Any], rank: int | None = 0) -> Any:
+    """A function of tensors, as an op takes it for an attribute.
 
-    def each(chunk: Any) -> Any:
-        return tf.data.Dataset.range(tf.size(chunk.info.key, tf.int64)).map(
-            do_not_convert(lambda i: tf.nest.map_structure(lambda t: tf.gather(t, i), chunk))
-        )
+    A program of TensorFlow 1, which runs in sessions alone, may choose its devices after
+    it has made a dataset. `tf.function` would have TensorFlow choose them.
+    """
+    if tf.compat.v1.executing_eagerly_outside_functions():
+        shape = tf.TensorShape([None] * rank if rank is not None else None)
+        signature = [tf.TensorSpec(shape, dtype) for dtype in dtypes]
+        function = tf.function(body, input_signature=signature, autograph=False)
+        return function.get_concrete_function()
+    from tensorflow.python.framework.function import Defun
 
-    return chunks.flat_map(do_not_convert(each))
+    return Defun(*dtypes)(body)

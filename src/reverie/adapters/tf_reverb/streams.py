@@ -223,35 +223,39 @@ class Streams:
             *(_no_rows(column) for column in settings.columns or ()),
         ]
 
-    def lifetime(self, address: Any, table: Any) -> Any:
-        """Generator of one stream's number; the stream lives until the generator is closed."""
+    def open(self, address: Any, table: Any) -> np.int64:
+        """A new stream's number, for an iterator; the stream lives until `close`."""
         number = next(self._numbers)
         where, what = as_text(address), as_text(table)
         self._slots[number] = _Slot(lambda: Stream(where, what, self._settings))
-        try:
-            yield number
-        finally:
-            del self._slots[number]
+        return np.int64(number)
 
     def fetch(self, number: Any) -> tuple[Any, ...]:
         """Called by TensorFlow, from any thread.
 
         Returns:
-            Whether the stream goes on, then a chunk as `Stream.next_chunk` returns it,
-            of no rows where there is nothing yet, or no more.
+            Why the stream ended before its time, empty if it did not; then a chunk as
+            `Stream.next_chunk` returns it, of no rows where there is nothing yet.
+
+        Raises:
+            StopIteration: there is nothing more, by which TensorFlow knows the end.
         """
         if tf_data._exiting.is_set():
             raise ClosedError("The interpreter exits.")
         tf_data._fetching.add(threading.get_ident())
         try:
-            chunk = self._slots[int(number)].next_chunk()
-            return (np.bool_(chunk is not None), *(chunk or self._nothing))
+            slot = self._slots[int(number)]
+            chunk = slot.next_chunk()
         finally:
             tf_data._fetching.discard(threading.get_ident())
+        if chunk is None and not slot.error:
+            raise StopIteration
+        return (slot.error.encode(), *(chunk or self._nothing))
 
-    def error(self, number: Any) -> bytes:
-        """Why the stream ended before its time; empty if it did not."""
-        return self._slots[int(number)].error.encode()
+    def close(self, number: Any) -> np.int64:
+        """Ends an iterator's stream."""
+        del self._slots[int(number)]
+        return np.int64(0)
 
     def __len__(self) -> int:
         """How many streams there are."""

@@ -13,7 +13,7 @@ from reverie.reverb.engine import registry
 from reverie.reverb.engine.legacy import Writer
 from reverie.reverb.engine.plans import priority_error, priority_limits
 from reverie.reverb.engine.sampler import ItemStream, Sampler
-from reverie.reverb.engine.selection import as_float
+from reverie.reverb.engine.selection import as_float, as_int, as_timeout
 from reverie.reverb.engine.server import Server
 from reverie.reverb.engine.tables import Table
 from reverie.reverb.engine.writers import ChunkerOptions, TrajectoryWriter
@@ -70,6 +70,7 @@ class Client:
             InvalidArgumentError: `max_samples` is 0 or below -1.
         """
         del buffer_size
+        max_samples = as_int("max_samples", max_samples)
         if max_samples != -1 and max_samples < 1:
             raise InvalidArgumentError(f"max_samples ({max_samples}) must be -1 or >= 1")
         return Sampler(lambda: ItemStream(self.server, table, max_samples=max_samples))
@@ -148,12 +149,13 @@ class Client:
             UnreachableServerError: no timeout, and no server is there.
             RuntimeError: "Deadline Exceeded": none came within the timeout.
         """
-        if timeout <= 0:
+        seconds = as_timeout("timeout", timeout)
+        if not timeout > 0:
             return list(self.server.tables.values())
         try:
             wait_until(
                 self._is_served,
-                timeout=timeout,
+                timeout=seconds,
                 what=lambda: f"for a server of this process on port {self._port}",
             )
         except WaitTimeoutError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from typing import Any
 
 from reverie import _core
@@ -29,6 +30,7 @@ class Host:
         self.where = where
         self.store = _core.Store(gather_threads=_GATHER_THREADS)
         self.cores: list[_core.Table] = []
+        self._writers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._stopped = ""
         self._forked = False
         guard(self)
@@ -70,7 +72,11 @@ class Host:
             self._stopped = why
             self.store.close()
 
+    def watch(self, writer: Any) -> None:
+        """Keeps a forked child from destroying the core of `writer`, its attribute `core`."""
+        self._writers.add(writer)
+
     def abandon(self) -> Any:
         """In a forked child: refuses all use; see `reverie.process`."""
         self._forked = True
-        return self, self.store, self.cores
+        return self, self.store, self.cores, [writer.core for writer in list(self._writers)]

@@ -68,7 +68,8 @@ def find(port: int) -> Server:
         ports = ", ".join(map(str, served_ports()))
         raise UnreachableServerError(
             f"No server of this process is on port {port}; the ports served here: "
-            f"{ports or 'none'}. {_WAY_OUT}"
+            f"{ports or 'none'}. A Server stops with the last reference to it: keep one. "
+            f"{_WAY_OUT}"
         )
     server.check_open()
     return server

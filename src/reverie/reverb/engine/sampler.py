@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from reverie import _core
 from reverie.errors import InvalidArgumentError, WaitTimeoutError
 from reverie.reverb.engine.cells import column_of
-from reverie.reverb.engine.selection import as_int
+from reverie.reverb.engine.selection import as_int, as_timeout
 from reverie.reverb.engine.server import Server
 from reverie.reverb.engine.tables import Table
 from reverie.waiting import wait_until
@@ -55,7 +55,7 @@ class ItemStream:
         server.check_open()
         self._table: Table = server.table(table)
         self._core = self._table.core
-        self._timeout = None if timeout_ms is None or timeout_ms < 0 else timeout_ms / 1000
+        self._timeout = as_timeout("timeout_ms", timeout_ms, 0.001)
         self._left = as_int("max_samples", max_samples)
         if self._left != -1 and self._left < 1:
             raise InvalidArgumentError(f"max_samples ({self._left}) must be -1 or >= 1")

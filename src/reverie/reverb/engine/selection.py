@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
 import operator
@@ -222,7 +223,30 @@ def as_float(name: str, value: Any) -> float:
     if isinstance(value, numbers.Real) or (
         hasattr(value, "__float__") and not isinstance(value, str)
     ):
-        return float(value)
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            return float(value)
     raise TypeError(
         f"{name}: found {value!r:.200} of type {type(value).__name__}, wanted a number."
     )
+
+
+def as_timeout(name: str, value: Any, unit: float = 1.0) -> float | None:
+    """`value` in seconds; None, which waits for ever, for None, infinity or below 0.
+
+    Args:
+        name: of the argument.
+        value: how long, in units of `unit` seconds.
+        unit: 0.001 for milliseconds.
+
+    Raises:
+        TypeError: it is no real number.
+        InvalidArgumentError: it is NaN.
+    """
+    if value is None:
+        return None
+    number = as_float(name, value)
+    if math.isnan(number):
+        raise InvalidArgumentError(
+            f"{name} is NaN; wanted a number, or None to wait for ever."
+        )
+    return None if number < 0 or number == math.inf else number * unit

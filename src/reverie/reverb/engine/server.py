@@ -144,7 +144,7 @@ class Server:
         Raises:
             UnknownTableError: there is none.
         """
-        table = self.tables.get(name)
+        table = self.tables.get(name) if isinstance(name, str) else None
         if table is None:
             raise UnknownTableError(
                 f"Priority table {name!r:.200} was not found; the tables of the server on port "

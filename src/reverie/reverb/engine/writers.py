@@ -26,7 +26,7 @@ from reverie.reverb.engine.references import (
     WeakCellRef,
     keep_of,
 )
-from reverie.reverb.engine.selection import as_float
+from reverie.reverb.engine.selection import as_float, as_int, as_timeout
 from reverie.reverb.engine.server import Server
 from reverie.reverb.engine.tables import Table
 from reverie.reverb.errors import ClosedWriterError
@@ -79,6 +79,7 @@ class TrajectoryWriter:
         self._server = server
         self._host = server.host
         self._core = server.store.create_trajectory_writer()
+        self._host.watch(self)
         self._check: Check | None = signature.check_trajectory if validate_items else None
         self._validate = validate_items
         self._default_keep = self.max_num_keep_alive_refs
@@ -373,6 +374,11 @@ class TrajectoryWriter:
             raise self._closed_error() from None
 
     @property
+    def core(self) -> _core.TrajectoryWriter:
+        """The core's writer; not to be touched in a forked child."""
+        return self._core
+
+    @property
     def pending(self) -> int:
         """Items that wait for their table's limiter."""
         return self._core.pending
@@ -416,10 +422,12 @@ class TrajectoryWriter:
 
     def wait_pending(self, at_most: int, timeout_ms: int | None) -> None:
         """Waits until at most so many items wait; errors as Flush's."""
+        timeout = as_timeout("timeout_ms", timeout_ms, 0.001)
+        at_most = as_int("block_until_num_items", at_most)
+        self._host.check_process()
         core = self._core
         if core.pending <= at_most:
             return
-        timeout = None if timeout_ms is None or timeout_ms < 0 else timeout_ms / 1000
         try:
             wait_until(
                 lambda slice_s: core.wait_pending(at_most, slice_s),
