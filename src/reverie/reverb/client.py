@@ -23,7 +23,7 @@ _UNLIMITED = 2**62
 _log = logging.getLogger("reverie")
 
 
-class Writer:
+class Writer(Unique):
     """The legacy writer: whole steps in, items over the latest of them out.
 
     Made by `Client.writer`; `Client.trajectory_writer` can do more. For one thread at a
@@ -47,8 +47,13 @@ class Writer:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.flush()
-        self.close()
+        try:
+            self.flush()
+        finally:
+            if sys.exc_info()[0] is None:
+                self.close()
+            else:  # no second wait; what waits for its table goes on waiting
+                self._closed = True
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
@@ -190,12 +195,14 @@ class Client:
             ValueError: a number is out of range.
             RuntimeError: no server is there.
         """
+        max_sequence_length = as_int("max_sequence_length", max_sequence_length)
         if max_sequence_length < 1:
             raise ValueError(
                 f"max_sequence_length ({max_sequence_length}) must be a positive integer"
             )
         if chunk_length is None:
             chunk_length = min(10, max_sequence_length)
+        chunk_length = as_int("chunk_length", chunk_length)
         if not 1 <= chunk_length <= max_sequence_length:
             raise ValueError(
                 f"chunk_length ({chunk_length}) must be a positive integer le to "
@@ -203,6 +210,7 @@ class Client:
             )
         if max_in_flight_items is None:
             max_in_flight_items = _UNLIMITED
+        max_in_flight_items = as_int("max_in_flight_items", max_in_flight_items)
         if max_in_flight_items < 1:
             raise ValueError(
                 f"max_in_flight_items ({max_in_flight_items}) must be a positive integer"
@@ -352,6 +360,7 @@ class Client:
             ValueError: `num_keep_alive_refs` < 1.
             RuntimeError: no server is there.
         """
+        num_keep_alive_refs = as_int("num_keep_alive_refs", num_keep_alive_refs)
         if num_keep_alive_refs < 1:
             raise ValueError(
                 f"num_keep_alive_refs ({num_keep_alive_refs}) must be a positive integer"

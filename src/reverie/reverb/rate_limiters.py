@@ -11,6 +11,7 @@ from typing import Any
 
 from reverie.errors import InvalidArgumentError
 from reverie.reverb import pybind
+from reverie.reverb.engine.selection import as_int
 
 _log = logging.getLogger("reverie")
 
@@ -175,6 +176,7 @@ def _bounds(error_buffer: Any, centre: float) -> tuple[float, float]:
 
 
 def _check_min_size(min_size_to_sample: int) -> None:
+    min_size_to_sample = as_int("min_size_to_sample", min_size_to_sample)
     if min_size_to_sample < 1:
         raise InvalidArgumentError(
             f"min_size_to_sample ({min_size_to_sample}) must be a positive integer."

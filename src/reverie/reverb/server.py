@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from reverie.errors import InvalidArgumentError
 from reverie.reverb import item_selectors, pybind, rate_limiters, reverb_types
 from reverie.reverb.platform.default import checkpointers
+from reverie.reverb.unique import Unique
 
 if TYPE_CHECKING:
     from reverie.reverb.client import Client
@@ -40,7 +41,7 @@ class TableExtensionBase(abc.ABC):
         """The C++ extensions; must be empty here."""
 
 
-class Table:
+class Table(Unique):
     """Items of data: which is sampled, which makes room, and how fast they flow.
 
     An item refers to steps that writers append; it has a key, a priority, and a count
@@ -67,6 +68,8 @@ class Table:
         SpecError: the signature holds something that describes no array.
     """
 
+    _WAY_OUT = "Table.replace() makes an empty one of the same settings."
+
     def __init__(
         self,
         name: str,
@@ -87,7 +90,8 @@ class Table:
             remover=remover,
             max_size=max_size,
             max_times_sampled=max_times_sampled,
-            rate_limiter=rate_limiter.internal_limiter,
+            # What is none of ours is named by the engine.
+            rate_limiter=getattr(rate_limiter, "internal_limiter", rate_limiter),
             extensions=[
                 built
                 for extension in extensions
@@ -211,7 +215,7 @@ class Table:
         return repr(self.internal_table)
 
 
-class Server:
+class Server(Unique):
     """Tables that clients of this process find under a port number.
 
     Nothing listens on the port: `Client("localhost:<port>")` finds the server when it
@@ -233,15 +237,24 @@ class Server:
         CheckpointError: the newest checkpoint cannot be read.
     """
 
+    _WAY_OUT = "Pass a Client of it on; threads may share it."
+
     def __init__(
         self,
         tables: Sequence[Table] | None = None,
         port: int | None = None,
         checkpointer: checkpointers.CheckpointerBase | None = None,
     ) -> None:
-        internal = [table.internal_table for table in tables or ()]
+        if isinstance(tables, Table):
+            raise TypeError(f"tables: found one Table ({tables.name!r:.200}), wanted a list.")
+        internal = [getattr(table, "internal_table", table) for table in tables or ()]
         if checkpointer is None:
             checkpointer = checkpointers.default_checkpointer()
+        if not hasattr(checkpointer, "internal_checkpointer"):
+            raise TypeError(
+                f"checkpointer: found {checkpointer!r:.200}, wanted one of "
+                "reverb.checkpointers, for example DefaultCheckpointer(path)."
+            )
         self._server = pybind.Server(internal, port, checkpointer.internal_checkpointer())
 
     def __del__(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -21,8 +21,10 @@ from reverie.reverb.engine.references import (
     ChunkerOptions,
     ConstantChunkerOptions,
 )
+from reverie.reverb.engine.selection import as_int
 from reverie.reverb.engine.writers import TrajectoryWriter as _Engine
 from reverie.reverb.structure import Path
+from reverie.reverb.unique import Unique
 
 __all__ = ["TrajectoryColumn", "TrajectoryWriter"]
 
@@ -30,7 +32,7 @@ _MAX_LAYOUTS = 64  # kinds of partial steps that are remembered
 _ColumnHistory = ColumnHistory  # by which name Reverb's programs know it
 
 
-class TrajectoryWriter:
+class TrajectoryWriter(Unique):
     """Writes items that may refer to any cells of a stream's latest steps.
 
     Made by `Client.trajectory_writer`. For one thread at a time. A step is any nest;
@@ -49,6 +51,8 @@ class TrajectoryWriter:
 
     As a context manager it flushes on the way out, except after a ReverbError.
     """
+
+    _WAY_OUT = "Make each its own with client.trajectory_writer()."
 
     def __init__(self, internal_writer: Any) -> None:
         """Takes a pybind.TrajectoryWriter, or what has its methods."""
@@ -134,7 +138,14 @@ class TrajectoryWriter:
 
         Raises:
             ValueError: `num_keep_alive_refs` < 1, or `max_chunk_length` out of range.
+            TypeError: the path is a str or no path, or a number is no integer.
         """
+        if isinstance(path, str) or not isinstance(path, Iterable):
+            raise TypeError(
+                f"path: found {path!r:.200}, wanted a tuple of keys and indices, for example "
+                f"('observation', 'position')."
+            )
+        num_keep_alive_refs = as_int("num_keep_alive_refs", num_keep_alive_refs)
         if num_keep_alive_refs < 1:
             raise ValueError(
                 f"num_keep_alive_refs ({num_keep_alive_refs}) must be a positive integer"

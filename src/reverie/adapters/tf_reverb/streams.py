@@ -223,7 +223,7 @@ class Streams:
             *(_no_rows(column) for column in settings.columns or ()),
         ]
 
-    def open(self, address: Any, table: Any) -> np.int64:
+    def open(self, address: Any, table: Any) -> Any:
         """A new stream's number, for an iterator; the stream lives until `close`."""
         number = next(self._numbers)
         where, what = as_text(address), as_text(table)
@@ -252,7 +252,7 @@ class Streams:
             raise StopIteration
         return (slot.error.encode(), *(chunk or self._nothing))
 
-    def close(self, number: Any) -> np.int64:
+    def close(self, number: Any) -> Any:
         """Ends an iterator's stream."""
         del self._slots[int(number)]
         return np.int64(0)

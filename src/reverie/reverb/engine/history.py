@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -221,7 +222,12 @@ class NumberHistory(ColumnHistory):
             self._stretches[-1] = (self._stretches[-1][0], None, shift)
             return
         oldest = step - self._buffer_size
-        self._stretches = [s for s in self._stretches if s[1] is None or s[1] > oldest]
+        gone = 0  # stretches follow one another, so that no other can have gone
+        for _, end, _ in self._stretches:
+            if end is None or end > oldest:
+                break
+            gone += 1
+        del self._stretches[:gone]
         self._stretches.append((step, None, shift))
 
     def reset(self) -> None:
@@ -257,9 +263,10 @@ class NumberHistory(ColumnHistory):
 
     def _number(self, step: int) -> int | None:
         if step >= self._steps.count - self._buffer_size:
-            for first, end, shift in reversed(self._stretches):
-                if step >= first:
-                    return step + shift if end is None or step < end else None
+            i = bisect.bisect_right(self._stretches, step, key=_first_step)
+            if i:
+                _, end, shift = self._stretches[i - 1]
+                return step + shift if end is None or step < end else None
         return None
 
     def _at(self, step: int) -> Any:
@@ -379,7 +386,8 @@ class TrajectoryColumn(CellSlice):
         if any(ref.expired for ref in refs):
             raise RuntimeError(
                 "Cannot convert TrajectoryColumn with expired data references to numpy array. "
-                "The writer keeps the latest num_keep_alive_refs values of an episode."
+                "The writer keeps the latest num_keep_alive_refs values of an episode, until "
+                "it is closed."
             )
         if self.is_squeezed:
             value: NDArray[Any] = refs[0].numpy()
@@ -394,6 +402,10 @@ class TrajectoryColumn(CellSlice):
         for ref in self:
             return ref
         raise ValueError("An empty TrajectoryColumn has no dtype and no shape.")
+
+
+def _first_step(stretch: tuple[int, int | None, int]) -> int:
+    return stretch[0]
 
 
 def _of_numbers(
