@@ -13,7 +13,7 @@ namespace reverie {
 
 constexpr std::uint32_t kNoSlot = 0xffffffffu;
 
-// A run of consecutive records of one writer.
+// A run of consecutive records of one writer, or of cells of one of its columns.
 //
 //   writer's stream:   [chunk 7]--next-->[chunk 9]--next-->[chunk 12, open]
 //   item's window:            [offset ....... length ]
@@ -27,7 +27,7 @@ struct Chunk {
   std::uint32_t slot = kNoSlot;
   std::uint32_t capacity = 0;
   std::uint32_t count = 0;
-  std::uint32_t refs = 0;  // one per item and writer that needs it
+  std::uint32_t refs = 0;  // one per window, piece of a trajectory and writer that needs it
   bool sealed = false;
   Chunk* next = nullptr;
   std::uint64_t next_id = 0;

@@ -11,8 +11,9 @@ namespace reverie {
 
 // A store at one point in time, all its tables together. Records are not copied:
 // the snapshot shares the chunks that items refer to, and those records never
-// change. What is appended or evicted later does not show in it. A store restored
-// from it draws the very samples that this one goes on to draw.
+// change. What is appended or evicted later does not show in it, nor do items that
+// wait for their limiter. A store restored from it draws the very samples that this
+// one goes on to draw.
 struct Snapshot {
   struct ChunkRef {
     std::shared_ptr<Chunk> chunk;

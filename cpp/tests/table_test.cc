@@ -561,28 +561,6 @@ TEST(EveryBrokenStateIsRefusedAndItsRowIsNamed) {
   CHECK_EQ(std::string(used.Restore(GoodState(), {}, {}).what), std::string("table not fresh"));
 }
 
-// As a table's settings may have changed between saving and loading.
-TEST(AnItemRestoredWithMoreSamplesThanAllowedLeavesWithItsNext) {
-  Stream stream(12);
-  TableState state = GoodState();
-  Table::Config config = TableConfig(10, SelectorKind::kFifo);
-  config.max_times_sampled = 2;
-  state.items.times_sampled = {7, 0, 2, 1};
-  Table table(config, &stream.chunks);
-  REQUIRE(table.Restore(state, ChunksByRow(&stream, state), {}).ok());
-  std::vector<std::int32_t> counts;
-  while (table.CanSample(1) && counts.size() < 9) {
-    std::vector<SampledItem> items;
-    Garbage garbage;
-    const std::uint64_t epoch = stream.chunks.Enter();
-    table.SampleItems(1, &items, &garbage);
-    stream.chunks.Leave(epoch, &garbage);
-    counts.push_back(items[0].times_sampled);
-  }
-  CHECK_EQ(counts, (std::vector<std::int32_t>{8, 1, 2, 3, 2}));
-  CHECK_EQ(table.size(), 0u);
-}
-
 TEST(TimesSampledStopsAtItsLargestValue) {
   Stream stream(12);
   TableState state = GoodState();

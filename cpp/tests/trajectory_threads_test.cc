@@ -130,6 +130,41 @@ TEST(ItemsAreWholeAndAllAreWokenWhenTheStoreCloses) {
   }
 }
 
+// As a table's settings may have changed between saving and loading.
+TEST(AnItemRestoredWithMoreSamplesThanAllowedLeavesWithItsNext) {
+  World world;
+  const std::uint64_t number = 5;
+  const Cell cell{&number, 8};
+  {
+    TrajectoryWriter writer(world.store);
+    writer.AddColumn(std::make_shared<RecordLayout>(std::vector<std::size_t>{8}, 1), 9);
+    REQUIRE(writer.Append(&cell, 1).ok());
+    const Run run{0, 0, 1};
+    const Output column{1, true};
+    bool inserted;
+    for (int i = 0; i < 4; ++i) {
+      REQUIRE(writer.CreateItem(world.tables[1].get(), 1.0, &run, 1, &column, 1, &inserted).ok());
+    }
+  }
+  TableState state = world.store->table_state(*world.tables[1]);
+  state.items.times_sampled = {7, 0, 2, 1};
+  auto store = std::make_shared<Store>(Store::Options{96, 1});
+  Table::Config config = TableConfig(10, SelectorKind::kFifo);
+  config.max_times_sampled = 2;
+  const auto table = store->CreateTable(config);
+  REQUIRE(store->RestoreChunk(std::make_shared<RecordLayout>(std::vector<std::size_t>{8}, 1),
+                              state.items.piece_chunk[0], 1) != nullptr);
+  REQUIRE(store->RestoreTable(table.get(), state).ok());
+  std::vector<std::int32_t> counts;
+  for (int i = 0; i < 9; ++i) {
+    Store::ItemReader reader(store);
+    if (!reader.Sample(table.get(), 1).ok()) break;
+    counts.push_back(reader.items()[0].times_sampled);
+  }
+  CHECK_EQ(counts, (std::vector<std::int32_t>{8, 1, 2, 3, 2}));
+  CHECK_EQ(table->size(), 0u);
+}
+
 // The check of items can fail: cells of another step.
 TEST(TheCheckSeesAnItemOfUnlikeSteps) {
   World world;

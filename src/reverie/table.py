@@ -85,11 +85,12 @@ class Handle:
             passing it to another process would need.
     """
 
+    _WAY_OUT = "To go on in another process, save() here and load_replay_buffer() there."
+
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise TypeError(
             f"A {type(self).__name__} cannot be copied or pickled: it stands for memory of "
-            "this process, which its threads may share. To go on in another process, save() "
-            "here and load_replay_buffer() there."
+            f"this process, which its threads may share. {self._WAY_OUT}"
         )
 
 

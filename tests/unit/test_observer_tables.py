@@ -73,6 +73,7 @@ def test_a_name_that_occurs_twice_or_is_none_is_refused() -> None:
     for names, words in [
         (("a", "b", "a"), "'a' occurs 2 times"),
         ((), "wanted a str or several"),
+        (None, "wanted a str or several"),
         (("a", 3), "wanted a str or several"),
     ]:
         with pytest.raises(InvalidArgumentError, match=words):

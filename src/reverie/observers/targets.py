@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -224,7 +224,8 @@ def _find(py_client: Any, names: list[str]) -> list[Any]:
 
 
 def _names(table_name: str | Sequence[str]) -> list[str]:
-    names = [table_name] if isinstance(table_name, str) else list(table_name)
+    many = isinstance(table_name, Iterable) and not isinstance(table_name, str)
+    names: list[Any] = list(table_name) if many else [table_name]
     if not names or not all(isinstance(name, str) for name in names):
         raise InvalidArgumentError(
             f"table_name: found {table_name!r:.200}, wanted a str or several."

@@ -17,18 +17,22 @@ from reverie.reverb import (
 from reverie.reverb import trajectory_writer as trajectory_writer_lib
 from reverie.reverb.engine.client import Client as _Engine
 from reverie.reverb.engine.sampler import Sampler, step_of, timesteps
+from reverie.reverb.engine.selection import as_int
 from reverie.reverb.engine.writers import AutoTunedChunkerOptions
+from reverie.table import Handle
 
 _UNLIMITED = 2**62
 _log = logging.getLogger("reverie")
 
 
-class Writer(Unique):
+class Writer(Handle):
     """The legacy writer: whole steps in, items over the latest of them out.
 
     Made by `Client.writer`; `Client.trajectory_writer` can do more. For one thread at a
     time. As a context manager it flushes and closes.
     """
+
+    _WAY_OUT = "Make each its own with client.writer()."
 
     def __init__(self, internal_writer: Any) -> None:
         """Takes a pybind.Writer."""
@@ -49,11 +53,10 @@ class Writer(Unique):
     ) -> None:
         try:
             self.flush()
-        finally:
-            if sys.exc_info()[0] is None:
-                self.close()
-            else:  # no second wait; what waits for its table goes on waiting
-                self._closed = True
+        except BaseException:
+            self._closed = True  # no second wait; what waits for its table goes on waiting
+            raise
+        self.close()
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from reverie.errors import InvalidArgumentError
 from reverie.reverb import item_selectors, pybind, rate_limiters, reverb_types
 from reverie.reverb.platform.default import checkpointers
-from reverie.reverb.unique import Unique
+from reverie.table import Handle
 
 if TYPE_CHECKING:
     from reverie.reverb.client import Client
@@ -41,7 +41,7 @@ class TableExtensionBase(abc.ABC):
         """The C++ extensions; must be empty here."""
 
 
-class Table(Unique):
+class Table(Handle):
     """Items of data: which is sampled, which makes room, and how fast they flow.
 
     An item refers to steps that writers append; it has a key, a priority, and a count
@@ -90,8 +90,7 @@ class Table(Unique):
             remover=remover,
             max_size=max_size,
             max_times_sampled=max_times_sampled,
-            # What is none of ours is named by the engine.
-            rate_limiter=getattr(rate_limiter, "internal_limiter", rate_limiter),
+            rate_limiter=_engine_s(rate_limiter, "internal_limiter"),
             extensions=[
                 built
                 for extension in extensions
@@ -215,7 +214,7 @@ class Table(Unique):
         return repr(self.internal_table)
 
 
-class Server(Unique):
+class Server(Handle):
     """Tables that clients of this process find under a port number.
 
     Nothing listens on the port: `Client("localhost:<port>")` finds the server when it
@@ -247,7 +246,7 @@ class Server(Unique):
     ) -> None:
         if isinstance(tables, Table):
             raise TypeError(f"tables: found one Table ({tables.name!r:.200}), wanted a list.")
-        internal = [getattr(table, "internal_table", table) for table in tables or ()]
+        internal = [_engine_s(table, "internal_table") for table in tables or ()]
         if checkpointer is None:
             checkpointer = checkpointers.default_checkpointer()
         if not hasattr(checkpointer, "internal_checkpointer"):
@@ -290,6 +289,11 @@ class Server(Unique):
         from reverie.reverb.client import Client
 
         return Client(f"localhost:{self.port}")
+
+
+def _engine_s(given: Any, attribute: str) -> Any:
+    """What the engine has behind `given`; what is none of ours it refuses by name."""
+    return getattr(given, attribute, given)
 
 
 def _pick(given: Any, own: Any) -> Any:

@@ -23,6 +23,7 @@ from reverie.errors import InvalidArgumentError
 from reverie.reverb import structure
 from reverie.reverb.cc import patterns_pb2, structured_value
 from reverie.reverb.trajectory_writer import reraise
+from reverie.table import Handle
 
 Config = patterns_pb2.StructuredWriterConfig
 ConditionProto = patterns_pb2.Condition
@@ -34,12 +35,14 @@ PatternTransform: TypeAlias = Callable[[ReferenceStep], Pattern]
 _LEAVES = frozenset({type(None), bool, int, float, np.ndarray, *np.sctypeDict.values()})
 
 
-class StructuredWriter:
+class StructuredWriter(Handle):
     """Steps in, items by patterns out. For one thread at a time.
 
     Made by `Client.structured_writer`. Items are not compared with their table's
     signature, as in Reverb.
     """
+
+    _WAY_OUT = "Make each its own with client.structured_writer()."
 
     def __init__(self, cpp_writer: Any) -> None:
         """Takes a pybind.StructuredWriter."""

@@ -24,7 +24,7 @@ from reverie.reverb.engine.references import (
 from reverie.reverb.engine.selection import as_int
 from reverie.reverb.engine.writers import TrajectoryWriter as _Engine
 from reverie.reverb.structure import Path
-from reverie.reverb.unique import Unique
+from reverie.table import Handle
 
 __all__ = ["TrajectoryColumn", "TrajectoryWriter"]
 
@@ -32,7 +32,7 @@ _MAX_LAYOUTS = 64  # kinds of partial steps that are remembered
 _ColumnHistory = ColumnHistory  # by which name Reverb's programs know it
 
 
-class TrajectoryWriter(Unique):
+class TrajectoryWriter(Handle):
     """Writes items that may refer to any cells of a stream's latest steps.
 
     Made by `Client.trajectory_writer`. For one thread at a time. A step is any nest;
@@ -187,23 +187,16 @@ class TrajectoryWriter(Unique):
             TypeError: a leaf cannot be stored; nothing is stored.
             RuntimeError: closed, or the server was stopped.
         """
-        if self._flatten is not None and not (partial_step or self._last_step_is_open):
-            try:
-                leaves = self._flatten(data)
-            except (ValueError, TypeError):
-                leaves = None
-            if leaves is not None:
-                if not self._in_order:
-                    ordered = [None] * len(leaves)
-                    for leaf, column in zip(leaves, self._order, strict=True):
-                        ordered[column] = leaf
-                    leaves = ordered
-                if self._engine is not None and self._engine.append_whole(leaves):
-                    self._steps.count += 1
-                    if self._steps.gaps:
-                        self._fill_gaps()
-                    return
-        self._append(data, partial_step)
+        try:
+            self._append(data, partial_step)
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C: a step may be stored that the history does not know
+            for column in self._columns:
+                if isinstance(column, NumberHistory):
+                    column.realign()
+            self._steps.gaps = sum(not column.is_dense for column in self._columns)
+            raise
 
     def create_item(self, table: str, priority: float, trajectory: Any) -> None:
         """Makes an item of slices of `history`. Never waits; see `flush`.
@@ -282,8 +275,26 @@ class TrajectoryWriter(Unique):
         self._writer.Close()
 
     def _append(self, data: Any, partial: bool) -> None:
-        if self._append_known(data, partial):
-            return
+        if self._flatten is not None and not (partial or self._last_step_is_open):
+            try:
+                leaves = self._flatten(data)
+            except (ValueError, TypeError):
+                leaves = None
+            if leaves is not None:
+                if not self._in_order:
+                    ordered = [None] * len(leaves)
+                    for leaf, column in zip(leaves, self._order, strict=True):
+                        ordered[column] = leaf
+                    leaves = ordered
+                if self._engine is not None and self._engine.append_whole(leaves):
+                    self._steps.count += 1
+                    if self._steps.gaps:
+                        self._fill_gaps()
+                    return
+        if not self._append_known(data, partial):
+            self._append_new(data, partial)
+
+    def _append_new(self, data: Any, partial: bool) -> None:
         leaves = structure.flatten_with_path(data)
         union = self._structure
         grown = not self._seen or any(path not in self._column_of for path, _ in leaves)

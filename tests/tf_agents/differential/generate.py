@@ -179,6 +179,8 @@ class _Generator:
     def _open(self, w: str, own: list[TableSpec]) -> None:
         keep = self.rng.choice((1, 2, 3, 5, 10))
         self.ops.append(("writer", w, keep, self.rng.random() < 0.8))
+        # Of steps that share a chunk Reverb takes neighbours for those that were picked.
+        self.ops += [("configure", w, path, keep, 1) for path in self.columns]
         self.writers[w] = _Writer(own, keep)
 
     def _pick_writer(self) -> tuple[str, _Writer]:
@@ -287,8 +289,8 @@ class _Generator:
 
     def _configure(self) -> None:
         w, writer = self._pick_writer()
-        chunk = self.rng.choice((None, None, 1, writer.keep, writer.keep + 1, 0))
-        keep = self.rng.choice((writer.keep, writer.keep, 1, 0))
+        chunk = self.rng.choice((1, 1, 1, writer.keep + 1, 0))
+        keep = self.rng.choice((writer.keep, writer.keep, 0))
         self.ops.append(("configure", w, self.rng.choice(list(self.columns)), keep, chunk))
 
     def _reopen(self) -> None:
@@ -314,9 +316,7 @@ class _Generator:
                     n = rng.randint(1, 4)
                     pattern["/".join(path)] = Col(
                         path,
-                        rng.choice(
-                            (-n, slice(-n, None), slice(-n - 1, -1), slice(-n, None, 2))
-                        ),
+                        rng.choice((-n, slice(-n, None), slice(-n - 1, -1))),
                     )
             table = rng.choice(tables)
             if table.signature is not None:

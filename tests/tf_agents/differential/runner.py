@@ -182,7 +182,9 @@ class Run:
         return None
 
     def _l_close(self, w: str) -> None:
-        self.writers.pop(w).close()
+        writer = self.writers.pop(w)
+        writer.flush()  # Reverb's close() may come back before the items are in
+        writer.close()
 
     def _insert(self, nest: Any, priorities: dict[str, float]) -> Any:
         if not all(map(self._lets_in, priorities)):
@@ -280,8 +282,11 @@ class Run:
                 self._flush(w)
 
     def _info(self) -> Any:
-        infos = sorted(self.client.server_info(5).items())
-        return [_told(info, episodes=not self.spanning) for _, info in infos]
+        infos = list(self.client.server_info(5).values())
+        if not self.restarted:
+            infos += [table.info for table in self.tables.values()]
+        told = [_told(info, episodes=not self.spanning) for info in infos]
+        return sorted(told, key=lambda each: each[0])
 
     def _can(self, table: str, n: int) -> Any:
         if self.restarted:
@@ -304,7 +309,8 @@ def _inserts_until_sample(info: Any) -> int | None:
     """Where size alone decides: Reverb's counters forget a reset, its limiter does not."""
     limiter = info.rate_limiter_info
     needed = max(limiter.min_size_to_sample, 1) - info.current_size
-    if limiter.max_diff < 1e9 and info.max_times_sampled != 1:
+    is_queue = limiter.min_diff == 0 and info.max_times_sampled == 1
+    if limiter.max_diff < 1e9 and not (is_queue and limiter.samples_per_insert == 1):
         return None
     return needed if 0 < needed <= info.max_size - info.current_size else None
 

@@ -108,6 +108,16 @@ def after_episode(bench: Bench) -> None:
     writer.create_item("plain", 1.0, {"a": column})
 
 
+def kept_fewer(bench: Bench, steps: int) -> Any:
+    writer = bench.writer()
+    writer.configure(("a",), num_keep_alive_refs=1, max_chunk_length=1)
+    for _ in range(steps):
+        writer.append(STEP)
+    writer.create_item("plain", 1.0, {"a": writer.history["a"][-2:]})
+    writer.flush(timeout_ms=5000)
+    return bench.sample(emit_timesteps=False)
+
+
 def append(bench: Bench, step: Any, **kwargs: Any) -> None:
     bench.writer().append(step, **kwargs)
 
@@ -202,7 +212,10 @@ CASES: dict[str, Callable[[Bench], Any]] = {
     "chunks above what is kept": lambda b: b.writer().configure(
         ("a",), num_keep_alive_refs=2, max_chunk_length=3
     ),
+    "configured to keep fewer": lambda b: kept_fewer(b, 0),
+    "configured to keep fewer, a step later": lambda b: kept_fewer(b, 1),
     # Items.
+    "an item of nothing": lambda b: create(b, lambda h: {}),
     "arrays for columns": lambda b: create(b, lambda h: {"a": np.ones(2)}),
     "a history for a column": lambda b: create(b, lambda h: {"a": h["a"]}),
     "evicted steps": after_eviction,

@@ -101,7 +101,7 @@ def test_prioritized_follows_the_exponent(rv: Any, exponent: float) -> None:
 
 
 def test_a_wrong_exponent_is_found_out() -> None:
-    with Served(ours, ours.selectors.Prioritized(0.9)) as served:
+    with Served(ours, ours.selectors.Prioritized(0.75)) as served:
         served.fill(PRIORITIES)
         assert p_of(Counter(map(number, served.draw(DRAWS))), PRIORITIES) < P_VALUE
 

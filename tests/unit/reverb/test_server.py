@@ -83,7 +83,7 @@ def test_no_tables_and_two_of_one_name_are_refused() -> None:
 
 
 def test_what_is_no_table_is_refused() -> None:
-    with pytest.raises(AttributeError):
+    with pytest.raises(TypeError, match="tables: found 3"):
         Server([3])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="tables: found 3"):
         pybind.Server([3], None)  # type: ignore[list-item]

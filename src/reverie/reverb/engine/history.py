@@ -230,6 +230,14 @@ class NumberHistory(ColumnHistory):
         del self._stretches[:gone]
         self._stretches.append((step, None, shift))
 
+    def realign(self) -> None:
+        """Ends a stretch in which steps and numbers no longer go together, after a Ctrl-C."""
+        if self.is_dense:
+            first, _, shift = self._stretches[-1]
+            known = self._engine.next_number(self._column) - shift
+            if known != self._steps.count:
+                self._stretches[-1] = (first, min(known, self._steps.count), shift)
+
     def reset(self) -> None:
         """Forgets all steps."""
         self._stretches = []

@@ -246,7 +246,5 @@ def as_timeout(name: str, value: Any, unit: float = 1.0) -> float | None:
         return None
     number = as_float(name, value)
     if math.isnan(number):
-        raise InvalidArgumentError(
-            f"{name} is NaN; wanted a number, or None to wait for ever."
-        )
+        raise InvalidArgumentError(f"{name} is NaN; wanted a number, or None to wait for ever.")
     return None if number < 0 or number == math.inf else number * unit

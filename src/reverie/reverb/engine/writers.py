@@ -524,7 +524,7 @@ class TrajectoryWriter:
     def _plan(self, key: Any, check: Check | None) -> Plan:
         self._check_open()
         name, columns, lengths, runs, squeezed = key
-        if not any(runs):
+        if not runs:
             raise InvalidArgumentError("trajectory must not be empty.")
         specs = []
         at = 0

@@ -1,0 +1,252 @@
+"""Wrong use on purpose: wrong types, NaN, copies, forks. Named, refused, never stuck."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.unit.reverb.support import Serve, fifo_table
+
+from reverie.errors import EndlessWaitError, InvalidArgumentError
+from reverie.reverb import rate_limiters
+from reverie.reverb.client import Client
+from reverie.reverb.engine.writers import TrajectoryWriter as Engine
+from reverie.reverb.errors import UnknownTableError, UnreachableServerError
+from reverie.reverb.server import Server, Table
+from reverie.reverb.trajectory_writer import TrajectoryWriter
+
+NAN = float("nan")
+
+
+def full_queue(client: Client) -> TrajectoryWriter:
+    """A writer of one item more than the queue "q" takes."""
+    writer = client.trajectory_writer(1)
+    for value in range(3):
+        writer.append(value)
+        writer.create_item("q", 1.0, writer.history[-1:])
+    return writer
+
+
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, pickle.dumps])
+@pytest.mark.parametrize("what", ["table", "server", "trajectory_writer", "writer"])
+def test_what_stands_for_one_thing_cannot_be_copied(
+    how: Callable[[Any], Any], what: str
+) -> None:
+    table = fifo_table()
+    server = Server([table])
+    client = server.localhost_client()
+    with client.writer(1) as writer, client.trajectory_writer(1) as other:
+        things = {
+            "table": table,
+            "server": server,
+            "trajectory_writer": other,
+            "writer": writer,
+        }
+        with pytest.raises(
+            TypeError, match="cannot be copied or pickled: it stands for memory"
+        ):
+            how(things[what])
+    client.insert(1, {"t": 1.0})  # no copy's end was the server's
+    server.stop()
+
+
+@pytest.mark.parametrize("timeout", [NAN, np.float32("nan")])
+def test_no_wait_lasts_nan_seconds(serve: Serve, timeout: float) -> None:
+    client = serve(Table.queue("q", 2))
+    with pytest.raises(ValueError, match="timeout_ms is NaN"):
+        full_queue(client).flush(timeout_ms=timeout)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="timeout is NaN"):
+        client.server_info(timeout)  # type: ignore[arg-type]
+
+
+def test_an_infinite_timeout_is_none(serve: Serve) -> None:
+    code_waits = full_queue(serve(Table.queue("q", 2)))
+    with pytest.raises(EndlessWaitError):
+        code_waits.flush(timeout_ms=float("inf"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("arguments", [(0, "1"), ("0", None), (0.5, None)])
+def test_a_flush_that_need_not_wait_refuses_the_same_arguments(
+    serve: Serve, arguments: tuple[Any, Any]
+) -> None:
+    writer = serve().trajectory_writer(1)
+    with pytest.raises(TypeError):
+        writer.flush(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: fifo_table(rate_limiter=None), "rate_limiter of table 't'"),
+        (lambda: fifo_table(rate_limiter=rate_limiters.MinSize), "rate_limiter of table 't'"),
+        (lambda: Server([3]), "tables: found 3"),  # type: ignore[list-item]
+        (lambda: Server(fifo_table()), "found one Table"),  # type: ignore[arg-type]
+        (lambda: Server([fifo_table()], checkpointer="folder"), "checkpointer: found"),  # type: ignore[arg-type]
+        (lambda: rate_limiters.MinSize(None), "min_size_to_sample: found None"),  # type: ignore[arg-type]
+    ],
+)
+def test_arguments_of_a_wrong_type_are_type_errors_that_name_them(
+    call: Callable[[], Any], name: str
+) -> None:
+    with pytest.raises(TypeError, match=name):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda client: client.writer("3"), "max_sequence_length: found '3'"),
+        (lambda client: client.writer(3, chunk_length="1"), "chunk_length: found '1'"),
+        (lambda client: client.writer(3, max_in_flight_items=1.5), "max_in_flight_items"),
+        (lambda client: client.trajectory_writer(None), "num_keep_alive_refs: found None"),
+        (lambda client: next(client.sample("t", "3")), "max_samples: found '3'"),
+        (lambda client: client.insert(1, {"t": 10**400}), "priority: found 1000"),
+        (lambda client: client.insert(1, {"t": np.ones(2)}), "priority: found array"),
+        (
+            lambda client: client.trajectory_writer(1).configure(
+                "ab", num_keep_alive_refs=1, max_chunk_length=None
+            ),
+            "path: found 'ab', wanted a tuple",
+        ),
+    ],
+)
+def test_a_client_s_arguments_of_a_wrong_type_are_named(
+    serve: Serve, call: Callable[[Client], Any], name: str
+) -> None:
+    with pytest.raises(TypeError, match=name):
+        call(serve())
+
+
+def test_a_table_s_name_that_is_no_text_is_an_unknown_one(serve: Serve) -> None:
+    with pytest.raises(UnknownTableError, match=r"\['t'\] was not found"):
+        next(serve().sample(["t"]))  # type: ignore[arg-type]
+
+
+def test_an_insert_that_cannot_end_leaves_no_open_writer_behind(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = serve(Table.queue("q", 1))
+    client.insert(1, {"q": 1.0})
+    with pytest.raises(EndlessWaitError):
+        client.insert(2, {"q": 1.0})
+    assert "without calling .close" not in caplog.text
+
+
+def test_a_server_that_was_not_kept_says_what_became_of_it() -> None:
+    client = Server([fifo_table()]).localhost_client()
+    with pytest.raises(UnreachableServerError, match="stops with the last reference to it"):
+        client.insert(1, {"t": 1.0})
+
+
+def test_a_column_with_a_value_in_every_other_step_costs_no_more_for_a_long_history(
+    serve: Serve,
+) -> None:
+    def seconds(keep: int) -> float:
+        writer = serve().trajectory_writer(keep)
+        best = float("inf")
+        for _ in range(5):
+            start = time.perf_counter()
+            for i in range(4 * 2000):
+                writer.append({"a": i, "b": i} if i % 2 else {"a": i})
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    assert seconds(4000) < 3 * seconds(2)
+
+
+def test_ctrl_c_in_append_shifts_no_later_item(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = serve()
+    writer = client.trajectory_writer(10)
+    for i in range(3):
+        writer.append(i)
+    store = Engine.append_whole
+
+    def interrupted(engine: Engine, leaves: list[Any]) -> bool:
+        store(engine, leaves)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "append_whole", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            writer.append(3)
+    writer.append(4)
+    writer.append(5)
+    writer.create_item("t", 1.0, writer.history[-2:])
+    (sample,) = client.sample("t", 1, emit_timesteps=False)
+    assert sample.data[0].tolist() == [4, 5]
+
+
+FORKS = """
+import os, signal, threading
+from reverie import reverb
+
+server = reverb.Server([reverb.Table.queue("q", 10)])
+client = server.localhost_client()
+busy = threading.Event()
+mine = client.trajectory_writer(1)
+legacy = client.writer(1)
+other = client.trajectory_writer(1)._writer.core
+
+def work():
+    global done
+    while not done:
+        for _ in range(100):
+            other.pending  # takes the store's mutex, again and again
+        table.info
+
+done = False
+table = reverb.Table.queue("z", 1)
+threads = [threading.Thread(target=work) for _ in range(3)]
+for thread in threads:
+    thread.start()
+stuck = 0
+for _ in range(300):
+    mine = client.trajectory_writer(1)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(5)
+        del mine
+        os._exit(0)
+    stuck += os.waitpid(pid, 0)[1] != 0
+    if stuck:
+        break
+done = True
+for thread in threads:
+    thread.join()
+print("stuck:", stuck)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_may_drop_its_writers() -> None:
+    command = [sys.executable, "-W", "ignore", "-c", FORKS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.stdout == "stuck: 0\n", done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_fork_takes_the_core_of_every_living_writer_out_of_the_child_s_reach(
+    serve: Serve,
+) -> None:
+    writer = serve().trajectory_writer(1)
+    engine = writer._writer
+    kept = engine._host.abandon()
+    assert kept[-1] == [engine.core]
+
+
+def test_nan_is_refused_by_the_engine_s_sampler(serve: Serve) -> None:
+    from reverie.reverb.engine.sampler import ItemStream
+
+    client = serve()
+    with pytest.raises(InvalidArgumentError, match="timeout_ms is NaN"):
+        ItemStream(client._client.server, "t", timeout_ms=NAN)  # type: ignore[arg-type]
