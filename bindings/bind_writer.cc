@@ -9,6 +9,7 @@
 #include "arrays.h"
 #include "errors.h"
 #include "handles.h"
+#include "no_gil.h"
 
 namespace reverie_py {
 namespace {
@@ -55,7 +56,7 @@ int Append(WriterHandle& self, nb::sequence leaves, int last) {
   if (self.layout.layout()->record_nbytes() < kKeepGilBelow) {
     append();
   } else {
-    nb::gil_scoped_release release;
+    NoGil release;
     append();
   }
   Check(status);
@@ -95,7 +96,7 @@ int AppendBatch(WriterHandle& self, nb::sequence leaves, std::size_t n,
   if (n * self.layout.layout()->record_nbytes() < kKeepGilBelow) {
     append();
   } else {
-    nb::gil_scoped_release release;
+    NoGil release;
     append();
   }
   Check(status);
@@ -124,7 +125,7 @@ void BindWriter(nb::module_& m) {
           [](WriterHandle& self, std::uint64_t at_most, double timeout_s) {
             reverie::Status status;
             {
-              nb::gil_scoped_release release;
+              NoGil release;
               status = self.store->WaitForInserts(self.writer->progress(), at_most, timeout_s);
             }
             Check(status);
@@ -141,7 +142,7 @@ void BindWriter(nb::module_& m) {
             std::uint64_t uncovered = 0;
             reverie::Status status;
             {
-              nb::gil_scoped_release release;
+              NoGil release;
               status = self.writer->Reset(stream, write_cached_steps, &uncovered);
             }
             Check(status);
@@ -149,7 +150,7 @@ void BindWriter(nb::module_& m) {
           },
           "write_cached_steps"_a, "stream"_a = 0)
       .def("close", [](WriterHandle& self) {
-        nb::gil_scoped_release release;
+        NoGil release;
         self.writer->Close();
       });
 
@@ -177,7 +178,12 @@ void BindWriter(nb::module_& m) {
         }
         const auto* pad = static_cast<const std::uint8_t*>(pad_record.data());
         std::vector<std::shared_ptr<reverie::Table>> targets;
-        for (const TableHandle* table : tables) targets.push_back(table->table);
+        for (const TableHandle* table : tables) {
+          if (table == nullptr || table->store != self.store) {
+            throw nb::value_error("a table of another store");
+          }
+          targets.push_back(table->table);
+        }
         const Writer::Config config{
             sequence_length, stride_length,  priority,
             pad_end,         tile_end,       {pad, pad + pad_record.size()},

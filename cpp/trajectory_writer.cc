@@ -31,7 +31,12 @@ std::uint32_t TrajectoryWriter::AddColumn(std::shared_ptr<const RecordLayout> la
 
 void TrajectoryWriter::SetKeep(std::uint32_t column, std::uint64_t keep) {
   std::lock_guard<std::mutex> lock(mutex_);
-  columns_[column].keep = keep;
+  Column& changed = columns_[column];
+  changed.keep = keep;
+  Garbage garbage;
+  std::lock_guard<std::mutex> store_lock(store_->mutex());
+  const std::uint64_t kept = std::min(keep, changed.next);
+  Expire(&changed, std::max(changed.first_kept, changed.next - kept), &garbage);
 }
 
 std::uint32_t TrajectoryWriter::num_columns() const {

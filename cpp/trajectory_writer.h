@@ -44,6 +44,7 @@ class TrajectoryWriter {
 
   // The new column's index.
   std::uint32_t AddColumn(std::shared_ptr<const RecordLayout> layout, std::uint64_t keep);
+  // At once: what is too old now expires.
   void SetKeep(std::uint32_t column, std::uint64_t keep);
   std::uint32_t num_columns() const;
   // Null: cells of any size.

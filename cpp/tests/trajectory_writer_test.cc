@@ -223,6 +223,17 @@ TEST(WhatAnItemMayNotBeMadeOfIsRefusedAndNothingIsInserted) {
   CHECK_EQ(scene.Append().code, Code::kClosed);
 }
 
+TEST(KeepingFewerExpiresTheOthersAtOnceAndKeepingMoreBringsNoneBack) {
+  Scene scene(TableConfig(1000), 10);
+  for (int i = 0; i < 10; ++i) REQUIRE(scene.Append().ok());
+  scene.writer->SetKeep(0, 3);
+  CHECK_EQ(scene.writer->first_kept(0), 7u);
+  CHECK_EQ(scene.writer->first_kept(1), 0u);
+  CHECK_EQ(scene.Item({{0, 6, 1}}, {{1, false}}).code, Code::kInvalid);
+  scene.writer->SetKeep(0, ~std::uint64_t{0});
+  CHECK_EQ(scene.writer->first_kept(0), 7u);
+}
+
 Table::Config QueueConfig(std::uint32_t size) {
   Table::Config config = TableConfig(size, SelectorKind::kFifo);
   config.limiter = {1, 1.0, 0.0, static_cast<double>(size)};

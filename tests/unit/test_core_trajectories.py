@@ -141,7 +141,7 @@ def test_a_table_that_refused_its_state_is_empty_and_usable() -> None:
     table.restore(_state())
     store.seal_restore()
     (item,) = table.sample_items(1) or []
-    np.testing.assert_array_equal(item[-1][0], np.float32([7]))
+    np.testing.assert_array_equal(item[-1][0], np.array([7], np.float32))
     assert store.info()["num_chunks"] == 0
 
 
@@ -197,3 +197,22 @@ time.sleep(0.05)
 def test_a_process_whose_daemon_threads_wait_ends_well() -> None:
     done = subprocess.run([sys.executable, "-c", _LEAVES_WAITERS_BEHIND], timeout=60)
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize("tables", ["foreign", "none"])
+def test_a_writer_takes_tables_of_its_own_store_alone(tables: str) -> None:
+    store, other = _core.Store(), _core.Store()
+    chosen: Any = [_table(other)] if tables == "foreign" else [None]
+    with pytest.raises((ValueError, TypeError)):
+        store.create_writer(
+            _FLOAT,
+            chosen,
+            sequence_length=1,
+            stride_length=1,
+            priority=1.0,
+            pad_end=False,
+            tile_end=False,
+            pad_record=bytes(4),
+            boundary_column=-1,
+            boundary_value=0,
+        )

@@ -290,7 +290,7 @@ class _Generator:
     def _configure(self) -> None:
         w, writer = self._pick_writer()
         chunk = self.rng.choice((1, 1, 1, writer.keep + 1, 0))
-        keep = self.rng.choice((writer.keep, writer.keep, 0))
+        keep = self.rng.choice((writer.keep, writer.keep, 1, 0))
         self.ops.append(("configure", w, self.rng.choice(list(self.columns)), keep, chunk))
 
     def _reopen(self) -> None:

@@ -245,6 +245,7 @@ CASES: dict[str, Callable[[Bench], Any]] = {
     "a negative exponent": lambda b: repr(b.rv.selectors.Prioritized(-1.0)),
     "a whole number for a priority": lambda b: b.item(priority=3),
     "flush to below none": lambda b: b.writer().flush(-1),
+    "a flush that leaves what is held up": lambda b: full_queue(b).flush(1, timeout_ms=5000),
     "a flush that is held up": lambda b: full_queue(b).flush(timeout_ms=50),
     "an end that is held up": lambda b: full_queue(b).end_episode(timeout_ms=50),
     # Samples.
