@@ -281,7 +281,7 @@ def test_bad_items_are_refused(serve: Serve) -> None:
     b = writer.history["b"]
     with pytest.raises(ValueError, match="must not be empty"):
         writer.create_item("t", 1.0, {})
-    with pytest.raises(ValueError, match="must not be empty"):
+    with pytest.raises(ValueError, match="Error in column 0: it is empty"):
         writer.create_item("t", 1.0, [b[3:]])
     with pytest.raises(ValueError, match="Error in column 1: it is empty"):
         writer.create_item("t", 1.0, [b[:], b[3:]])
