@@ -25,7 +25,7 @@ _NAME = re.compile("[A-Za-z][A-Za-z0-9_]{0,99}")
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A leaf of a signature that was read where TensorFlow is not loaded.
+    """A leaf of a signature, where TensorFlow is not loaded.
 
     Attributes:
         shape: extents, None for an unknown one; None for an unknown rank.

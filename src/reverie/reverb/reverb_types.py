@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 from typing import Any, TypeAlias
 
+from reverie.checkpoint import signatures
 from reverie.errors import MissingDependencyError
 from reverie.reverb import pybind
 
@@ -16,6 +17,7 @@ Prioritized = pybind.PrioritizedSelector
 Uniform = pybind.UniformSelector
 
 SelectorType: TypeAlias = pybind.ItemSelector
+TensorSpec = signatures.TensorSpec
 # Any nest; its leaves are anything with a shape and a dtype, such as a tf.TensorSpec.
 SpecNest: TypeAlias = Any
 

@@ -58,8 +58,9 @@ class Table(Handle):
         max_times_sampled: an item leaves after so many samples; below 1, never.
         extensions: Reverb's C++ extensions; must build none.
         signature: nest of `tf.TensorSpec`, or of anything else with a shape and a
-            dtype, that describes an item's data. Writers are held to it, and samples
-            come in its structure.
+            dtype (`reverb.reverb_types.TensorSpec` needs no TensorFlow; None in its shape
+            leaves an extent open), that describes an item's data. Writers are held to it,
+            and samples come in its structure.
 
     Raises:
         TypeError: an argument is of another type.

@@ -31,8 +31,6 @@ ConditionProto = patterns_pb2.Condition
 Pattern: TypeAlias = Any
 ReferenceStep: TypeAlias = Any
 PatternTransform: TypeAlias = Callable[[ReferenceStep], Pattern]
-# Types of which nothing is a node; there are more.
-_LEAVES = frozenset({type(None), bool, int, float, np.ndarray, *np.sctypeDict.values()})
 
 
 class StructuredWriter(Handle):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ class Run:
         self.rv = rv
         self.program = program
         self.keys = Keys()
+        self.awaited: Counter[str] = Counter()  # by table: what inserts should come to
         self.restarted = False  # Reverb's own Table objects are dead from then on
         self.spanning = False  # items may reach back into an earlier episode
         self.writers: dict[str, Any] = {}
@@ -168,6 +170,7 @@ class Run:
 
     def _legacy(self, w: str, length: int, chunk: int | None, delta: bool) -> None:
         self.writers[w] = self.client.writer(length, delta, chunk)
+        self.awaited = self._inserts()
 
     def _l_append(self, w: str, nest: Any) -> None:
         self.writers[w].append(nest)
@@ -179,18 +182,35 @@ class Run:
         if not self._lets_in(table):
             return WOULD_WAIT
         self.writers[w].create_item(table, steps, priority)
+        self.awaited[table] += 1
         return None
 
     def _l_close(self, w: str) -> None:
         writer = self.writers.pop(w)
-        writer.flush()  # Reverb's close() may come back before the items are in
+        writer.flush()
         writer.close()
+        self._await_inserts()
 
     def _insert(self, nest: Any, priorities: dict[str, float]) -> Any:
         if not all(map(self._lets_in, priorities)):
             return WOULD_WAIT
+        self.awaited = self._inserts()
         self.client.insert(nest, priorities)
+        self.awaited.update(priorities.keys())
+        self._await_inserts()
         return None
+
+    def _inserts(self) -> Counter[str]:
+        infos = self.client.server_info(5)
+        return Counter(
+            {t: info.rate_limiter_info.insert_stats.completed for t, info in infos.items()}
+        )
+
+    def _await_inserts(self) -> None:
+        """Reverb's legacy writer may be closed a moment before its last items are in."""
+        end = time.monotonic() + PATIENCE_S
+        while not self.awaited <= self._inserts() and time.monotonic() < end:
+            time.sleep(0.002)
 
     # Tables.
 

@@ -16,7 +16,7 @@ import pytest
 from tests.unit.reverb.support import Serve, fifo_table
 
 from reverie.errors import EndlessWaitError, InvalidArgumentError
-from reverie.reverb import rate_limiters
+from reverie.reverb import rate_limiters, reverb_types
 from reverie.reverb.client import Client
 from reverie.reverb.engine.writers import TrajectoryWriter as Engine
 from reverie.reverb.errors import UnknownTableError, UnreachableServerError
@@ -250,3 +250,27 @@ def test_nan_is_refused_by_the_engine_s_sampler(serve: Serve) -> None:
     client = serve()
     with pytest.raises(InvalidArgumentError, match="timeout_ms is NaN"):
         ItemStream(client._client.server, "t", timeout_ms=NAN)  # type: ignore[arg-type]
+
+
+def test_a_signature_without_tensorflow_may_leave_extents_open(serve: Serve) -> None:
+    spec = reverb_types.TensorSpec((None, 2), np.dtype(np.float32))
+    client = serve(fifo_table(signature={"a": spec}))
+    for steps in (1, 3):
+        with client.trajectory_writer(3) as writer:
+            for _ in range(steps):
+                writer.append(np.zeros(2, np.float32))
+            writer.create_item("t", 1.0, {"a": writer.history[:]})
+    items = client.sample("t", 2, emit_timesteps=False, unpack_as_table_signature=True)
+    assert next(items).data["a"].shape == (1, 2)
+    writer = client.trajectory_writer(1)
+    writer.append(np.zeros(3, np.float32))
+    with pytest.raises(ValueError, match=r"expects column 0 to be a float \[\?,2\] tensor"):
+        writer.create_item("t", 1.0, writer.history[:])
+
+
+def test_a_text_that_utf_8_cannot_express_is_a_type_error_that_says_so(serve: Serve) -> None:
+    writer = serve().trajectory_writer(1)
+    for _ in range(2):  # the first value of a column, and a later one
+        with pytest.raises(TypeError, match="UTF-8 cannot express"):
+            writer.append({"a": "\ud800"})
+        writer.append({"a": "fine"})

@@ -159,7 +159,13 @@ def _texts(array: NDArray[Any]) -> NDArray[np.object_]:
     texts = np.empty(array.size, dtype=object)
     for i, text in enumerate(array.ravel()):
         if isinstance(text, str):
-            texts[i] = text.encode()
+            try:
+                texts[i] = text.encode()
+            except UnicodeEncodeError as error:
+                raise TypeError(
+                    f"found {text!r:.200}, which UTF-8 cannot express ({error.reason}). Encode "
+                    "it yourself and pass bytes."
+                ) from None
         elif isinstance(text, bytes):
             texts[i] = bytes(text)
         else:

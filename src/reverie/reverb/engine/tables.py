@@ -306,7 +306,7 @@ def checked_signature(signature: Any) -> Any:
             raise SpecError(
                 f"Unsupported signature spec: {leaf!r:.200} of type {type(leaf).__name__} at "
                 f"{'/'.join(map(str, path)) or 'the root':.200}; wanted something with a shape "
-                "and a dtype, such as a tf.TensorSpec or a reverie.ArraySpec."
+                "and a dtype, such as a tf.TensorSpec or a reverb.reverb_types.TensorSpec."
             )
     return signature if leaves else None
 
