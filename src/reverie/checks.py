@@ -86,3 +86,29 @@ def describe(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"{value.dtype} array of shape {value.shape}"
     return type(value).__name__
+
+
+def as_updates(
+    keys: ArrayLike, priorities: ArrayLike
+) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
+    """Keys `[B]` and the priority of each, as `as_keys` and `as_priorities` take them.
+
+    Raises:
+        InvalidArgumentError: the shapes differ, or a priority is not finite or negative.
+    """
+    chosen = as_keys(keys)
+    values = as_priorities(priorities)
+    if values.ndim == 0:
+        values = np.full(chosen.shape, values)
+    if values.shape != chosen.shape:
+        raise InvalidArgumentError(
+            f"priorities: found {describe(values)} for {chosen.shape[0]} keys; "
+            "wanted one for each, or one number for all."
+        )
+    bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+    if len(bad):
+        raise InvalidArgumentError(
+            f"priorities[{bad[0]}] is {values[bad[0]]}; wanted a finite number that is not "
+            "negative. No priority was changed."
+        )
+    return chosen, values

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reverie import _core
-from reverie.checks import as_keys, as_priorities, check_int, describe
+from reverie.checks import as_keys, as_updates, check_int, describe
 from reverie.errors import (
     ClosedError,
     ForkedProcessError,
@@ -288,21 +288,7 @@ class ReplayTable(Handle):
             InvalidArgumentError: the shapes differ, or a priority is out of range.
         """
         self.check_open()
-        chosen = as_keys(keys)
-        values = as_priorities(priorities)
-        if values.ndim == 0:
-            values = np.full(chosen.shape, values)
-        if values.shape != chosen.shape:
-            raise InvalidArgumentError(
-                f"priorities: found {describe(values)} for {chosen.shape[0]} keys; "
-                "wanted one for each, or one number for all."
-            )
-        bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
-        if len(bad):
-            raise InvalidArgumentError(
-                f"priorities[{bad[0]}] is {values[bad[0]]}; wanted a finite number that is not "
-                "negative. No priority was changed."
-            )
+        chosen, values = as_updates(keys, priorities)
         return self.core.update_priorities(chosen, values)
 
     def clear(self) -> None:

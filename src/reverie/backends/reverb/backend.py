@@ -18,7 +18,7 @@ from reverie.backends.reverb.saving import Saver
 from reverie.backends.reverb.settings import StepSpec, piece_of
 from reverie.checkpoint import reverb_files
 from reverie.checkpoint.contracts import Progress
-from reverie.checks import as_keys, as_priorities, check_int, describe
+from reverie.checks import as_updates, check_int, describe
 from reverie.errors import InvalidArgumentError, UnstackableError, UnsupportedError
 from reverie.nests import Nest
 from reverie.sample import SampleInfo
@@ -174,20 +174,7 @@ class ReverbBackend:
                 "does not say which keys are stale",
                 "replay_buffer.update_priorities(), which counts nothing",
             )
-        chosen, values = as_keys(keys), as_priorities(priorities)
-        if values.ndim == 0:
-            values = np.full(chosen.shape, values)
-        if values.shape != chosen.shape:
-            raise InvalidArgumentError(
-                f"priorities: found {describe(values)} for {chosen.shape[0]} keys; wanted one "
-                "for each, or one number for all."
-            )
-        bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
-        if len(bad):
-            raise InvalidArgumentError(
-                f"priorities[{bad[0]}] is {values[bad[0]]}; wanted a finite number that is not "
-                "negative. No priority was changed."
-            )
+        chosen, values = as_updates(keys, priorities)
         updates = dict(zip(chosen.tolist(), values.tolist(), strict=True))
         self._client.mutate_priorities(self._settings.table_name, updates)
         known = self._contents("update_priorities").keys

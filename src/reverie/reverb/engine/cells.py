@@ -2,14 +2,12 @@
 
 Most leaves are arrays of one dtype and shape, which the core stores as they are.
 Texts (str, bytes and arrays of them) are cells of any length: a lone text is its
-bytes (UTF-8), and an array of texts a small record of its own, told apart by its
-first bytes. Both come back as NumPy arrays of bytes objects, as from Reverb.
+bytes (UTF-8), and an array of texts a small record of its own (`checkpoint.texts`).
+Both come back as NumPy arrays of bytes objects, as from Reverb.
 """
 
 from __future__ import annotations
 
-import math
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverie import _core
+from reverie.checkpoint.texts import pack_texts, unpack_texts
 from reverie.specs import EXTENSION_DTYPES
 
-_TEXTS = b"\x00\xfe\xffreverie texts 1\x00"  # no UTF-8, and no likely binary either
 _TENSORFLOW_NAMES = {
     "float32": "float",
     "float64": "double",
@@ -94,35 +92,6 @@ def cell_of(value: Any) -> tuple[Any, CellSpec]:
 _FLOAT = CellSpec(np.dtype(np.float64), ())
 _INT = CellSpec(np.dtype(np.int64), ())
 _TEXT = CellSpec(np.dtype(object), ())
-
-
-def pack_texts(texts: NDArray[np.object_]) -> bytes:
-    """An array of bytes objects as one cell."""
-    if texts.ndim == 0:
-        lone: bytes = texts.item()
-        if not lone.startswith(_TEXTS):
-            return lone
-    parts = [bytes(part) for part in texts.ravel()]
-    header = struct.pack(f"<B{texts.ndim}Q", texts.ndim, *texts.shape)
-    lengths = struct.pack(f"<{len(parts)}Q", *map(len, parts))
-    return b"".join((_TEXTS, header, lengths, *parts))
-
-
-def unpack_texts(cell: bytes) -> NDArray[np.object_]:
-    """The array of bytes objects that `pack_texts` packed."""
-    if not cell.startswith(_TEXTS):
-        return np.array(cell, dtype=object)
-    at = len(_TEXTS) + 1
-    ndim = cell[at - 1]
-    shape = struct.unpack_from(f"<{ndim}Q", cell, at)
-    at += 8 * ndim
-    lengths = struct.unpack_from(f"<{math.prod(shape)}Q", cell, at)
-    at += 8 * len(lengths)
-    texts = np.empty(len(lengths), dtype=object)
-    for i, length in enumerate(lengths):
-        texts[i] = cell[at : at + length]
-        at += length
-    return texts.reshape(shape)
 
 
 def column_of(column: Any) -> NDArray[Any]:

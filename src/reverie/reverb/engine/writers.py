@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverie import _core
+from reverie.checkpoint.texts import unpack_texts
 from reverie.errors import InvalidArgumentError, StepMismatchError, WaitTimeoutError
 from reverie.reverb.engine import cells, signature
 from reverie.reverb.engine.cells import CellSpec
@@ -254,7 +255,7 @@ class TrajectoryWriter:
             cell = self._core.read(self._core_index(column), number)
         except KeyError:
             raise self.expired_error(column, number) from None
-        return cells.unpack_texts(cell) if isinstance(cell, bytes) else np.asarray(cell)
+        return unpack_texts(cell) if isinstance(cell, bytes) else np.asarray(cell)
 
     def expired_error(self, column: int, number: int) -> RuntimeError:
         """That a cell has expired, and why."""
