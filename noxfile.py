@@ -82,7 +82,8 @@ def cpp(session: nox.Session) -> None:
     session.install(*BUILD_TOOLS)
     _build_and_test_core(session, "address,undefined", tests=".*")
     if _has_sanitizer("thread"):
-        _build_and_test_core(session, "thread", tests="^(threads|trajectory_writer)$")
+        threaded = "^(threads|trajectory_threads|trajectory_writer|writer_streams)$"
+        _build_and_test_core(session, "thread", tests=threaded)
     else:
         session.warn("No thread sanitizer here: the thread tests ran without it.")
 

@@ -41,16 +41,16 @@ def act(client: reverb.Client) -> None:
 
 def learn(client: reverb.Client, items: int) -> dict[str, float]:
     """Takes every trajectory of the queue once; replays some, by priority."""
-    seen = 0
+    # Columns come in the order of the sorted names: last_state, return, states.
+    returns = []
     for sample in client.sample("on_policy", items, emit_timesteps=False):
-        seen += 1
-        if seen % 10:
+        returns.append(float(sample.data[1].sum()))
+        if len(returns) % 10:
             continue
         (replayed,) = client.sample("replay", 1, emit_timesteps=False)
-        # Columns come in the order of the sorted names: last_state, return, states.
         surprise = float(np.abs(replayed.data[1]).mean())
         client.mutate_priorities("replay", updates={replayed.info.key: surprise})
-    return {"seen": seen, "last priority": round(sample.info.priority, 3)}
+    return {"trajectories": len(returns), "mean return": float(np.mean(returns))}
 
 
 def main() -> None:
