@@ -287,18 +287,15 @@ SCRIPT = """
 import sys, threading, time
 import numpy as np
 import reverie
-from reverie import process
-from reverie.adapters import tf_data
 manager = reverie.ReplayBufferManager({"x": reverie.ArraySpec((), np.int32)}, 9, sys.argv[1])
 _, observer = manager.create_replay_buffer()
 for _ in range(int(sys.argv[2])):
     observer({"x": 1})
-iterator = iter(manager.get_dataset(2))
 if sys.argv[3] == "broken":
-    import atexit
-    atexit.unregister(tf_data._stop_fetching)
-    atexit.unregister(process._at_exit)
-    tf_data._SLICE_S = 1e6
+    # What a thread that comes back from C++ into a dead interpreter did: see no_gil.h.
+    import atexit, os
+    atexit.register(os.abort)
+iterator = iter(manager.get_dataset(2))
 reader = threading.Thread(target=lambda: next(iterator), daemon=True)
 reader.start()
 time.sleep(1.0)

@@ -62,9 +62,15 @@ def queueing(rv: Any) -> list[Any]:
     return shown
 
 
+def by_writer(shown: list[Any]) -> list[Any]:
+    """Without the order between the two writers, which Reverb leaves to its threads."""
+    queue = shown[3:-3]
+    return [shown[:3], [n for n in queue if n < 10], [n for n in queue if n >= 10], shown[-3:]]
+
+
 def test_what_is_held_up_goes_in_in_order() -> None:
     shown = queueing(ours)
-    assert shown == queueing(reverb)
+    assert by_writer(shown) == by_writer(queueing(reverb))
     assert shown[3:-3] == [0, 1, 2, 3, 4, 5, 10, 11, 12]
 
 
