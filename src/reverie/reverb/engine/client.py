@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -102,7 +103,7 @@ class Client:
         target = server.table(table)
         pairs = list(updates)
         keys = _keys((key for key, _ in pairs), target.key_mask)
-        priorities = np.array([as_float("priority", p) for _, p in pairs], np.float64)
+        priorities = _priorities([priority for _, priority in pairs])
         _check_priorities(target, priorities)
         gone = _keys(deletes, target.key_mask)
         stale = 0
@@ -182,8 +183,14 @@ class Client:
 
 
 def _keys(keys: Iterable[int], mask: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    found = list(keys)
+    if all(type(key) is int for key in found) and min(found, default=0) >= 0:
+        with contextlib.suppress(OverflowError):  # the loop below says which key it is
+            array = np.array(found, np.uint64)
+            array ^= np.uint64(mask)
+            return array
     checked = []
-    for key in keys:
+    for key in found:
         try:
             number = int(key.__index__())
         except AttributeError:
@@ -195,6 +202,12 @@ def _keys(keys: Iterable[int], mask: int) -> np.ndarray[Any, np.dtype[np.uint64]
             )
         checked.append(number ^ mask)
     return np.array(checked, np.uint64)
+
+
+def _priorities(values: list[Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    if all(type(value) is float for value in values):
+        return np.array(values, np.float64)
+    return np.array([as_float("priority", value) for value in values], np.float64)
 
 
 def _check_priorities(table: Table, priorities: np.ndarray[Any, np.dtype[np.float64]]) -> None:
