@@ -10,22 +10,10 @@
 #include "selectors/make_selector.h"
 #include "selectors/ordered.h"
 #include "selectors/prioritized.h"
+#include "starve.h"
 
-// The allocation after the next `allocations_left` fails, once; negative: none does.
+// What starve.h does for ordinary allocations, for aligned ones, too.
 namespace {
-long allocations_left = -1;
-
-void CountAllocation() {
-  if (allocations_left >= 0 && allocations_left-- == 0) throw std::bad_alloc();
-}
-
-void* Allocate(std::size_t nbytes) {
-  CountAllocation();
-  void* memory = std::malloc(nbytes != 0 ? nbytes : 1);
-  if (memory == nullptr) throw std::bad_alloc();
-  return memory;
-}
-
 // Keeps the address to be freed in front of what it returns.
 void* AllocateAligned(std::size_t nbytes, std::size_t alignment) {
   auto* const memory = static_cast<char*>(Allocate(nbytes + alignment + sizeof(void*)));
@@ -40,15 +28,9 @@ void FreeAligned(void* memory) {
 }
 }  // namespace
 
-void* operator new(std::size_t nbytes) { return Allocate(nbytes); }
-void* operator new[](std::size_t nbytes) { return Allocate(nbytes); }
 void* operator new(std::size_t nbytes, std::align_val_t alignment) {
   return AllocateAligned(nbytes, static_cast<std::size_t>(alignment));
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
 void operator delete(void* memory, std::align_val_t) noexcept { FreeAligned(memory); }
 void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { FreeAligned(memory); }
 

@@ -2,35 +2,13 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <map>
-#include <new>
 #include <thread>
 
 #include "check.h"
-
-namespace {
-
-// The allocation after so many more fails; below 0: none does.
-thread_local long allocations_left = -1;
-
-void* Allocate(std::size_t nbytes) {
-  if (allocations_left >= 0 && allocations_left-- == 0) throw std::bad_alloc();
-  void* const memory = std::malloc(nbytes == 0 ? 1 : nbytes);
-  if (memory == nullptr) throw std::bad_alloc();
-  return memory;
-}
-
-}  // namespace
-
-void* operator new(std::size_t nbytes) { return Allocate(nbytes); }
-void* operator new[](std::size_t nbytes) { return Allocate(nbytes); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
+#include "starve.h"
 
 namespace reverie_test {
 namespace {
