@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import datetime
 import math
-import os
-import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 
 from reverie import _core
+from reverie.checkpoint.background import BackgroundSaver
 from reverie.checkpoint.contracts import Progress
-from reverie.checkpoint.lock import FolderLock
 from reverie.checkpoint.manifest import TableSettings
 from reverie.checkpoint.native import write_checkpoint
 from reverie.checkpoint.plan import Plan
-from reverie.errors import InvalidArgumentError
 from reverie.table import ReplayTable
 
 
-class Saver:
+class Saver(BackgroundSaver):
     """Saves into one folder, one checkpoint at a time.
 
     Owns a share in the folder's lock from the first save until `close()`.
@@ -31,15 +28,8 @@ class Saver:
     """
 
     def __init__(self, root: Path, max_to_keep: int | None) -> None:
-        self._root = root
+        super().__init__(root)
         self._max_to_keep = max_to_keep
-        self._lock = FolderLock(root)
-        self._turn = threading.Lock()  # from snapshot to publication: saves stay in order
-        self._mutex = threading.Lock()  # guards the two below; taken after _turn
-        self._pool: ThreadPoolExecutor | None = None
-        self._pending: Future[Path] | None = None
-        self._writing: int | None = None  # the thread that writes
-        self._pid = os.getpid()
 
     def check(self, table: ReplayTable) -> None:
         """Refuses a table that could be filled but never saved.
@@ -74,67 +64,27 @@ class Saver:
                 save, and then nothing new was begun.
         """
         table.check_open()
-        if self._writing == threading.get_ident():
-            raise InvalidArgumentError(
-                "save() was called from the progress of another save, which it would wait "
-                "for. Call it after that save has returned."
-            )
-        with self._turn:
-            self.wait()
+
+        def begin() -> Callable[[], Path]:
             snapshot = table.store.snapshot()
-            if wait:
-                return self._write(table, snapshot, progress)
-            with self._mutex:
-                if self._pool is None:
-                    self._pool = ThreadPoolExecutor(1, "reverie-save")
-                self._pending = self._pool.submit(self._write, table, snapshot, progress)
-            return None
+            return lambda: self._write(table, snapshot, progress)
 
-    def failed(self) -> bool:
-        """Whether a background save has ended in an error that nobody has seen."""
-        pending = self._pending
-        if os.getpid() != self._pid:
-            return False  # a forked child's copy; its locks may never open
-        return pending is not None and pending.done() and pending.exception() is not None
-
-    def wait(self) -> None:
-        """Waits for a background save; raises what went wrong in it, once."""
-        with self._mutex:
-            pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
-
-    def close(self) -> None:
-        """Waits for a background save, gives the folder back; raises as `wait`. Idempotent."""
-        if os.getpid() != self._pid:
-            return  # the thread that saves is the parent's
-        try:
-            self.wait()
-        finally:
-            with self._mutex:
-                pool, self._pool = self._pool, None
-            if pool is not None:
-                pool.shutdown()
-            self._lock.close()
+        return self._save(begin, wait=wait)
 
     def _write(
         self, table: ReplayTable, snapshot: _core.Snapshot, progress: Progress | None
     ) -> Path:
-        self._writing = threading.get_ident()
-        try:
-            return write_checkpoint(
-                self._root,
-                snapshot,
-                record_dtype=table.nest.record_dtype,
-                spec_json=_spec_json(table),
-                tables=[_settings(table)],
-                saved_at=_now(),
-                max_to_keep=self._max_to_keep,
-                lock=self._lock,
-                progress=progress,
-            )
-        finally:
-            self._writing = None
+        return write_checkpoint(
+            self._root,
+            snapshot,
+            record_dtype=table.nest.record_dtype,
+            spec_json=_spec_json(table),
+            tables=[_settings(table)],
+            saved_at=_now(),
+            max_to_keep=self._max_to_keep,
+            lock=self._lock,
+            progress=progress,
+        )
 
 
 def _settings(table: ReplayTable) -> TableSettings:

@@ -12,23 +12,21 @@ import shutil
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from reverie.backends.reverb import folder
+from reverie.checkpoint.background import BackgroundSaver
 from reverie.checkpoint.commit import ensure_root, write_errors
 from reverie.checkpoint.contracts import Progress
 from reverie.checkpoint.files import FILE_SYSTEM, FileSystem
-from reverie.checkpoint.lock import FolderLock
 from reverie.errors import (
     CheckpointCorruptError,
     ClosedError,
-    InvalidArgumentError,
     ReverieError,
 )
 
 
-class Saver:
+class Saver(BackgroundSaver):
     """Saves into one folder, one checkpoint at a time. Thread-safe.
 
     Args:
@@ -47,18 +45,11 @@ class Saver:
     def __init__(
         self, root: Path, max_to_keep: int | None, *, fs: FileSystem = FILE_SYSTEM
     ) -> None:
-        self._root = root
+        super().__init__(root, fs=fs)
         self._max_to_keep = max_to_keep
         self._fs = fs
         self._stage = stage = folder.Stage(root)
-        self._lock = FolderLock(root, fs=fs)
-        self._turn = threading.Lock()  # from snapshot to publication: saves stay in order
-        self._mutex = threading.Lock()  # guards the two below; taken after _turn
-        self._pool: ThreadPoolExecutor | None = None
-        self._pending: Future[Path] | None = None
-        self._writing: int | None = None  # the thread that writes
         self._taking = threading.Lock()  # Reverb's next checkpoint removes the one before
-        self._pid = os.getpid()
         self.live = stage.live
         # For a manager that nobody closes.
         self._finalize = weakref.finalize(self, _remove_stage, stage, self._pid)
@@ -82,26 +73,17 @@ class Saver:
             CheckpointWriteError: the folder cannot be written, the disk is full, or
                 what Reverb wrote is not whole. Earlier checkpoints are intact.
         """
-        if self._writing == threading.get_ident():
-            raise InvalidArgumentError(
-                "save() was called from the progress of another save, which it would wait "
-                "for. Call it after that save has returned."
-            )
-        with self._turn:
-            self.wait()
+
+        def begin() -> Callable[[], Path]:
             with write_errors(self._root):
                 if (self._root / folder.DONE).exists():
                     raise FileExistsError(
                         errno.EEXIST, "the folder is itself a checkpoint", str(self._root)
                     )
                 draft, name = self._take()
-            if wait:
-                return self._publish(draft, name, progress)
-            with self._mutex:
-                if self._pool is None:
-                    self._pool = ThreadPoolExecutor(1, "reverie-save")
-                self._pending = self._pool.submit(self._publish, draft, name, progress)
-            return None
+            return lambda: self._publish(draft, name, progress)
+
+        return self._save(begin, wait=wait)
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Path]:
@@ -117,33 +99,12 @@ class Saver:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
-    def failed(self) -> bool:
-        """Whether a background save has ended in an error that nobody has seen."""
-        pending = self._pending
-        if os.getpid() != self._pid:
-            return False
-        return pending is not None and pending.done() and pending.exception() is not None
-
-    def wait(self) -> None:
-        """Waits for a background save; raises what went wrong in it, once."""
-        with self._mutex:
-            pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
-
     def close(self) -> None:
         """Waits for a background save, gives the folder back; raises as `wait`. Idempotent."""
-        if os.getpid() != self._pid:
-            return
         try:
-            self.wait()
+            super().close()
         finally:
-            with self._mutex:
-                pool, self._pool = self._pool, None
-            if pool is not None:
-                pool.shutdown()
-            self._lock.close()
-            self._finalize()
+            self._finalize()  # does nothing in a forked child
 
     def _take(self) -> tuple[Path, str]:
         with self._taking:
@@ -161,7 +122,6 @@ class Saver:
             return self._stage.take(written, self._fs), written.name
 
     def _publish(self, draft: Path, name: str, progress: Progress | None) -> Path:
-        self._writing = threading.get_ident()
         try:
             with write_errors(self._root), self._lock.saving() as exclusive:
                 if exclusive:
@@ -176,7 +136,6 @@ class Saver:
                     folder.prune(self._root, self._max_to_keep, self._fs)
                 return path
         finally:
-            self._writing = None
             shutil.rmtree(draft, ignore_errors=True)  # gone already where it was published
 
 
