@@ -16,7 +16,7 @@ from reverie.checkpoint import (
     restore,
     write_checkpoint,
 )
-from reverie.checkpoint.files import FileSystem
+from reverie.checkpoint.disk.files import FileSystem
 
 RECORD = np.dtype([("observation/position", "<f4", (3,)), ("done", "?"), ("step", "<i8")])
 SPEC = {"observation": {"position": "float32[3]"}, "done": "bool", "step": "int64"}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from reverie import Trajectory, reverb
-from reverie.trajectory import FIRST, LAST, MID
+from reverie.nests.trajectory import FIRST, LAST, MID
 
 
 class Served:

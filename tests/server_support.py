@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from reverie import _core
-from reverie.reverb.engine.cells import column_of
-from reverie.reverb.engine.selection import RateLimiter, selector_of
 from reverie.reverb.engine.server import Checkpointer, Server
-from reverie.reverb.engine.tables import Table
+from reverie.tables.cells import column_of
+from reverie.tables.selectors import RateLimiter, selector_of
+from reverie.tables.table import Table
 
 KINDS = ("uniform", "fifo", "lifo", "prioritized", "min_heap", "max_heap")
 POSITION = (np.dtype("<f4"), (2,))

@@ -25,6 +25,8 @@ from reverie._version import __version__
 from reverie.errors import ReverieError
 from reverie.install import install_as_reverb
 from reverie.manager import ReplayBufferManager
+from reverie.nests.specs import ArraySpec
+from reverie.nests.trajectory import Trajectory
 from reverie.observers import (
     EpisodeObserver,
     ParallelObserver,
@@ -33,9 +35,7 @@ from reverie.observers import (
 )
 from reverie.replay_buffer import ReplayBuffer
 from reverie.sample import SampleInfo
-from reverie.specs import ArraySpec
 from reverie.table import TableInfo
-from reverie.trajectory import Trajectory
 
 if typing.TYPE_CHECKING:
     from reverie import reverb

@@ -14,13 +14,13 @@ from numpy.typing import ArrayLike
 
 from reverie.backends import Backend, BufferSettings, find_backend
 from reverie.checkpoint.loading import has_checkpoint
-from reverie.checks import check_int
 from reverie.errors import (
     ClosedError,
     InvalidArgumentError,
     NotInitializedError,
     ReverieError,
 )
+from reverie.runtime.checks import check_int
 from reverie.sample import SampleInfo
 from reverie.table import Handle
 

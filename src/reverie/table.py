@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reverie import _core
-from reverie.checks import as_keys, as_updates, check_int, describe
 from reverie.errors import (
     ClosedError,
     ForkedProcessError,
@@ -27,10 +26,11 @@ from reverie.errors import (
     StepMismatchError,
     UnstackableError,
 )
-from reverie.nests import Nest
-from reverie.process import guard
+from reverie.nests.nest import Nest
+from reverie.runtime.checks import as_keys, as_updates, check_int, describe
+from reverie.runtime.leaving import guard
+from reverie.runtime.waiting import check_timeout, wait_until
 from reverie.sample import SampleInfo
-from reverie.waiting import check_timeout, wait_until
 
 _GATHER_THREADS = min(4, os.cpu_count() or 1)
 MAX_ITEMS = 2**32 - 2

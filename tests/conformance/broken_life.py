@@ -17,7 +17,7 @@ from reverie.errors import (
     StepMismatchError,
     WaitTimeoutError,
 )
-from reverie.trajectory import MID
+from reverie.nests.trajectory import MID
 
 
 class TakesAnyCapacity(Broken):

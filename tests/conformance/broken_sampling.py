@@ -8,9 +8,7 @@ import numpy as np
 import optree
 from tests.conformance.broken import Broken
 
-from reverie.errors import (
-    WaitTimeoutError,
-)
+from reverie.errors import WaitTimeoutError
 
 
 class Sampler(Broken):

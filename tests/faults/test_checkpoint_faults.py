@@ -21,9 +21,14 @@ from tests.checkpoint_support import (
     snapshot,
 )
 
-from reverie.checkpoint import find_newest, list_checkpoints, streams, verify
-from reverie.checkpoint.files import FileSystem
-from reverie.errors import CheckpointCorruptError, CheckpointReadError, CheckpointWriteError
+from reverie.checkpoint import find_newest, list_checkpoints, verify
+from reverie.checkpoint.disk import crc_file as streams
+from reverie.checkpoint.disk.files import FileSystem
+from reverie.errors import (
+    CheckpointCorruptError,
+    CheckpointReadError,
+    CheckpointWriteError,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD, NEW = snapshot(1), snapshot(2)

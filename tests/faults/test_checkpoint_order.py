@@ -21,8 +21,9 @@ from tests.checkpoint_support import (
     snapshot,
 )
 
-from reverie.checkpoint import find_newest, list_checkpoints, native, retention
-from reverie.checkpoint.commit import Draft
+from reverie.checkpoint import find_newest, list_checkpoints, native
+from reverie.checkpoint.folder import retention
+from reverie.checkpoint.folder.commit import Draft
 from reverie.errors import CheckpointCorruptError
 
 OLD, NEW = snapshot(1), snapshot(2)

@@ -13,8 +13,8 @@ from tests.golden.reverb_support import FIXTURES
 from tests.server_support import draws, server, table
 
 from reverie.checkpoint.reverb_files.stored import read_stored
-from reverie.reverb.engine.cells import column_of
 from reverie.reverb.engine.server import Server
+from reverie.tables.cells import column_of
 
 SMART_BUILDINGS = support.GOLDEN / "smart_buildings"
 # The two that `read_checkpoint` refuses, which tells Reverb's keys here.

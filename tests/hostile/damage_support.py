@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-from reverie.checkpoint.files import FileSystem, OpenFolder
-from reverie.checkpoint.manifest import frame
+from reverie.checkpoint.disk.files import FileSystem, OpenFolder
+from reverie.checkpoint.format.manifest import frame
 
 Files = dict[str, bytes]
 

@@ -33,8 +33,10 @@ from tests.hostile.damage_support import (
     u8,
 )
 
-from reverie.checkpoint import find_newest, reader, streams, verify
-from reverie.checkpoint.files import OpenFolder
+from reverie.checkpoint import find_newest, verify
+from reverie.checkpoint.disk import crc_file as streams
+from reverie.checkpoint.disk.files import OpenFolder
+from reverie.checkpoint.format import reader
 from reverie.errors import (
     CheckpointCorruptError,
     CheckpointError,

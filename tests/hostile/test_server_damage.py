@@ -25,12 +25,14 @@ from tests.hostile.damage_support import (
 from tests.server_support import draws, fill, server, table
 
 from reverie import errors
-from reverie.checkpoint import reader, verify
-from reverie.checkpoint.reverb_files import schema, tensors
+from reverie.checkpoint import verify
+from reverie.checkpoint.format import reader
+from reverie.checkpoint.reverb_files import tensors
 from reverie.checkpoint.reverb_files.places import Place
 from reverie.checkpoint.reverb_files.stored import read_stored
-from reverie.checkpoint.texts import MARK, check_text, pack_texts, unpack_texts
 from reverie.errors import CheckpointCorruptError, CheckpointError, CheckpointLimitError
+from reverie.proto import schema
+from reverie.tables.text_cells import MARK, check_text, pack_texts, unpack_texts
 
 Edit = Callable[[dict, Files], None]
 # In the order of their first chunks that an item refers to.
@@ -296,7 +298,7 @@ def test_random_forgeries_end_in_a_declared_error_or_in_tables_that_can_be_drawn
 def test_without_the_checks_of_pieces_the_core_still_refuses_them(
     good: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reverie.checkpoint.cells import CellMap
+    from reverie.checkpoint.format.cells import CellMap
 
     monkeypatch.setattr(CellMap, "check_pieces", lambda *_: None)
     root = write(tmp_path, forge(good, FORGED["piece past its chunk"][0]))

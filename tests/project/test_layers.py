@@ -168,7 +168,7 @@ def test_modules_import_only_from_their_layer_and_below(where: str) -> None:
         ("backends/embedded.py", "def f():\n    import reverie.cli", ["cli"]),
         ("adapters/torch.py", "from reverie import ReplayBuffer", ["__init__"]),
         ("adapters/torch.py", "from reverie.reverb import errors", ["reverb"]),
-        ("adapters/tf_data.py", "import reverie.adapters.tf_reverb.x", ["adapters/tf_reverb"]),
+        ("adapters/tf_data.py", "import reverie.reverb.tf.x", ["adapters/tf_reverb"]),
         ("adapters/tf_reverb/x.py", "from reverie.reverb import errors", []),
         ("manager.py", "from reverie.testing import model", ["testing"]),
         ("manager.py", "from reverie import errors, specs", []),

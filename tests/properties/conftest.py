@@ -9,7 +9,7 @@ from unittest import mock
 import pytest
 from hypothesis import settings
 
-from reverie.checkpoint.files import FileSystem
+from reverie.checkpoint.disk.files import FileSystem
 
 # Without a database nothing is written beside the sources. The default finds the same
 # on each run; the long profile looks elsewhere each time and prints how to repeat it.

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from tests.server_support import KINDS, comparable, server, table
 
 from reverie import _core
-from reverie.checkpoint.table_arrays import TableArrays
-from reverie.reverb.engine.cells import column_of
-from reverie.reverb.engine.selection import RateLimiter
+from reverie.checkpoint.format.table_arrays import TableArrays
 from reverie.reverb.engine.server import Server
+from reverie.tables.cells import column_of
+from reverie.tables.selectors import RateLimiter
 
 NAMES = ("a", "b")
 LAYOUTS: list[Any] = [

@@ -11,7 +11,7 @@ import optree
 import pytest
 
 from reverie import ArraySpec, ReplayBufferManager, Trajectory
-from reverie.trajectory import FIRST, LAST, MID
+from reverie.nests.trajectory import FIRST, LAST, MID
 
 LENGTHS, STRIDES, STEPS = range(1, 7), range(1, 6), range(13)
 PADDINGS = [(False, False), (True, False), (True, True)]

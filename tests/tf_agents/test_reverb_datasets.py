@@ -31,7 +31,7 @@ from tests.tf_agents.reverb_support import (  # noqa: E402
 
 from reverie import reverb  # noqa: E402
 from reverie.adapters import tf_data  # noqa: E402
-from reverie.adapters.tf_reverb import streams  # noqa: E402
+from reverie.reverb.tf import streams  # noqa: E402
 
 ANY = tf.TensorShape(None)
 LENGTHS = [3, 3, 1, 2, 2, 2, 5, 1, 1, 4]

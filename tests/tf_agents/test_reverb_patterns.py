@@ -13,12 +13,9 @@ pytest.importorskip("tf_agents", reason="needs TF-Agents")
 pytest.importorskip("google.protobuf", reason="needs protobuf")
 
 from reverie import reverb  # noqa: E402
-from reverie.adapters.tf_reverb import pattern_dataset  # noqa: E402
 from reverie.reverb import structured_writer as structured  # noqa: E402
-from reverie.reverb.pattern_dataset import (  # noqa: E402
-    PatternDataset,
-    pattern_dataset_with_info,
-)
+from reverie.reverb.pattern_dataset import PatternDataset, pattern_dataset_with_info
+from reverie.reverb.tf import pattern_dataset  # noqa: E402
 
 Condition = structured.Condition
 

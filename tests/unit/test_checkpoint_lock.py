@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from tests.checkpoint_support import contents, load, save, snapshot
 
-from reverie.checkpoint import FolderLock, list_checkpoints, lock
+from reverie.checkpoint import FolderLock, list_checkpoints
+from reverie.checkpoint.folder import lock
 from reverie.errors import CheckpointLockedError, CheckpointWriteError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.checkpoint_support import save, settings
 
-from reverie.checkpoint import strict_json
-from reverie.checkpoint.decode import decode_manifest
-from reverie.checkpoint.manifest import KIND, TableSettings, encode_manifest, frame
+from reverie.checkpoint.disk import strict_json
+from reverie.checkpoint.format.decode import decode_manifest
+from reverie.checkpoint.format.manifest import KIND, TableSettings, encode_manifest, frame
 from reverie.errors import CheckpointCorruptError, CheckpointVersionError
 
 SCHEMA = json.loads(

@@ -25,8 +25,9 @@ from tests.checkpoint_support import (
     snapshot,
 )
 
-from reverie.checkpoint import find_newest, list_checkpoints, plan, read_manifest, verify
-from reverie.checkpoint.files import FILE_SYSTEM
+from reverie.checkpoint import find_newest, list_checkpoints, read_manifest, verify
+from reverie.checkpoint.disk.files import FILE_SYSTEM
+from reverie.checkpoint.format import plan
 from reverie.errors import (
     CheckpointCorruptError,
     CheckpointLimitError,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reverie.checkpoint.columns import ITEM_NBYTES, Column
-from reverie.checkpoint.npy import encode_header, read_header
+from reverie.checkpoint.disk.npy import encode_header, read_header
+from reverie.checkpoint.format.columns import ITEM_NBYTES, Column
 from reverie.errors import CheckpointCorruptError
 
 FIELDS = (("a/b", "<f4", (3,)), ('it\'s "ü"\\', "|b1", ()), ("s", "<i8", (2, 3)))

@@ -22,14 +22,14 @@ from reverie.checkpoint import (
     server_tables,
     verify,
 )
-from reverie.checkpoint.signatures import TensorSpec, decode_signature, encode_signature
 from reverie.errors import (
     CheckpointCorruptError,
     CheckpointMismatchError,
     InvalidArgumentError,
 )
-from reverie.reverb.engine.cells import cell_of, column_of
-from reverie.reverb.engine.selection import RateLimiter
+from reverie.nests.codec import TensorSpec, decode_signature, encode_signature
+from reverie.tables.cells import cell_of, column_of
+from reverie.tables.selectors import RateLimiter
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -382,8 +382,8 @@ def test_odd_priorities_come_back_where_no_selector_weighs_them(
 def test_small_chunks_in_great_number_are_read_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reverie.checkpoint import plan, reader
-    from reverie.checkpoint import plan_cells as writing
+    from reverie.checkpoint.format import plan, reader
+    from reverie.checkpoint.format import plan_cells as writing
 
     monkeypatch.setattr(reader, "BLOCK_NBYTES", 64)
     monkeypatch.setattr(writing, "BLOCK_NBYTES", 64)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reverie.checks import as_keys
 from reverie.errors import InvalidArgumentError
+from reverie.runtime.checks import as_keys
 
 
 @pytest.mark.parametrize("keys", [[3, 2**64 - 1], (2**63, 3), [np.uint64(2**63), 3], []])

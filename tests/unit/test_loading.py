@@ -24,7 +24,7 @@ from reverie.errors import (
     ClosedError,
     UnstackableError,
 )
-from reverie.nests import Nest
+from reverie.nests.nest import Nest
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 SMART_BUILDINGS = GOLDEN / "smart_buildings" / "initial_exploration_buffer"

@@ -13,8 +13,8 @@ import pytest
 
 from reverie import ArraySpec
 from reverie.errors import StepMismatchError
-from reverie.nests import Nest, convert, difference
-from reverie.specs import Column
+from reverie.nests.nest import Nest, convert, difference
+from reverie.nests.specs import Column
 
 
 class Pair(NamedTuple):

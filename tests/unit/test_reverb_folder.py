@@ -14,7 +14,7 @@ import pytest
 
 from reverie.backends.reverb import folder
 from reverie.backends.reverb.saving import Saver
-from reverie.checkpoint.files import FileSystem
+from reverie.checkpoint.disk.files import FileSystem
 from reverie.errors import CheckpointWriteError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Reverb is for Linux")

@@ -11,7 +11,7 @@ import pytest
 
 from reverie import ArraySpec, ReplayBufferManager, Trajectory
 from reverie.errors import ReverieError, SpecError
-from reverie.nests import Nest
+from reverie.nests.nest import Nest
 
 F4 = ArraySpec((), np.dtype(np.float32))
 

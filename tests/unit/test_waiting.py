@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reverie import ReplayBufferManager, waiting
+from reverie import ReplayBufferManager
 from reverie.errors import (
     ClosedError,
     EndlessWaitError,
@@ -25,6 +25,7 @@ from reverie.errors import (
     ReverieError,
     WaitTimeoutError,
 )
+from reverie.runtime import waiting
 
 WORDS = "for tea: it holds 0 cups"
 

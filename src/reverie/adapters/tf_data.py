@@ -21,11 +21,11 @@ import numpy as np
 import optree
 
 from reverie.adapters import require
-from reverie.checks import check_int
 from reverie.errors import ClosedError, InvalidArgumentError, WaitTimeoutError
+from reverie.runtime.checks import check_int
+from reverie.runtime.waiting import check_timeout
 from reverie.sample import SampleInfo
 from reverie.table import ReplayTable
-from reverie.waiting import check_timeout
 
 # Batches per Python call, bounded by bytes: the further the dataset runs ahead of
 # training, the older its samples. Reverb's keeps three batches in flight.

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from numpy.typing import ArrayLike
 
-from reverie.checkpoint.contracts import Progress
+from reverie.checkpoint.format.snapshot import Progress
 from reverie.errors import InvalidArgumentError
 from reverie.sample import SampleInfo
 

@@ -10,11 +10,11 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from reverie.backends import BufferSettings
-from reverie.checkpoint.contracts import Progress
+from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.loading import load_newest
 from reverie.checkpoint.saving import Saver
 from reverie.errors import InvalidArgumentError
-from reverie.nests import Nest
+from reverie.nests.nest import Nest
 from reverie.observers import TrajectoryObserver
 from reverie.replay_buffer import LocalClient, ReplayBuffer
 from reverie.sample import SampleInfo

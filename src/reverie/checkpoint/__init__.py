@@ -7,9 +7,9 @@
 The format is described in `docs/checkpoint-format.md`.
 """
 
-from reverie.checkpoint.lock import FolderLock
-from reverie.checkpoint.manifest import Manifest, TableSettings
-from reverie.checkpoint.names import find_newest, list_checkpoints
+from reverie.checkpoint.folder.lock import FolderLock
+from reverie.checkpoint.folder.names import find_newest, list_checkpoints
+from reverie.checkpoint.format.manifest import Manifest, TableSettings
 from reverie.checkpoint.native import write_checkpoint
 from reverie.checkpoint.restore import VerifyReport, read_manifest, restore, verify
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from reverie.checkpoint.files import FILE_SYSTEM, FileSystem
-from reverie.checkpoint.lock import FolderLock
+from reverie.checkpoint.disk.files import FILE_SYSTEM, FileSystem
+from reverie.checkpoint.folder.lock import FolderLock
 from reverie.errors import InvalidArgumentError
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from reverie.checkpoint import reverb_files
 from reverie.errors import CheckpointCorruptError, CheckpointMismatchError
-from reverie.nests import Nest
+from reverie.nests.nest import Nest
 from reverie.table import ReplayTable
 
 _CHUNK_NBYTES = 1 << 20

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from reverie.checkpoint import names
-from reverie.checkpoint.contracts import Progress
-from reverie.checkpoint.files import FILE_SYSTEM
+from reverie.checkpoint.disk.crc_file import reading
+from reverie.checkpoint.disk.files import FILE_SYSTEM
+from reverie.checkpoint.folder import names
+from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.restore import read_manifest, restore
-from reverie.checkpoint.streams import reading
 from reverie.errors import CheckpointCorruptError, CheckpointNotFoundError
 from reverie.table import ReplayTable
 

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from reverie.checkpoint import commit
-from reverie.checkpoint.contracts import SnapshotLike
-from reverie.checkpoint.files import FILE_SYSTEM, FileSystem
-from reverie.checkpoint.lock import FolderLock
-from reverie.checkpoint.manifest import MANIFEST_NAME, TableSettings
-from reverie.checkpoint.names import checkpoint_name
-from reverie.checkpoint.plan import Plan
+from reverie.checkpoint.disk.files import FILE_SYSTEM, FileSystem
+from reverie.checkpoint.folder import commit
+from reverie.checkpoint.folder.lock import FolderLock
+from reverie.checkpoint.folder.names import checkpoint_name
+from reverie.checkpoint.folder.retention import prune, sweep
+from reverie.checkpoint.format.manifest import MANIFEST_NAME, TableSettings
+from reverie.checkpoint.format.plan import Plan
+from reverie.checkpoint.format.snapshot import SnapshotLike
 from reverie.checkpoint.restore import read_manifest
-from reverie.checkpoint.retention import prune, sweep
 from reverie.errors import CheckpointError, InvalidArgumentError
 
 

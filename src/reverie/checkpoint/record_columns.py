@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reverie.checkpoint.contracts import ChunkLike, SnapshotLike, TableSnapshotLike
-from reverie.checkpoint.plan_cells import cell_chunk_ids
+from reverie.checkpoint.format.plan_cells import cell_chunk_ids
+from reverie.checkpoint.format.snapshot import ChunkLike, SnapshotLike, TableSnapshotLike
 from reverie.errors import InvalidArgumentError
 
 _Column = tuple[np.dtype[Any], tuple[int, ...]]

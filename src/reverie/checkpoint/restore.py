@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reverie.checkpoint.columns import columns_of
-from reverie.checkpoint.contracts import StoreLike, TableLike
-from reverie.checkpoint.decode import MAX_NBYTES, decode_manifest
-from reverie.checkpoint.files import FILE_SYSTEM, FileSystem, opened_folder
-from reverie.checkpoint.manifest import MANIFEST_NAME, ChunkEntry, Manifest
-from reverie.checkpoint.names import sequence_number_of
-from reverie.checkpoint.reader import Reader
-from reverie.checkpoint.streams import CheckedFile, reading
+from reverie.checkpoint.disk.crc_file import CheckedFile, reading
+from reverie.checkpoint.disk.files import FILE_SYSTEM, FileSystem, opened_folder
+from reverie.checkpoint.folder.names import sequence_number_of
+from reverie.checkpoint.format.columns import columns_of
+from reverie.checkpoint.format.decode import MAX_NBYTES, decode_manifest
+from reverie.checkpoint.format.manifest import MANIFEST_NAME, ChunkEntry, Manifest
+from reverie.checkpoint.format.reader import Reader
+from reverie.checkpoint.format.snapshot import StoreLike, TableLike
 from reverie.errors import CheckpointCorruptError, CheckpointMismatchError
 
 DEFAULT_MAX_NBYTES = 64 << 30

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from reverie import _core
 from reverie.checkpoint.background import BackgroundSaver
-from reverie.checkpoint.contracts import Progress
-from reverie.checkpoint.manifest import TableSettings
+from reverie.checkpoint.format.manifest import TableSettings
+from reverie.checkpoint.format.plan import Plan
+from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.native import write_checkpoint
-from reverie.checkpoint.plan import Plan
 from reverie.table import ReplayTable
 
 

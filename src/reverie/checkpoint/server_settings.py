@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from reverie.checkpoint.contracts import SnapshotLike, StoreLike, TableLike
-from reverie.checkpoint.manifest import TableSettings
+from reverie.checkpoint.format.manifest import TableSettings
+from reverie.checkpoint.format.snapshot import SnapshotLike, StoreLike, TableLike
 from reverie.errors import CheckpointCorruptError
 
 SELECTORS = ("fifo", "lifo", "uniform", "prioritized", "min_heap", "max_heap")

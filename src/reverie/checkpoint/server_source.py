@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverie import _core
-from reverie.checkpoint.cells import CellLayout
-from reverie.checkpoint.contracts import StoreLike
-from reverie.checkpoint.files import FILE_SYSTEM, opened_folder
-from reverie.checkpoint.manifest import Manifest
-from reverie.checkpoint.reader import Reader
+from reverie.checkpoint.disk.crc_file import reading
+from reverie.checkpoint.disk.files import FILE_SYSTEM, opened_folder
+from reverie.checkpoint.format.cells import CellLayout
+from reverie.checkpoint.format.manifest import Manifest
+from reverie.checkpoint.format.reader import Reader
+from reverie.checkpoint.format.snapshot import StoreLike
 from reverie.checkpoint.restore import read_manifest
 from reverie.checkpoint.server_settings import overrides
-from reverie.checkpoint.signatures import decode_signature
-from reverie.checkpoint.streams import reading
 from reverie.errors import CheckpointCorruptError, CheckpointMismatchError
+from reverie.nests.codec import decode_signature
 
 
 class Source(Protocol):

@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reverie.checkpoint import names
-from reverie.checkpoint.files import FILE_SYSTEM
+from reverie.checkpoint.disk.crc_file import reading
+from reverie.checkpoint.disk.files import FILE_SYSTEM
+from reverie.checkpoint.folder import names
 from reverie.checkpoint.native import write_checkpoint
 from reverie.checkpoint.record_columns import as_cells
 from reverie.checkpoint.server_settings import (
@@ -26,13 +27,12 @@ from reverie.checkpoint.server_settings import (
     settings_of,
 )
 from reverie.checkpoint.server_source import Source, native_source, reverb_source
-from reverie.checkpoint.signatures import encode_signature
-from reverie.checkpoint.streams import reading
 from reverie.errors import (
     CheckpointCorruptError,
     CheckpointMismatchError,
     InvalidArgumentError,
 )
+from reverie.nests.codec import encode_signature
 
 _log = logging.getLogger("reverie.checkpoint")
 _KEPT = 1  # as Reverb's server

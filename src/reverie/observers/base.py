@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from reverie import _core
-from reverie.checks import check_int
 from reverie.errors import InvalidArgumentError, StepMismatchError
+from reverie.nests.trajectory import LAST
 from reverie.observers.targets import Target, spec_of
-from reverie.process import guard
+from reverie.runtime.checks import check_int
+from reverie.runtime.leaving import guard
+from reverie.runtime.waiting import check_timeout, wait_until
 from reverie.table import Handle
-from reverie.trajectory import LAST
-from reverie.waiting import check_timeout, wait_until
 
 _WAY_OUT = (
     "nobody could sample to let them in. They are kept and go in by themselves as soon as "

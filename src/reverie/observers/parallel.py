@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reverie import _core
-from reverie.checks import check_int, describe
 from reverie.errors import InvalidArgumentError
-from reverie.nests import convert
+from reverie.nests.nest import convert
+from reverie.nests.specs import ArraySpec, Column
 from reverie.observers.base import Observer
 from reverie.observers.single import too_long
-from reverie.specs import ArraySpec, Column
+from reverie.runtime.checks import check_int, describe
 
 _KINDS = {
     "trajectory": _core.WINDOWS,

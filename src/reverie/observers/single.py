@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from reverie import _core
-from reverie.checks import check_int
 from reverie.errors import InvalidArgumentError
-from reverie.nests import convert
+from reverie.nests.nest import convert
 from reverie.observers.base import Observer, as_priority
+from reverie.runtime.checks import check_int
 
 _log = logging.getLogger("reverie")
 

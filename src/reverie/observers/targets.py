@@ -12,8 +12,8 @@ import optree
 
 from reverie import _core
 from reverie.errors import ClosedError, InvalidArgumentError, SpecError, StepMismatchError
-from reverie.nests import Nest
-from reverie.specs import ArraySpec, Column
+from reverie.nests.nest import Nest
+from reverie.nests.specs import ArraySpec, Column
 from reverie.table import ReplayTable
 
 
@@ -240,7 +240,7 @@ def _names(table_name: str | Sequence[str]) -> list[str]:
 
 
 def _plan(nest: Nest) -> Plan:
-    from reverie.reverb import structure
+    from reverie.nests import structure
 
     # Reverb's clients know the columns of an item in this order: all mappings sorted.
     order = structure.flatten(nest.unflatten(range(len(nest.columns))))
@@ -265,8 +265,8 @@ def _plan(nest: Nest) -> Plan:
 
 def _step_spec(signature: Any) -> Any:
     """A step of items with this signature; None where that leaves an extent open."""
-    from reverie.reverb import structure
-    from reverie.reverb.engine.signature import columns_of
+    from reverie.nests import structure
+    from reverie.tables.signature import columns_of
 
     leaves = []
     for column in columns_of(signature):
@@ -277,7 +277,7 @@ def _step_spec(signature: Any) -> Any:
 
 
 def _check_length(table: ServedTable, length: int, fixed: bool) -> None:
-    from reverie.reverb.engine.signature import columns_of
+    from reverie.tables.signature import columns_of
 
     for column in () if table.signature is None else columns_of(table.signature):
         where = f"Table {table.name!r:.200}, signature leaf {column.path!r:.200}"
@@ -301,8 +301,8 @@ def _check_length(table: ServedTable, length: int, fixed: bool) -> None:
 
 
 def _check_columns(table: ServedTable, columns: Sequence[Column], length: int) -> None:
-    from reverie.reverb.engine.cells import CellSpec
-    from reverie.reverb.engine.signature import check_trajectory
+    from reverie.tables.cells import CellSpec
+    from reverie.tables.signature import check_trajectory
 
     if table.signature is not None:
         found = [CellSpec(c.spec.dtype, (length, *c.spec.shape)) for c in columns]

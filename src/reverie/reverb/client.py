@@ -7,19 +7,14 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from reverie.reverb import (
-    errors,
-    pybind,
-    replay_sample,
-    reverb_types,
-    structure,
-)
+from reverie.nests import structure
+from reverie.reverb import errors, pybind, replay_sample, reverb_types
 from reverie.reverb import trajectory_writer as trajectory_writer_lib
 from reverie.reverb.engine.client import Client as _Engine
 from reverie.reverb.engine.sampler import Sampler, step_of, timesteps
-from reverie.reverb.engine.selection import as_int
-from reverie.reverb.engine.writers import AutoTunedChunkerOptions
+from reverie.reverb.engine.writing.writer import AutoTunedChunkerOptions
 from reverie.table import Handle
+from reverie.tables.selectors import as_int
 
 _UNLIMITED = 2**62
 _log = logging.getLogger("reverie")

@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from reverie.reverb.engine.selection import (
+from reverie.reverb.engine.server import Checkpointer, Server, create_default_checkpointer
+from reverie.tables.selectors import (
     FifoSelector,
     HeapSelector,
     ItemSelector,
@@ -18,20 +19,19 @@ from reverie.reverb.engine.selection import (
     RateLimiter,
     UniformSelector,
 )
-from reverie.reverb.engine.server import Checkpointer, Server, create_default_checkpointer
-from reverie.reverb.engine.tables import Table, TableExtension
+from reverie.tables.table import Table, TableExtension
 
 # Imported at the first use, so that a Table costs no import of the writers.
 _LATE = {
-    "AutoTunedChunkerOptions": "engine.writers",
-    "ChunkerOptions": "engine.writers",
+    "AutoTunedChunkerOptions": "engine.writing.writer",
+    "ChunkerOptions": "engine.writing.writer",
     "Client": "engine.client",
-    "ConstantChunkerOptions": "engine.writers",
+    "ConstantChunkerOptions": "engine.writing.writer",
     "Sampler": "engine.sampler",
-    "StructuredWriter": "engine.patterns",
-    "TrajectoryWriter": "engine.writers",
-    "WeakCellRef": "engine.writers",
-    "Writer": "engine.legacy",
+    "StructuredWriter": "engine.patterns.writer",
+    "TrajectoryWriter": "engine.writing.writer",
+    "WeakCellRef": "engine.writing.writer",
+    "Writer": "engine.writing.step_writer",
     "selector_from_proto": "cc.selectors",
 }
 

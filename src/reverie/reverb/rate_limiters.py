@@ -11,7 +11,7 @@ from typing import Any
 
 from reverie.errors import InvalidArgumentError
 from reverie.reverb import pybind
-from reverie.reverb.engine.selection import as_int
+from reverie.tables.selectors import as_int
 
 _log = logging.getLogger("reverie")
 

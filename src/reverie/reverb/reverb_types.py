@@ -6,8 +6,8 @@ import dataclasses
 import importlib
 from typing import Any, TypeAlias
 
-from reverie.checkpoint import signatures
 from reverie.errors import MissingDependencyError
+from reverie.nests import codec as signatures
 from reverie.reverb import pybind
 
 Fifo = pybind.FifoSelector

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from reverie.errors import InvalidArgumentError
-from reverie.reverb import structure
+from reverie.nests import structure
 from reverie.reverb.cc import patterns_pb2, structured_value
 from reverie.reverb.trajectory_writer import reraise
 from reverie.table import Handle

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from reverie.adapters.tf_reverb.tf_client import TFClient
+from reverie.reverb.tf.tf_client import TFClient
 
 __all__ = ["TFClient"]

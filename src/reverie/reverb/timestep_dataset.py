@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from reverie.adapters.tf_reverb.timestep_dataset import TimestepDataset
+from reverie.reverb.tf.timestep_dataset import TimestepDataset
 
 __all__ = ["TimestepDataset"]

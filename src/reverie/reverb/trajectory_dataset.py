@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from reverie.adapters.tf_reverb.trajectory_dataset import TrajectoryDataset
+from reverie.reverb.tf.trajectory_dataset import TrajectoryDataset
 
 __all__ = ["TrajectoryDataset"]

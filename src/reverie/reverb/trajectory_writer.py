@@ -8,23 +8,24 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, NoReturn
 
-from reverie.reverb import errors, structure
-from reverie.reverb.engine.history import (
+from reverie.nests import structure
+from reverie.nests.structure import Path
+from reverie.reverb import errors
+from reverie.reverb.engine.writing.history import (
     ColumnHistory,
     NumberHistory,
     RefHistory,
     Steps,
     TrajectoryColumn,
 )
-from reverie.reverb.engine.references import (
+from reverie.reverb.engine.writing.references import (
     AutoTunedChunkerOptions,
     ChunkerOptions,
     ConstantChunkerOptions,
 )
-from reverie.reverb.engine.selection import as_int
-from reverie.reverb.engine.writers import TrajectoryWriter as _Engine
-from reverie.reverb.structure import Path
+from reverie.reverb.engine.writing.writer import TrajectoryWriter as _Engine
 from reverie.table import Handle
+from reverie.tables.selectors import as_int
 
 __all__ = ["TrajectoryColumn", "TrajectoryWriter"]
 

@@ -14,8 +14,8 @@ import numpy as np
 import optree
 
 from reverie.errors import MissingDependencyError
-from reverie.specs import ArraySpec
-from reverie.trajectory import FIRST, LAST, MID, Trajectory
+from reverie.nests.specs import ArraySpec
+from reverie.nests.trajectory import FIRST, LAST, MID, Trajectory
 
 try:
     from hypothesis import strategies as st  # type: ignore[import-not-found,unused-ignore]

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from reverie import _core
 from reverie.reverb import item_selectors, rate_limiters
-from reverie.reverb.engine.selection import RateLimiter
 from reverie.reverb.server import Server, Table
+from reverie.tables.selectors import RateLimiter
 
 MAX = sys.float_info.max
 

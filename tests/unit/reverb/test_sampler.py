@@ -12,9 +12,9 @@ from tests.unit.reverb.support import Serve, fifo_table
 from reverie.errors import EndlessWaitError, WaitTimeoutError
 from reverie.reverb import errors, item_selectors
 from reverie.reverb.client import Client
-from reverie.reverb.engine.cells import pack_texts, unpack_texts
 from reverie.reverb.engine.sampler import ItemStream, timesteps
 from reverie.reverb.server import Table
+from reverie.tables.cells import pack_texts, unpack_texts
 
 
 def filled(client: Client, n: int) -> Client:

@@ -10,8 +10,8 @@ import pytest
 from reverie.reverb import item_selectors, pybind
 from reverie.reverb.cc import schema_pb2
 from reverie.reverb.cc.selectors import selector_from_options
-from reverie.reverb.engine.selection import selector_of
 from reverie.reverb.reverb_types import _selector_options
+from reverie.tables.selectors import selector_of
 
 ALL = [
     item_selectors.Fifo(),

@@ -275,7 +275,7 @@ def test_a_forked_child_may_not_use_the_server_and_may_make_its_own() -> None:
 AT_EXIT = """
 import threading, time
 from reverie.reverb import Server, Table
-from reverie.waiting import wait_until
+from reverie.runtime.waiting import wait_until
 table = Table.queue("q", 10)
 server = Server([table])
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reverie.reverb import structure
+from reverie.nests import structure
 
 
 class Pair(NamedTuple):

@@ -16,8 +16,8 @@ from tests.unit.reverb.support import Serve
 
 from reverie.reverb import structured_writer as structured
 from reverie.reverb.client import Client
-from reverie.reverb.engine.pattern_configs import parse
-from reverie.reverb.engine.pattern_matcher import PatternMatcher
+from reverie.reverb.engine.patterns.configs import parse
+from reverie.reverb.engine.patterns.matcher import PatternMatcher
 
 REF = structured.create_reference_step([None, None])
 

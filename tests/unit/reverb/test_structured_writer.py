@@ -17,7 +17,7 @@ from reverie.errors import InvalidArgumentError, StepMismatchError
 from reverie.reverb import structured_writer as structured
 from reverie.reverb.cc import patterns_pb2
 from reverie.reverb.client import Client
-from reverie.reverb.engine.pattern_matcher import PatternMatcher, as_int32
+from reverie.reverb.engine.patterns.matcher import PatternMatcher, as_int32
 
 Condition = structured.Condition
 Node = patterns_pb2.PatternNode

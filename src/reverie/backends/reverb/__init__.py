@@ -29,7 +29,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reverie.backends import BufferSettings
-from reverie.checkpoint.contracts import Progress
+from reverie.checkpoint.format.snapshot import Progress
 
 if TYPE_CHECKING:
     from reverie.backends.reverb.backend import ReverbBackend

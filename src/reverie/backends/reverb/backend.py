@@ -17,13 +17,13 @@ from reverie.backends.reverb.handles import Client, Gate, Observer, ReplayBuffer
 from reverie.backends.reverb.saving import Saver
 from reverie.backends.reverb.settings import StepSpec, piece_of
 from reverie.checkpoint import reverb_files
-from reverie.checkpoint.contracts import Progress
-from reverie.checks import as_updates, check_int, describe
+from reverie.checkpoint.format.snapshot import Progress
 from reverie.errors import InvalidArgumentError, UnstackableError, UnsupportedError
-from reverie.nests import Nest
+from reverie.nests.nest import Nest
+from reverie.runtime.checks import as_updates, check_int, describe
+from reverie.runtime.waiting import check_timeout, wait_until
 from reverie.sample import SampleInfo
 from reverie.table import TableInfo
-from reverie.waiting import check_timeout, wait_until
 
 _POLL_S = 0.002
 _INFO_DTYPES = (np.uint64, np.float64, np.int64, np.float64, np.int32)

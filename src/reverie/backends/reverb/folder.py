@@ -24,14 +24,14 @@ import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from reverie.checkpoint.contracts import Progress
-from reverie.checkpoint.files import (
+from reverie.checkpoint.disk.files import (
     FileSystem,
     exists,
     failing_path,
     is_real_folder,
     opened_folder,
 )
+from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.reverb_files.places import Budget
 from reverie.checkpoint.reverb_files.tfrecord import read_records
 

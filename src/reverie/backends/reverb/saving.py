@@ -16,14 +16,10 @@ from pathlib import Path
 
 from reverie.backends.reverb import folder
 from reverie.checkpoint.background import BackgroundSaver
-from reverie.checkpoint.commit import ensure_root, write_errors
-from reverie.checkpoint.contracts import Progress
-from reverie.checkpoint.files import FILE_SYSTEM, FileSystem
-from reverie.errors import (
-    CheckpointCorruptError,
-    ClosedError,
-    ReverieError,
-)
+from reverie.checkpoint.disk.files import FILE_SYSTEM, FileSystem
+from reverie.checkpoint.folder.commit import ensure_root, write_errors
+from reverie.checkpoint.format.snapshot import Progress
+from reverie.errors import CheckpointCorruptError, ClosedError, ReverieError
 
 
 class Saver(BackgroundSaver):

@@ -12,9 +12,9 @@ from tf_agents.trajectories import trajectory
 
 from reverie.backends import BufferSettings
 from reverie.checkpoint.from_reverb import reverb_order
-from reverie.checks import check_int
 from reverie.errors import InvalidArgumentError, SpecError
-from reverie.nests import Nest, convert
+from reverie.nests.nest import Nest, convert
+from reverie.runtime.checks import check_int
 from reverie.table import MAX_ITEMS
 
 

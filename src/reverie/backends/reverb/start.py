@@ -19,13 +19,13 @@ from reverie.backends.reverb import folder
 from reverie.backends.reverb.backend import ReverbBackend
 from reverie.backends.reverb.saving import Saver
 from reverie.backends.reverb.settings import StepSpec
-from reverie.checkpoint.contracts import Progress
-from reverie.checkpoint.files import FILE_SYSTEM
+from reverie.checkpoint.disk.crc_file import reading
+from reverie.checkpoint.disk.files import FILE_SYSTEM
+from reverie.checkpoint.folder.names import list_checkpoints
+from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.from_reverb import fill_from_reverb
-from reverie.checkpoint.names import list_checkpoints
 from reverie.checkpoint.reverb_files.places import Budget
 from reverie.checkpoint.reverb_files.tfrecord import read_records
-from reverie.checkpoint.streams import reading
 from reverie.errors import (
     CheckpointCorruptError,
     CheckpointMismatchError,

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from reverie import errors
-from reverie.checkpoint.reverb_files import schema, tensors
+from reverie.checkpoint.reverb_files import tensors
 from reverie.checkpoint.reverb_files.items import Items
 from reverie.checkpoint.reverb_files.layout import Ints, Slices
 from reverie.checkpoint.reverb_files.places import Budget, Place
 from reverie.checkpoint.reverb_files.tfrecord import ReadProgress, read_records
+from reverie.proto import schema
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from reverie import errors
-from reverie.checkpoint.reverb_files import schema
 from reverie.checkpoint.reverb_files.places import Budget, Place, shown
 from reverie.checkpoint.reverb_files.tables import Settings
 from reverie.checkpoint.reverb_files.tfrecord import ReadProgress, read_records
+from reverie.proto import schema
 
 
 def _signed() -> array[int]:

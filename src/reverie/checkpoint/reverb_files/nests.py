@@ -7,11 +7,12 @@ import keyword
 import re
 from typing import Any
 
-from reverie.checkpoint.reverb_files import schema, tensors
+from reverie.checkpoint.reverb_files import tensors
 from reverie.checkpoint.reverb_files.places import Place, shown
 from reverie.checkpoint.reverb_files.tables import shape_of
-from reverie.checkpoint.signatures import make_spec
 from reverie.errors import CheckpointMismatchError
+from reverie.nests.codec import make_spec
+from reverie.proto import schema
 
 _MAX_DEPTH = 24  # what signatures of ours may have, too
 _NAME = re.compile("[A-Za-z][A-Za-z0-9_]{0,99}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reverie import errors
-from reverie.checkpoint.reverb_files import schema, tensors
+from reverie.checkpoint.reverb_files import tensors
 from reverie.checkpoint.reverb_files.model import (
     ReverbRateLimiter,
     ReverbSelector,
@@ -17,6 +17,7 @@ from reverie.checkpoint.reverb_files.model import (
 )
 from reverie.checkpoint.reverb_files.places import Budget, Place, shown
 from reverie.checkpoint.reverb_files.tfrecord import ReadProgress, read_records
+from reverie.proto import schema
 
 _MAX_DEPTH = 32
 

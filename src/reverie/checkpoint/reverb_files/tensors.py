@@ -13,7 +13,7 @@ from reverie import errors
 from reverie.checkpoint.reverb_files import deps
 from reverie.checkpoint.reverb_files.model import Array
 from reverie.checkpoint.reverb_files.places import Place, shown
-from reverie.checkpoint.texts import pack_texts
+from reverie.tables.text_cells import pack_texts
 
 # TensorFlow's DataType numbers (types.proto).
 _NUMPY = {

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import reverie
 from reverie.cli.demo.results import Stopwatch
 from reverie.cli.demo.settings import ENVIRONMENT, need
-from reverie.trajectory import FIRST, LAST, MID
+from reverie.nests.trajectory import FIRST, LAST, MID
 
 Policy = Callable[[NDArray[np.float32]], NDArray[np.int64]]
 """Actions `[N]` for observations `[N, 4]`."""

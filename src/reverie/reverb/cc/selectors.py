@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from reverie.errors import InvalidArgumentError
-from reverie.reverb.cc.build import message_class
-from reverie.reverb.engine.selection import ItemSelector, SelectorKind, selector_of
+from reverie.proto.messages import message_class
+from reverie.tables.selectors import ItemSelector, SelectorKind, selector_of
 
 
 def selector_from_options(options: Any) -> ItemSelector:

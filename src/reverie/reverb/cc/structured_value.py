@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from reverie.checkpoint.signatures import TensorSpec, make_spec
 from reverie.errors import CheckpointMismatchError, SpecError
-from reverie.reverb.cc.build import DATA_TYPES, message_class
+from reverie.nests.codec import TensorSpec, make_spec
+from reverie.proto.messages import DATA_TYPES, message_class
 
 __all__ = ["TensorSpec", "decode", "encode"]
 

@@ -11,15 +11,15 @@ import numpy as np
 
 from reverie.errors import InvalidArgumentError, WaitTimeoutError
 from reverie.reverb.engine import registry
-from reverie.reverb.engine.legacy import Writer
-from reverie.reverb.engine.plans import priority_error, priority_limits
 from reverie.reverb.engine.sampler import ItemStream, Sampler
-from reverie.reverb.engine.selection import as_float, as_int, as_timeout
 from reverie.reverb.engine.server import Server
-from reverie.reverb.engine.tables import Table
-from reverie.reverb.engine.writers import ChunkerOptions, TrajectoryWriter
+from reverie.reverb.engine.writing.plans import priority_error, priority_limits
+from reverie.reverb.engine.writing.step_writer import Writer
+from reverie.reverb.engine.writing.writer import ChunkerOptions, TrajectoryWriter
 from reverie.reverb.errors import UnreachableServerError
-from reverie.waiting import wait_until
+from reverie.runtime.waiting import wait_until
+from reverie.tables.selectors import as_float, as_int, as_timeout
+from reverie.tables.table import Table
 
 _MAX_KEY = 2**64 - 1
 
@@ -84,7 +84,7 @@ class Client:
 
     def NewStructuredWriter(self, configs: Sequence[bytes]) -> Any:
         """A structured writer for serialized StructuredWriterConfigs."""
-        from reverie.reverb.engine.patterns import StructuredWriter  # needs protobuf
+        from reverie.reverb.engine.patterns.writer import StructuredWriter  # needs protobuf
 
         return StructuredWriter(self.server, configs)
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from reverie import _core
 from reverie.errors import InvalidArgumentError, WaitTimeoutError
-from reverie.reverb.engine.cells import column_of
-from reverie.reverb.engine.selection import as_int, as_timeout
 from reverie.reverb.engine.server import Server
-from reverie.reverb.engine.tables import Table
-from reverie.waiting import wait_until
+from reverie.runtime.waiting import wait_until
+from reverie.tables.cells import column_of
+from reverie.tables.selectors import as_int, as_timeout
+from reverie.tables.table import Table
 
 # key, probability, table_size, priority, times_sampled, columns
 Item: TypeAlias = tuple[int, float, int, float, int, list[NDArray[Any]]]

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from reverie import _core
 from reverie.errors import EndlessWaitError, InvalidArgumentError
 from reverie.reverb.engine import registry
-from reverie.reverb.engine.host import Host
-from reverie.reverb.engine.selection import as_int
-from reverie.reverb.engine.tables import Table
 from reverie.reverb.errors import UnknownTableError
+from reverie.tables.selectors import as_int
+from reverie.tables.store import Host
+from reverie.tables.table import Table
 
 _SLICE_S = 0.1  # how long Ctrl-C may have to wait
 

@@ -12,8 +12,8 @@ import numpy as np
 import optree
 
 from reverie.errors import ClosedError, InvalidArgumentError, StepMismatchError
+from reverie.nests.trajectory import LAST
 from reverie.testing.manager_checks.kit import Kit, equal, expect, raises, windows
-from reverie.trajectory import LAST
 
 
 class AddingChecks(Kit):

@@ -18,8 +18,8 @@ import numpy as np
 import optree
 from numpy.typing import NDArray
 
-from reverie.specs import ArraySpec, array_spec_nest
-from reverie.trajectory import FIRST, LAST, MID, Trajectory
+from reverie.nests.specs import ArraySpec, array_spec_nest
+from reverie.nests.trajectory import FIRST, LAST, MID, Trajectory
 
 # Numbers are taken modulo these where the dtype is narrow.
 _MODULUS = {"bool": 2, "int8": 113, "uint8": 251, "float16": 2039}

@@ -1,0 +1,1 @@
+"""Bytes on disk: every system call, checksums, `.npy` headers, strict JSON."""

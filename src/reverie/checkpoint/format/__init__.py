@@ -1,0 +1,1 @@
+"""The native format: what stands in the files of one checkpoint."""

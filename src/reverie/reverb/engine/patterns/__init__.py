@@ -1,0 +1,1 @@
+"""Structured writers: items made by patterns."""

@@ -1,0 +1,1 @@
+"""Writers of Reverb's kinds: steps in, items out."""

@@ -1,0 +1,267 @@
+"""One iterator's samples, in chunks that TensorFlow takes in one call."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from reverie.adapters import tf_data
+from reverie.errors import ClosedError, InvalidArgumentError
+from reverie.reverb.engine import registry
+from reverie.reverb.engine.sampler import Item, ItemStream
+from reverie.reverb.tf.common import (
+    INFO_DTYPES,
+    Column,
+    as_text,
+    check_received,
+    check_requested,
+    signature_columns,
+)
+
+_log = logging.getLogger("reverie")
+# A call never waits longer: between two calls TensorFlow can cancel.
+_SLICE_S = 0.1
+_FIRST_REPORT_S = 5.0
+# Items per request, bounded by bytes too: memory that stays in the caches is many
+# times faster, and what is sampled later is fresher.
+_MAX_NBYTES_PER_REQUEST = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """What a dataset wants.
+
+    Attributes:
+        columns: as declared; of one step where `timesteps`. None: whatever comes.
+        timesteps: items are cut into their steps.
+        max_in_flight: items per request.
+        timeout_s: after waiting so long for one request the dataset ends.
+        max_samples: items in all; -1 for no end.
+    """
+
+    columns: tuple[Column, ...] | None
+    timesteps: bool
+    max_in_flight: int
+    timeout_s: float = math.inf
+    max_samples: int = -1
+
+
+class Stream:
+    """The samples of one iterator, or of one call of `TFClient.sample`.
+
+    Items are requested `max_in_flight` at a time, fewer where they are large, when the
+    last of the request before has been handed out, never earlier: so no more than that
+    are ahead of the reader. Not thread-safe: TensorFlow reads an iterator from one thread
+    at a time.
+
+    Args:
+        address: of the server.
+        table: its name.
+        settings: see there.
+
+    Raises:
+        UnreachableServerError, UnknownTableError: from `next_chunk` as well.
+        InvalidArgumentError: the table's signature does not agree with the columns.
+    """
+
+    def __init__(self, address: str, table: str, settings: Settings) -> None:
+        server = registry.find(registry.port_of(address))
+        self._settings = settings
+        self._name = table
+        self._items = ItemStream(server, table)
+        signature = server.table(table).signature
+        self._signature = None if signature is None else signature_columns(signature)
+        if settings.columns is not None:
+            check_requested(table, settings.columns, self._signature)
+        self._left = settings.max_samples
+        self._affordable = settings.max_in_flight  # items per request, by their size
+        self._waited_s = 0.0
+        self._pending: deque[Item] = deque()
+        self._sound: set[Any] = set()  # dtypes and shapes that were found to fit
+
+    def next_chunk(self, slice_s: float = _SLICE_S) -> list[Any] | None:
+        """The next items, or steps, whose shapes agree.
+
+        Returns:
+            The fields of SampleInfo, then the columns, each `[n, ...]`; an empty list
+            where nothing came within `slice_s`; None at the end: `max_samples` items
+            have been returned, or a request has waited for `timeout_s`.
+
+        Raises:
+            InvalidArgumentError: an item does not fit the declared columns.
+            UnreachableServerError: the server was stopped.
+        """
+        if not self._pending:
+            if self._left == 0:
+                return None
+            items = self._request(slice_s)
+            if not items:
+                return None if self._waited_s >= self._settings.timeout_s else []
+            self._left -= len(items) if self._left > 0 else 0
+            self._pending.extend(items)
+        return self._take()
+
+    def describe_wait(self) -> str:
+        """What it waits for, in words."""
+        return self._items._describe()
+
+    def _request(self, slice_s: float) -> list[Item]:
+        """At most `max_in_flight` items; none where none came in time."""
+        count = self._affordable if self._left < 0 else min(self._affordable, self._left)
+        start = time.monotonic()
+        slice_s = min(slice_s, max(0.0, self._settings.timeout_s - self._waited_s))
+        items = self._items.poll(count, slice_s)
+        before = self._waited_s
+        self._waited_s = 0.0 if items else before + time.monotonic() - start
+        self._report(before)
+        return items
+
+    def _take(self) -> list[Any]:
+        """Removes the longest run of pending items that can be one chunk."""
+        first = self._pending[0]
+        likeness = self._likeness(first)
+        self._check(likeness, first)
+        run = [self._pending.popleft()]
+        while self._pending and self._likeness(self._pending[0]) == likeness:
+            run.append(self._pending.popleft())
+        nbytes = sum(column.nbytes for column in first[5])
+        self._affordable = min(
+            self._settings.max_in_flight, max(1, _MAX_NBYTES_PER_REQUEST // (nbytes or 1))
+        )
+        *infos, rows = zip(*run, strict=True)
+        fields = [np.array(f, d) for f, d in zip(infos, INFO_DTYPES, strict=True)]
+        columns = zip(*rows, strict=True)
+        if not self._settings.timesteps:
+            stacked = [c[0][None] if len(run) == 1 else np.stack(c) for c in columns]
+            return [*fields, *stacked]
+        length = len(first[5][0])
+        fields = [np.repeat(field, length) for field in fields]
+        return [*fields, *(c[0] if len(run) == 1 else np.concatenate(c) for c in columns)]
+
+    def _likeness(self, item: Item) -> tuple[Any, ...]:
+        return tuple((column.dtype, column.shape) for column in item[5])
+
+    def _check(self, likeness: Any, item: Item) -> None:
+        """Raises InvalidArgumentError where an item is not as declared."""
+        if likeness in self._sound:
+            return
+        columns = item[5]
+        if self._settings.timesteps:
+            lengths = {column.shape[:1] for column in columns}
+            if len(lengths) != 1 or () in lengths:
+                raise InvalidArgumentError(
+                    "Sampled trajectory cannot be decomposed into timesteps: the columns of "
+                    f"an item of table '{self._name}' have the shapes "
+                    f"{[column.shape for column in columns]!s:.200}. Use a TrajectoryDataset."
+                )
+            columns = [column[0] for column in columns]
+        if self._signature is not None:
+            check_received(self._name, self._signature, columns)
+        if self._settings.columns is not None:
+            check_received(self._name, self._settings.columns, columns)
+        self._sound.add(likeness)
+
+    def _report(self, before_s: float) -> None:
+        """Logs a long wait after 5 s, then each time it has doubled."""
+
+        def reports(waited_s: float) -> int:
+            return max(0, math.floor(math.log2(max(waited_s, 1e-3) / _FIRST_REPORT_S)) + 1)
+
+        if reports(self._waited_s) > reports(before_s):
+            _log.warning(
+                "A dataset has waited for %.0f s so far %s.",
+                self._waited_s,
+                self.describe_wait(),
+            )
+
+
+class _Slot:
+    """A stream that is made when it is first read, and the error that ended it."""
+
+    def __init__(self, make: Callable[[], Stream]) -> None:
+        self._make = make
+        self._stream: Stream | None = None
+        self.error = ""
+
+    def next_chunk(self) -> list[Any] | None:
+        try:
+            if self._stream is None:
+                self._stream = self._make()
+            return self._stream.next_chunk()
+        except RuntimeError as error:
+            # Of a ValueError TensorFlow makes an InvalidArgumentError by itself.
+            self.error = str(error)
+            return None
+
+
+class Streams:
+    """The streams of all iterators of one dataset, by number, as TensorFlow refers to them.
+
+    TensorFlow keeps callbacks for as long as the process lives: what they hold is
+    this object, which is empty while no iterator is.
+
+    Args:
+        settings: of each.
+    """
+
+    _numbers = itertools.count()
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._slots: dict[int, _Slot] = {}
+        self._nothing = [
+            *(np.zeros(0, dtype) for dtype in INFO_DTYPES),
+            *(_no_rows(column) for column in settings.columns or ()),
+        ]
+
+    def open(self, address: Any, table: Any) -> Any:
+        """A new stream's number, for an iterator; the stream lives until `close`."""
+        number = next(self._numbers)
+        where, what = as_text(address), as_text(table)
+        self._slots[number] = _Slot(lambda: Stream(where, what, self._settings))
+        return np.int64(number)
+
+    def fetch(self, number: Any) -> tuple[Any, ...]:
+        """Called by TensorFlow, from any thread.
+
+        Returns:
+            Why the stream ended before its time, empty if it did not; then a chunk as
+            `Stream.next_chunk` returns it, of no rows where there is nothing yet.
+
+        Raises:
+            StopIteration: there is nothing more, by which TensorFlow knows the end.
+        """
+        if tf_data._exiting.is_set():
+            raise ClosedError("The interpreter exits.")
+        tf_data._fetching.add(threading.get_ident())
+        try:
+            slot = self._slots[int(number)]
+            chunk = slot.next_chunk()
+        finally:
+            tf_data._fetching.discard(threading.get_ident())
+        if chunk is None and not slot.error:
+            raise StopIteration
+        return (slot.error.encode(), *(chunk or self._nothing))
+
+    def close(self, number: Any) -> Any:
+        """Ends an iterator's stream."""
+        del self._slots[int(number)]
+        return np.int64(0)
+
+    def __len__(self) -> int:
+        """How many streams there are."""
+        return len(self._slots)
+
+
+def _no_rows(column: Column) -> Any:
+    shape: Sequence[int | None] = column.shape or ()
+    return np.zeros((0, *(size or 0 for size in shape)), column.dtype)

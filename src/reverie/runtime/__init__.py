@@ -1,0 +1,1 @@
+"""What any object that lives in a process needs: waits, forks, exit, checks of arguments."""

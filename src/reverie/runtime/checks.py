@@ -1,0 +1,114 @@
+"""Arguments: what callers pass, checked and brought into one form."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from reverie.errors import InvalidArgumentError
+from reverie.nests.specs import EXTENSION_DTYPES
+
+
+def check_int(name: str, value: Any, low: int, high: int) -> int:
+    """`value` as an int within [low, high].
+
+    Raises:
+        InvalidArgumentError: it is no integer (a bool or float is none) or out of range.
+    """
+    try:
+        # A bool has an index, too, and so have NumPy's older ones, with a warning.
+        number = None if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None:
+        raise InvalidArgumentError(
+            f"{name}: found {value!r:.200} of type {type(value).__name__}, wanted an integer."
+        )
+    if not low <= number <= high:
+        raise InvalidArgumentError(f"{name}: found {number}, wanted {low} to {high}.")
+    return number
+
+
+def as_keys(keys: ArrayLike) -> NDArray[np.uint64]:
+    """Keys as a vector: `[B]`, `[B, T]` (column 0) or a sequence of ints.
+
+    Raises:
+        InvalidArgumentError: they are no integers of one or two dimensions.
+    """
+    array = _as_array("keys", keys)
+    if array.dtype.kind in "fO" and _are_keys(keys):
+        array = np.array(keys, np.uint64)  # NumPy makes floats of ints from 2**63 on
+    if array.size == 0:
+        return np.zeros(0, np.uint64)
+    if array.ndim not in (1, 2) or array.dtype.kind not in "iu" or (array < 0).any():
+        raise InvalidArgumentError(
+            f"keys: found {describe(array)}; wanted integers of shape [B] or [B, T], as "
+            "SampleInfo.key holds them."
+        )
+    return np.ascontiguousarray(array[:, 0] if array.ndim == 2 else array, np.uint64)
+
+
+def _are_keys(keys: Any) -> bool:
+    """Whether they are a flat sequence of integers within uint64."""
+    return isinstance(keys, list | tuple) and all(
+        isinstance(key, int | np.integer) and 0 <= key < 2**64 for key in keys
+    )
+
+
+def as_priorities(priorities: ArrayLike) -> NDArray[np.float64]:
+    """Priorities as float64: a vector, `[B, T]` (column 0) or one number for all.
+
+    Raises:
+        InvalidArgumentError: they are no real numbers.
+    """
+    array = _as_array("priorities", priorities)
+    if array.size == 0:
+        return np.zeros(0, np.float64)
+    if array.dtype.kind not in "biuf" and array.dtype.name not in EXTENSION_DTYPES:
+        raise InvalidArgumentError(f"priorities: found {describe(array)}; wanted numbers.")
+    return np.array(array[:, 0] if array.ndim == 2 else array, np.float64, order="C")
+
+
+def _as_array(name: str, values: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except Exception as error:  # a ragged list, or whatever a foreign __array__ raises
+        raise InvalidArgumentError(
+            f"{name}: found {type(values).__name__}, which is no array ({error!s:.200})."
+        ) from None
+
+
+def describe(value: Any) -> str:
+    """What an argument is, in words."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} array of shape {value.shape}"
+    return type(value).__name__
+
+
+def as_updates(
+    keys: ArrayLike, priorities: ArrayLike
+) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
+    """Keys `[B]` and the priority of each, as `as_keys` and `as_priorities` take them.
+
+    Raises:
+        InvalidArgumentError: the shapes differ, or a priority is not finite or negative.
+    """
+    chosen = as_keys(keys)
+    values = as_priorities(priorities)
+    if values.ndim == 0:
+        values = np.full(chosen.shape, values)
+    if values.shape != chosen.shape:
+        raise InvalidArgumentError(
+            f"priorities: found {describe(values)} for {chosen.shape[0]} keys; "
+            "wanted one for each, or one number for all."
+        )
+    bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+    if len(bad):
+        raise InvalidArgumentError(
+            f"priorities[{bad[0]}] is {values[bad[0]]}; wanted a finite number that is not "
+            "negative. No priority was changed."
+        )
+    return chosen, values

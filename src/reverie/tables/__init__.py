@@ -1,0 +1,1 @@
+"""Tables: items, how they are chosen, how fast they flow, and the store they live in."""

@@ -1,0 +1,142 @@
+"""Whether a trajectory is what its table's signature asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reverie.errors import InvalidArgumentError
+from reverie.nests import structure
+from reverie.tables.cells import CellSpec, dtype_name, shape_name
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One column of a signature.
+
+    Attributes:
+        path: of the leaf in the signature.
+        dtype: object for texts.
+        shape: with None for an extent that may be any; None for any shape.
+    """
+
+    path: structure.Path
+    dtype: np.dtype[Any]
+    shape: tuple[int | None, ...] | None
+
+    def takes(self, dtype: np.dtype[Any], shape: Sequence[int]) -> bool:
+        """Whether data of this dtype and shape fits."""
+        if dtype != self.dtype:
+            return False
+        if self.shape is None:
+            return True
+        pairs = zip(self.shape, shape, strict=False)
+        return len(shape) == len(self.shape) and all(a is None or a == b for a, b in pairs)
+
+    def __str__(self) -> str:
+        return f"{dtype_name(self.dtype)} {shape_name(self.shape)}"
+
+
+def columns_of(signature: Any) -> tuple[Wanted, ...]:
+    """The columns of a signature, any nest of leaves with a shape and a dtype."""
+    return tuple(
+        Wanted(path, _dtype(leaf.dtype), _shape(leaf.shape))
+        for path, leaf in structure.flatten_with_path(signature)
+    )
+
+
+def check_trajectory(table: str, signature: Any, found: Sequence[CellSpec]) -> None:
+    """Refuses an item that the signature of its table does not describe.
+
+    Args:
+        table: its name.
+        signature: of the table.
+        found: dtype and shape of each column, the time axis included.
+
+    Raises:
+        InvalidArgumentError: the number of columns, a dtype or a shape differs; names
+            the column and its path, what was found and wanted.
+    """
+    wanted = columns_of(signature)
+    start = (
+        f"Unable to create item in table '{table}' since the provided trajectory is "
+        "inconsistent with the table signature. "
+    )
+    if len(wanted) != len(found):
+        raise InvalidArgumentError(
+            f"{start}The trajectory has {len(found)} columns but the table signature has "
+            f"{len(wanted)} columns.{_both(wanted, found)}"
+        )
+    for i, (want, got) in enumerate(zip(wanted, found, strict=True)):
+        if not want.takes(got.dtype, got.shape):
+            raise InvalidArgumentError(
+                f"{start}The table expects column {i} to be a {want} tensor but got a "
+                f"{dtype_name(got.dtype)} {shape_name(got.shape)} tensor. In the signature it "
+                f"is the leaf {want.path!r:.200}.{_both(wanted, found)}"
+            )
+
+
+def check_steps(table: str, signature: Any, found: Sequence[CellSpec], length: int) -> None:
+    """As `check_trajectory`, for the legacy writer.
+
+    A signature may describe its items, or one step of them, column by column.
+
+    Args:
+        table: its name.
+        signature: of the table.
+        found: dtype and shape of each leaf of a step.
+        length: steps of the item.
+
+    Raises:
+        InvalidArgumentError: as `check_trajectory`.
+    """
+    wanted = columns_of(signature)
+    start = (
+        f"Unable to CreateItem in table '{table}' because Append was called with a tensor "
+        "signature inconsistent with the table signature. "
+    )
+    if len(wanted) != len(found):
+        raise InvalidArgumentError(
+            f"{start}Append was called with {len(found)} tensors, but table requires "
+            f"{len(wanted)} tensors per entry.{_both(wanted, found)}"
+        )
+    for i, (want, got) in enumerate(zip(wanted, found, strict=True)):
+        whole = (length, *got.shape)
+        if not (want.takes(got.dtype, got.shape) or want.takes(got.dtype, whole)):
+            raise InvalidArgumentError(
+                f"{start}At flattened index {i}, saw a tensor of dtype "
+                f"{dtype_name(got.dtype)}, shape {shape_name(got.shape)}, but expected tensor "
+                f"{want.path!r:.200} of dtype {dtype_name(want.dtype)} and shape compatible "
+                f"with {shape_name(want.shape)}.{_both(wanted, found)}"
+            )
+
+
+def _both(wanted: Sequence[Wanted], found: Sequence[CellSpec]) -> str:
+    want = ", ".join(f"{i}: {column.path} {column}" for i, column in enumerate(wanted))
+    got = ", ".join(
+        f"{i}: {dtype_name(column.dtype)} {shape_name(column.shape)}"
+        for i, column in enumerate(found)
+    )
+    return (
+        f"\n\nThe table signature is:\n\t{want:.2000}"
+        f"\n\nThe provided trajectory signature is:\n\t{got:.2000}.\n"
+    )
+
+
+def _dtype(dtype: Any) -> np.dtype[Any]:
+    if getattr(dtype, "name", None) == "string":  # TensorFlow's own
+        return np.dtype(object)
+    found: np.dtype[Any] = np.dtype(getattr(dtype, "as_numpy_dtype", dtype))
+    if found.kind in "USO":
+        return np.dtype(object)
+    return found if found.isnative else found.newbyteorder("=")
+
+
+def _shape(shape: Any) -> tuple[int | None, ...] | None:
+    if shape is None or getattr(shape, "rank", 0) is None:
+        return None
+    extents = (getattr(extent, "value", extent) for extent in shape)  # TF 1's Dimension
+    return tuple(None if extent is None else int(extent) for extent in extents)
