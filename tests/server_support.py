@@ -11,7 +11,8 @@ import numpy as np
 from reverie import _core
 from reverie.reverb.engine.server import Checkpointer, Server
 from reverie.tables.cells import column_of
-from reverie.tables.selectors import RateLimiter, selector_of
+from reverie.tables.limiters import Limiter as RateLimiter
+from reverie.tables.selectors import selector_of
 from reverie.tables.table import Table
 
 KINDS = ("uniform", "fifo", "lifo", "prioritized", "min_heap", "max_heap")

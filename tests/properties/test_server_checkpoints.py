@@ -16,7 +16,7 @@ from reverie import _core
 from reverie.checkpoint.format.table_arrays import TableArrays
 from reverie.reverb.engine.server import Server
 from reverie.tables.cells import column_of
-from reverie.tables.selectors import RateLimiter
+from reverie.tables.limiters import Limiter as RateLimiter
 
 NAMES = ("a", "b")
 LAYOUTS: list[Any] = [

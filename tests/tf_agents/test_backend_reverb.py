@@ -26,7 +26,7 @@ from tf_agents.replay_buffers import reverb_replay_buffer, reverb_utils  # noqa:
 from reverie import ArraySpec, ReplayBufferManager  # noqa: E402
 from reverie.backends.reverb import start  # noqa: E402
 from reverie.backends.reverb.folder import DATA_FILES  # noqa: E402
-from reverie.errors import (
+from reverie.errors import (  # noqa: E402
     CheckpointCorruptError,
     CheckpointMismatchError,
     ClosedError,

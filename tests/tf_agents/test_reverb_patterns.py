@@ -14,7 +14,10 @@ pytest.importorskip("google.protobuf", reason="needs protobuf")
 
 from reverie import reverb  # noqa: E402
 from reverie.reverb import structured_writer as structured  # noqa: E402
-from reverie.reverb.pattern_dataset import PatternDataset, pattern_dataset_with_info
+from reverie.reverb.pattern_dataset import (  # noqa: E402
+    PatternDataset,
+    pattern_dataset_with_info,
+)
 from reverie.reverb.tf import pattern_dataset  # noqa: E402
 
 Condition = structured.Condition

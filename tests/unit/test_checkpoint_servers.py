@@ -29,7 +29,7 @@ from reverie.errors import (
 )
 from reverie.nests.codec import TensorSpec, decode_signature, encode_signature
 from reverie.tables.cells import cell_of, column_of
-from reverie.tables.selectors import RateLimiter
+from reverie.tables.limiters import Limiter as RateLimiter
 
 
 @pytest.mark.parametrize("kind", KINDS)

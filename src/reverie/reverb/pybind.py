@@ -10,13 +10,13 @@ import importlib
 from typing import Any
 
 from reverie.reverb.engine.server import Checkpointer, Server, create_default_checkpointer
+from reverie.tables.limiters import Limiter as RateLimiter
 from reverie.tables.selectors import (
     FifoSelector,
     HeapSelector,
     ItemSelector,
     LifoSelector,
     PrioritizedSelector,
-    RateLimiter,
     UniformSelector,
 )
 from reverie.tables.table import Table, TableExtension

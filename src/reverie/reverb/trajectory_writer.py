@@ -24,8 +24,8 @@ from reverie.reverb.engine.writing.references import (
     ConstantChunkerOptions,
 )
 from reverie.reverb.engine.writing.writer import TrajectoryWriter as _Engine
+from reverie.runtime.checks import as_int
 from reverie.table import Handle
-from reverie.tables.selectors import as_int
 
 __all__ = ["TrajectoryColumn", "TrajectoryWriter"]
 

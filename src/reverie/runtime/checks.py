@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import numbers
 import operator
 from typing import Any
 
@@ -112,3 +115,58 @@ def as_updates(
             "negative. No priority was changed."
         )
     return chosen, values
+
+
+def as_int(name: str, value: Any) -> int:
+    """`value` as a signed 64-bit integer.
+
+    Raises:
+        TypeError: it is none.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or not -(2**63) <= number < 2**63:
+        raise TypeError(
+            f"{name}: found {value!r:.200} of type {type(value).__name__}, wanted an integer "
+            "of at most 64 bits."
+        )
+    return number
+
+
+def as_float(name: str, value: Any) -> float:
+    """`value` as a float.
+
+    Raises:
+        TypeError: it is no real number.
+    """
+    # NumPy's scalars and one-element arrays are no numbers.Real, but have a float.
+    if isinstance(value, numbers.Real) or (
+        hasattr(value, "__float__") and not isinstance(value, str)
+    ):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            return float(value)
+    raise TypeError(
+        f"{name}: found {value!r:.200} of type {type(value).__name__}, wanted a number."
+    )
+
+
+def as_timeout(name: str, value: Any, unit: float = 1.0) -> float | None:
+    """`value` in seconds; None, which waits for ever, for None, infinity or below 0.
+
+    Args:
+        name: of the argument.
+        value: how long, in units of `unit` seconds.
+        unit: 0.001 for milliseconds.
+
+    Raises:
+        TypeError: it is no real number.
+        InvalidArgumentError: it is NaN.
+    """
+    if value is None:
+        return None
+    number = as_float(name, value)
+    if math.isnan(number):
+        raise InvalidArgumentError(f"{name} is NaN; wanted a number, or None to wait for ever.")
+    return None if number < 0 or number == math.inf else number * unit

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from reverie.errors import InvalidArgumentError
+from reverie.errors import InvalidArgumentError, SpecError
 from reverie.nests import structure
 from reverie.tables.cells import CellSpec, dtype_name, shape_name
 
@@ -46,6 +46,34 @@ def columns_of(signature: Any) -> tuple[Wanted, ...]:
         Wanted(path, _dtype(leaf.dtype), _shape(leaf.shape))
         for path, leaf in structure.flatten_with_path(signature)
     )
+
+
+def checked_signature(signature: Any) -> Any:
+    """`signature`, or None for an empty nest.
+
+    Raises:
+        SpecError: a leaf has no shape and dtype, or is data and no description of it.
+    """
+    if signature is None:
+        return None
+    leaves = structure.flatten_with_path(signature)
+    for path, leaf in leaves:
+        if not _describes_an_array(leaf):
+            raise SpecError(
+                f"Unsupported signature spec: {leaf!r:.200} of type {type(leaf).__name__} at "
+                f"{'/'.join(map(str, path)) or 'the root':.200}; wanted something with a shape "
+                "and a dtype, such as a tf.TensorSpec or a reverb.reverb_types.TensorSpec."
+            )
+    return signature if leaves else None
+
+
+def _describes_an_array(leaf: Any) -> bool:
+    if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")) or isinstance(leaf, type):
+        return False
+    names = {cls.__name__ for cls in type(leaf).__mro__}
+    # Of TensorFlow's type specs only this one describes one dense tensor.
+    other_type_spec = "TypeSpec" in names and "TensorSpec" not in names
+    return not (hasattr(leaf, "__array__") or other_type_spec)
 
 
 def check_trajectory(table: str, signature: Any, found: Sequence[CellSpec]) -> None:

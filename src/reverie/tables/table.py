@@ -9,21 +9,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from reverie import _core
-from reverie.errors import InvalidArgumentError, SpecError
-from reverie.nests import structure
+from reverie.errors import InvalidArgumentError
+from reverie.runtime.checks import as_int
 from reverie.table import MAX_ITEMS
+from reverie.tables.limiters import Limiter as RateLimiter
 from reverie.tables.selectors import (
     FifoSelector,
     HeapSelector,
     ItemSelector,
     LifoSelector,
     PrioritizedSelector,
-    RateLimiter,
     SelectorKind,
     UniformSelector,
-    as_int,
     selector_of,
 )
+from reverie.tables.signature import checked_signature
 from reverie.tables.store import Host
 
 __all__ = [
@@ -290,34 +290,6 @@ class Table:
             f"max_size={self.max_size}, max_times_sampled={self.max_times_sampled}, "
             f"name={self.name}, rate_limiter={self.rate_limiter!r}, signature={signature})"
         )
-
-
-def checked_signature(signature: Any) -> Any:
-    """`signature`, or None for an empty nest.
-
-    Raises:
-        SpecError: a leaf has no shape and dtype, or is data and no description of it.
-    """
-    if signature is None:
-        return None
-    leaves = structure.flatten_with_path(signature)
-    for path, leaf in leaves:
-        if not _describes_an_array(leaf):
-            raise SpecError(
-                f"Unsupported signature spec: {leaf!r:.200} of type {type(leaf).__name__} at "
-                f"{'/'.join(map(str, path)) or 'the root':.200}; wanted something with a shape "
-                "and a dtype, such as a tf.TensorSpec or a reverb.reverb_types.TensorSpec."
-            )
-    return signature if leaves else None
-
-
-def _describes_an_array(leaf: Any) -> bool:
-    if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")) or isinstance(leaf, type):
-        return False
-    names = {cls.__name__ for cls in type(leaf).__mro__}
-    # Of TensorFlow's type specs only this one describes one dense tensor.
-    other_type_spec = "TypeSpec" in names and "TensorSpec" not in names
-    return not (hasattr(leaf, "__array__") or other_type_spec)
 
 
 def _positive(name: str, value: Any) -> int:

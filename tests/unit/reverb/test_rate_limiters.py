@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from reverie import _core
 from reverie.reverb import item_selectors, rate_limiters
 from reverie.reverb.server import Server, Table
-from reverie.tables.selectors import RateLimiter
+from reverie.tables.limiters import Limiter as RateLimiter
 
 MAX = sys.float_info.max
 

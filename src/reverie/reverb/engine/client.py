@@ -17,8 +17,8 @@ from reverie.reverb.engine.writing.plans import priority_error, priority_limits
 from reverie.reverb.engine.writing.step_writer import Writer
 from reverie.reverb.engine.writing.writer import ChunkerOptions, TrajectoryWriter
 from reverie.reverb.errors import UnreachableServerError
+from reverie.runtime.checks import as_float, as_int, as_timeout
 from reverie.runtime.waiting import wait_until
-from reverie.tables.selectors import as_float, as_int, as_timeout
 from reverie.tables.table import Table
 
 _MAX_KEY = 2**64 - 1

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from reverie import _core
 from reverie.errors import InvalidArgumentError, WaitTimeoutError
 from reverie.reverb.engine.server import Server
+from reverie.runtime.checks import as_int, as_timeout
 from reverie.runtime.waiting import wait_until
 from reverie.tables.cells import column_of
-from reverie.tables.selectors import as_int, as_timeout
 from reverie.tables.table import Table
 
 # key, probability, table_size, priority, times_sampled, columns

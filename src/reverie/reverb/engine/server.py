@@ -12,7 +12,7 @@ from reverie import _core
 from reverie.errors import EndlessWaitError, InvalidArgumentError
 from reverie.reverb.engine import registry
 from reverie.reverb.errors import UnknownTableError
-from reverie.tables.selectors import as_int
+from reverie.runtime.checks import as_int
 from reverie.tables.store import Host
 from reverie.tables.table import Table
 

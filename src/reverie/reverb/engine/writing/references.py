@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverie.errors import InvalidArgumentError
+from reverie.runtime.checks import as_int
 from reverie.tables.cells import CellSpec
-from reverie.tables.selectors import as_int
 
 if TYPE_CHECKING:
     from reverie.reverb.engine.writing.writer import TrajectoryWriter

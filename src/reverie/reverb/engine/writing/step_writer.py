@@ -12,9 +12,9 @@ from reverie.errors import InvalidArgumentError, StepMismatchError
 from reverie.reverb.engine.server import Server
 from reverie.reverb.engine.writing.writer import AutoTunedChunkerOptions, TrajectoryWriter
 from reverie.reverb.errors import ClosedWriterError
+from reverie.runtime.checks import as_int
 from reverie.tables import cells, signature
 from reverie.tables.cells import CellSpec
-from reverie.tables.selectors import as_int
 
 
 class Writer:

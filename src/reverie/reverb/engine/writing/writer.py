@@ -26,10 +26,10 @@ from reverie.reverb.engine.writing.references import (
     keep_of,
 )
 from reverie.reverb.errors import ClosedWriterError
+from reverie.runtime.checks import as_float, as_int, as_timeout
 from reverie.runtime.waiting import wait_until
 from reverie.tables import cells, signature
 from reverie.tables.cells import CellSpec
-from reverie.tables.selectors import as_float, as_int, as_timeout
 from reverie.tables.table import Table
 from reverie.tables.text_cells import unpack_texts
 

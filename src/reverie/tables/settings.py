@@ -1,0 +1,90 @@
+"""What a table is: one value, wherever tables are made, saved, loaded or described."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from reverie.errors import InvalidArgumentError
+from reverie.runtime.checks import as_int
+from reverie.tables.limiters import Limiter, MinSize
+from reverie.tables.selectors import FifoSelector, ItemSelector, UniformSelector
+from reverie.tables.signature import checked_signature
+
+MAX_ITEMS = 2**32 - 2
+
+Sampler = ItemSelector
+"""Chooses what to sample: one of `reverie.samplers`."""
+
+Remover = ItemSelector
+"""Chooses what makes room in a full table: one of `reverie.removers`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableSettings:
+    """One table as it is configured. Equal settings are equal values.
+
+    Attributes:
+        name: unique in its store.
+        max_size: the most items it holds, > 0; above `MAX_ITEMS` means that many.
+        sampler: chooses what to sample.
+        remover: chooses what makes room for a new item in a full table.
+        limiter: when samples and inserts may pass.
+        max_times_sampled: an item leaves after so many samples; < 1: no limit.
+        signature: nest of anything with a shape and a dtype that describes an item's
+            data, the time axis included (an extent may be None); None, as for an empty
+            nest: anything goes.
+
+    Raises:
+        TypeError: an attribute is of another type.
+        InvalidArgumentError: a number is out of range, or by the settings nothing
+            could ever be sampled.
+        SpecError: a leaf of the signature describes no array.
+    """
+
+    name: str
+    max_size: int
+    sampler: Sampler = UniformSelector()
+    remover: Remover = FifoSelector()
+    limiter: Limiter = MinSize(1)
+    max_times_sampled: int = 0
+    signature: Any = None
+
+    def __post_init__(self) -> None:
+        """Checks, and brings numbers and the signature into their canonical form."""
+        if not isinstance(self.name, str):
+            raise TypeError(f"name: found {self.name!r:.200}, wanted a str.")
+        for role, selector in (("sampler", self.sampler), ("remover", self.remover)):
+            if not isinstance(selector, ItemSelector):
+                raise TypeError(
+                    f"{role} of table {self.name!r:.200}: found {selector!r:.200}, wanted one "
+                    f"of reverie.{role}s or reverb.selectors, for example Fifo()."
+                )
+        if not isinstance(self.limiter, Limiter):
+            raise TypeError(
+                f"rate_limiter of table {self.name!r:.200}: found {self.limiter!r:.200}, wanted "
+                "one of reverie.limiters or reverb.rate_limiters, for example MinSize(1)."
+            )
+        size = as_int("max_size", self.max_size)
+        if size <= 0:
+            raise InvalidArgumentError(
+                f"max_size ({size}) of table {self.name!r:.200} must be a positive integer."
+            )
+        if self.limiter.min_size_to_sample > size:
+            raise InvalidArgumentError(
+                f"Table {self.name!r:.200} would never let a sample pass: its rate limiter "
+                f"wants min_size_to_sample ({self.limiter.min_size_to_sample}) items, above "
+                f"max_size ({size}). Raise max_size or lower min_size_to_sample."
+            )
+        times = as_int("max_times_sampled", self.max_times_sampled)
+        for name, value in (
+            ("max_size", size),
+            ("max_times_sampled", times),
+            ("signature", checked_signature(self.signature)),
+        ):
+            object.__setattr__(self, name, value)
+
+    @property
+    def prioritized(self) -> bool:
+        """Whether a selector draws in proportion to priorities: they must be weights."""
+        return "prioritized" in (self.sampler.kind, self.remover.kind)
