@@ -20,6 +20,9 @@ Remover = ItemSelector
 """Chooses what makes room in a full table: one of `reverie.removers`."""
 
 
+_UNIFORM, _FIFO, _NO_LIMIT = UniformSelector(), FifoSelector(), MinSize(1)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableSettings:
     """One table as it is configured. Equal settings are equal values.
@@ -44,9 +47,9 @@ class TableSettings:
 
     name: str
     max_size: int
-    sampler: Sampler = UniformSelector()
-    remover: Remover = FifoSelector()
-    limiter: Limiter = MinSize(1)
+    sampler: Sampler = _UNIFORM
+    remover: Remover = _FIFO
+    limiter: Limiter = _NO_LIMIT
     max_times_sampled: int = 0
     signature: Any = None
 
@@ -62,8 +65,8 @@ class TableSettings:
                 )
         if not isinstance(self.limiter, Limiter):
             raise TypeError(
-                f"rate_limiter of table {self.name!r:.200}: found {self.limiter!r:.200}, wanted "
-                "one of reverie.limiters or reverb.rate_limiters, for example MinSize(1)."
+                f"rate_limiter of table {self.name!r:.200}: found {self.limiter!r:.200}, "
+                "wanted one of reverie.limiters or reverb.rate_limiters, for example MinSize(1)."
             )
         size = as_int("max_size", self.max_size)
         if size <= 0:
