@@ -66,7 +66,7 @@ class TableSettings:
         if not isinstance(self.limiter, Limiter):
             raise TypeError(
                 f"rate_limiter of table {self.name!r:.200}: found {self.limiter!r:.200}, "
-                "wanted one of reverie.limiters or reverb.rate_limiters, for example MinSize(1)."
+                "wanted one of reverie.limiters or reverb.rate_limiters, such as MinSize(1)."
             )
         size = as_int("max_size", self.max_size)
         if size <= 0:
