@@ -83,7 +83,7 @@ def test_every_kind_of_node_gives_paths() -> None:
     spec = {"b": (F4, [F4, F4]), "a": Pair(F4, {"x": F4})}
     assert list(columns(spec)) == ["a/left", "a/right/x", "b/0", "b/1/0", "b/1/1"]
     assert list(columns(F4)) == ["value"]
-    assert list(columns(collections.OrderedDict([("z", F4), ("a", F4)]))) == ["z", "a"]
+    assert list(columns(collections.OrderedDict([("z", F4), ("a", F4)]))) == ["a", "z"]
 
 
 def test_slashes_and_tildes_in_keys_are_escaped_so_that_paths_stay_unique() -> None:

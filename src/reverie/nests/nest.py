@@ -7,28 +7,53 @@ says so, or casts a leaf whose dtype is merely convenient (float64 into float32)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import optree
 from numpy.typing import NDArray
 
-from reverie.errors import StepMismatchError
-from reverie.nests.specs import Column, array_spec_nest, columns_of, escaped, record_dtype
-from reverie.nests.trajectory import LAST, boundary_columns
+from reverie.errors import InvalidArgumentError, StepMismatchError
+from reverie.nests.specs import (
+    ArraySpec,
+    Column,
+    array_spec_nest,
+    columns_of,
+    escaped,
+    record_dtype,
+)
+from reverie.nests.trajectory import LAST
+
+
+class Boundary(NamedTuple):
+    """Columns of a spec whose steps know where their episode ends; see `Trajectory`.
+
+    Attributes:
+        step_type: LAST in an episode's closing step, int32.
+        next_step_type: int32.
+        discount: 0 where the step before the boundary ended the episode for good,
+            float32; -1 where there is no such column.
+    """
+
+    step_type: int
+    next_step_type: int
+    discount: int
 
 
 class Nest:
     """The structure of one step: its columns, and how to flatten and rebuild it.
 
-    Immutable, hence free to share between threads.
+    Columns stand in Reverb's order, that of dm-tree: the keys of every mapping sorted,
+    of an OrderedDict, too. Immutable, hence free to share between threads.
 
     Attributes:
         spec: the data spec with `ArraySpec` leaves.
-        columns: its leaves by path, in flattened order.
+        columns: its leaves by path, in that order.
         record_dtype: packed structured dtype of a stored step.
-        boundary: where a Trajectory-like step keeps its step types, else None.
+        boundary: where a Trajectory-like step says that it is one, else None.
+        flatten_up_to: the leaves of a step in that order; raises ValueError or
+            TypeError where its structure is another, see `explain`.
 
     Raises:
         SpecError: the spec cannot be stored; the message holds the path.
@@ -36,11 +61,23 @@ class Nest:
 
     def __init__(self, data_spec: Any) -> None:
         self.spec = array_spec_nest(data_spec)
-        self.columns: tuple[Column, ...] = columns_of(self.spec)
-        self.record_dtype = record_dtype(self.columns)
-        self.boundary = boundary_columns(self.spec)
+        columns = columns_of(self.spec)
         self._treespec: Any = optree.tree_structure(self.spec)
-        self.flatten_up_to = self._treespec.flatten_up_to  # raises ValueError; see explain()
+        self.flatten_up_to: Callable[[Any], list[Any]] = self._treespec.flatten_up_to
+        order = _sorted_leaves(self._treespec.unflatten(range(len(columns))))
+        self._place: list[int] | None = None  # of optree's i-th leaf, where that is not i
+        if order != sorted(order):
+            self._place = sorted(range(len(order)), key=order.__getitem__)
+            natural = self.flatten_up_to
+
+            def flatten_up_to(step: Any) -> list[Any]:
+                leaves = natural(step)
+                return [leaves[i] for i in order]
+
+            self.flatten_up_to = flatten_up_to
+        self.columns: tuple[Column, ...] = tuple(columns[i] for i in order)
+        self.record_dtype = record_dtype(self.columns)
+        self.boundary = _boundary(self.spec, self.columns)
 
     def __repr__(self) -> str:
         """`Nest(6 columns, 244 bytes)`."""
@@ -59,7 +96,41 @@ class Nest:
 
     def unflatten(self, leaves: Sequence[Any]) -> Any:
         """The nest with these leaves, one per column."""
+        if self._place is not None:
+            leaves = [leaves[i] for i in self._place]
         return self._treespec.unflatten(leaves)
+
+    def out_leaves(self, out: Any, leading: Sequence[tuple[int, ...]]) -> list[Any]:
+        """The arrays of `out`, fit to be filled with a batch.
+
+        Args:
+            out: a nest of arrays.
+            leading: for each column the axes before those of a step.
+
+        Raises:
+            InvalidArgumentError: its structure, a dtype or a shape differs.
+        """
+        found = self.difference(out)
+        if found:
+            raise InvalidArgumentError(f"out does not match the data spec {found}.")
+        leaves = self.flatten_up_to(out)
+        for leaf, column, axes in zip(leaves, self.columns, leading, strict=True):
+            wanted = (*axes, *column.spec.shape)
+            if (
+                not isinstance(leaf, np.ndarray)
+                or (leaf.shape, leaf.dtype) != (wanted, column.spec.dtype)
+                or not (leaf.flags.c_contiguous and leaf.flags.writeable and leaf.flags.aligned)
+            ):
+                kind = (
+                    f"{leaf.dtype} array of shape {leaf.shape}"
+                    if isinstance(leaf, np.ndarray)
+                    else type(leaf).__name__
+                )
+                raise InvalidArgumentError(
+                    f"out leaf {column.path!r}: found {kind}; wanted a writeable, "
+                    f"C-contiguous {column.spec.dtype} array of shape {wanted}."
+                )
+        return leaves
 
     def explain(self, step: Any) -> StepMismatchError:
         """The error that says where the structure of `step` leaves the spec's."""
@@ -83,6 +154,51 @@ class Nest:
         if self.boundary is not None:
             record[self.columns[self.boundary.step_type].path] = LAST
         return record.tobytes()
+
+
+def _sorted_leaves(node: Any) -> list[int]:
+    """The numbers at the leaves of a nest, in dm-tree's order; None has no leaf."""
+    if isinstance(node, int):
+        return [node]
+    if isinstance(node, Mapping):
+        return [leaf for key in _sorted_keys(node) for leaf in _sorted_leaves(node[key])]
+    if isinstance(node, tuple | list):
+        return [leaf for child in node for leaf in _sorted_leaves(child)]
+    return [leaf for leaf in optree.tree_leaves(node) if leaf is not None]
+
+
+def _sorted_keys(keys: Iterable[Any]) -> list[Any]:
+    try:
+        return sorted(keys)
+    except TypeError:  # dm-tree refuses these; optree goes by their types first
+        return sorted(keys, key=lambda key: (_type_name(key), key))
+
+
+def _type_name(key: Any) -> str:
+    return f"{type(key).__module__}.{type(key).__qualname__}"
+
+
+def _boundary(spec: Any, columns: tuple[Column, ...]) -> Boundary | None:
+    """Where a `Trajectory`-like spec keeps its step types; None for other nests.
+
+    A named tuple counts as one if it has int32 scalars `step_type` and
+    `next_step_type` and a method `is_boundary`, as TF-Agents' Trajectory has.
+    """
+    fields = getattr(type(spec), "_fields", ())
+    if not {"step_type", "next_step_type"} <= set(fields) or not callable(
+        getattr(spec, "is_boundary", None)
+    ):
+        return None
+
+    def scalar(name: str, dtype: type[np.generic]) -> bool:
+        leaf = getattr(spec, name, None)
+        return isinstance(leaf, ArraySpec) and (leaf.shape, leaf.dtype) == ((), dtype)
+
+    if not (scalar("step_type", np.int32) and scalar("next_step_type", np.int32)):
+        return None
+    paths = [column.path for column in columns]
+    discount = paths.index("discount") if scalar("discount", np.float32) else -1
+    return Boundary(paths.index("step_type"), paths.index("next_step_type"), discount)
 
 
 def convert(leaf: Any, column: Column) -> NDArray[Any]:

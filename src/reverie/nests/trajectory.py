@@ -45,34 +45,3 @@ class Trajectory(NamedTuple):
     def is_boundary(self) -> Any:
         """Whether this step closes an episode; elementwise for batches."""
         return np.asarray(self.step_type) == LAST
-
-
-class BoundaryColumns(NamedTuple):
-    """Leaf indices of a spec whose steps know their boundary."""
-
-    step_type: int
-    next_step_type: int
-
-
-def boundary_columns(spec_nest: Any) -> BoundaryColumns | None:
-    """Where a `Trajectory`-like spec keeps its step types; None for other nests.
-
-    A named tuple counts as one if it has int32 scalars `step_type` and
-    `next_step_type` and a method `is_boundary`, as TF-Agents' Trajectory has.
-    """
-    from reverie.nests.specs import ArraySpec, columns_of
-
-    fields = getattr(type(spec_nest), "_fields", ())
-    if not {"step_type", "next_step_type"} <= set(fields) or not callable(
-        getattr(spec_nest, "is_boundary", None)
-    ):
-        return None
-    scalar = ArraySpec((), np.dtype(np.int32))
-    if any(
-        not isinstance(spec, ArraySpec)
-        or (spec.shape, spec.dtype) != (scalar.shape, scalar.dtype)
-        for spec in (spec_nest.step_type, spec_nest.next_step_type)
-    ):
-        return None
-    paths = [column.path for column in columns_of(spec_nest)]
-    return BoundaryColumns(paths.index("step_type"), paths.index("next_step_type"))
