@@ -171,7 +171,10 @@ def _sorted_keys(keys: Iterable[Any]) -> list[Any]:
     try:
         return sorted(keys)
     except TypeError:  # dm-tree refuses these; optree goes by their types first
-        return sorted(keys, key=lambda key: (_type_name(key), key))
+        try:
+            return sorted(keys, key=lambda key: (_type_name(key), key))
+        except TypeError:
+            return list(keys)
 
 
 def _type_name(key: Any) -> str:

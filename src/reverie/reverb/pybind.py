@@ -10,6 +10,7 @@ import importlib
 from typing import Any
 
 from reverie.reverb.engine.server import Checkpointer, Server, create_default_checkpointer
+from reverie.reverb.engine.tables import Table, TableExtension
 from reverie.tables.limiters import Limiter as RateLimiter
 from reverie.tables.selectors import (
     FifoSelector,
@@ -19,7 +20,6 @@ from reverie.tables.selectors import (
     PrioritizedSelector,
     UniformSelector,
 )
-from reverie.tables.table import Table, TableExtension
 
 # Imported at the first use, so that a Table costs no import of the writers.
 _LATE = {

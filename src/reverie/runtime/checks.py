@@ -35,6 +35,25 @@ def check_int(name: str, value: Any, low: int, high: int) -> int:
     return number
 
 
+def check_num_steps(num_steps: Any, sequence_length: int) -> int:
+    """`num_steps` as a divisor of `sequence_length`.
+
+    Raises:
+        InvalidArgumentError: it is none, in the words of TF-Agents' replay buffer.
+    """
+    steps = check_int("num_steps", num_steps, 1, 2**32 - 1)
+    if steps > sequence_length:
+        raise InvalidArgumentError(
+            f"num_steps > sequence_length: found num_steps={steps}, wanted a divisor of "
+            f"sequence_length={sequence_length}."
+        )
+    if sequence_length % steps:
+        raise InvalidArgumentError(
+            f"sequence_length={sequence_length} is not a multiple of num_steps={steps}."
+        )
+    return steps
+
+
 def as_keys(keys: ArrayLike) -> NDArray[np.uint64]:
     """Keys as a vector: `[B]`, `[B, T]` (column 0) or a sequence of ints.
 
