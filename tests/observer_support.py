@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from reverie import Trajectory, reverb
+from reverie import (
+    EpisodeObserver,
+    ParallelObserver,
+    Trajectory,
+    TrajectoryObserver,
+    TrajectorySequenceObserver,
+    reverb,
+)
 from reverie.nests.trajectory import FIRST, LAST, MID
 
 
@@ -84,3 +91,19 @@ def numbers_of(columns: list[Any]) -> list[int]:
         assert not is_pad or step_type[t] == LAST
         found.append(PAD if is_pad else int(action[t]))
     return found
+
+
+SINGLE = [
+    lambda client, table: TrajectoryObserver(client, table, 2),
+    lambda client, table: TrajectorySequenceObserver(client, table, 2),
+    lambda client, table: EpisodeObserver(client, table, 9),
+]
+EVERY = [*SINGLE, lambda client, table: ParallelObserver(client, table, 2, num_envs=1)]
+
+
+def tell(observer: Any, n: int, last: bool = False) -> None:
+    """One step of one environment."""
+    if isinstance(observer, ParallelObserver):
+        observer(batch([n], [last]))
+    else:
+        observer(trajectory(n, last))
