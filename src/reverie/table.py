@@ -27,9 +27,9 @@ from reverie.errors import (
     UnstackableError,
 )
 from reverie.nests.nest import Nest
-from reverie.runtime.checks import as_keys, as_updates, check_int, describe
+from reverie.runtime.checks import as_keys, as_updates, check_int, check_timeout, describe
 from reverie.runtime.leaving import guard
-from reverie.runtime.waiting import check_timeout, wait_until
+from reverie.runtime.waiting import wait_until
 from reverie.sample import SampleInfo
 
 _GATHER_THREADS = min(4, os.cpu_count() or 1)

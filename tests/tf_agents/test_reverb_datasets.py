@@ -30,8 +30,8 @@ from tests.tf_agents.reverb_support import (  # noqa: E402
 )
 
 from reverie import reverb  # noqa: E402
-from reverie.adapters import tf_data  # noqa: E402
 from reverie.reverb.tf import streams  # noqa: E402
+from reverie.runtime import leaving, waiting  # noqa: E402
 
 ANY = tf.TensorShape(None)
 LENGTHS = [3, 3, 1, 2, 2, 2, 5, 1, 1, 4]
@@ -309,7 +309,7 @@ def test_a_long_wait_is_logged_each_time_it_has_doubled(
     served: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, _, address = served
-    monkeypatch.setattr(streams, "_FIRST_REPORT_S", 0.25)
+    monkeypatch.setattr(waiting, "_FIRST_REPORT_S", 0.25)
     with caplog.at_level(logging.WARNING, "reverie"):
         assert list(trajectories(address, rate_limiter_timeout_ms=900)) == []
     messages = [message for message in caplog.messages if "has waited" in message]
@@ -470,9 +470,7 @@ def test_no_fetch_begins_once_the_interpreter_exits(
     fill(client, [2, 2])
     iterator = iter(trajectories(address, 1))
     next(iterator)
-    exiting = threading.Event()
-    exiting.set()
-    monkeypatch.setattr(tf_data, "_exiting", exiting)
+    monkeypatch.setattr(leaving, "_exiting", True)
     with pytest.raises(INVALID, match="interpreter exits"):
         next(iterator)
     assert size(client) == 1

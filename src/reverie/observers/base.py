@@ -15,9 +15,9 @@ from reverie import _core
 from reverie.errors import InvalidArgumentError, StepMismatchError
 from reverie.nests.trajectory import LAST
 from reverie.observers.targets import Target, spec_of
-from reverie.runtime.checks import check_int
+from reverie.runtime.checks import check_int, check_timeout
 from reverie.runtime.leaving import guard
-from reverie.runtime.waiting import check_timeout, wait_until
+from reverie.runtime.waiting import wait_until
 from reverie.table import Handle
 
 _WAY_OUT = (
