@@ -15,9 +15,15 @@ from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.save import Saver
 from reverie.errors import InvalidArgumentError
 from reverie.nests.nest import Nest
-from reverie.runtime.checks import as_keys, as_updates, check_int, check_num_steps
+from reverie.runtime.checks import (
+    as_keys,
+    as_updates,
+    check_int,
+    check_num_steps,
+    check_timeout,
+)
 from reverie.runtime.handle import Handle
-from reverie.runtime.waiting import check_timeout, wait_until
+from reverie.runtime.waiting import wait_until
 from reverie.sample import SampleInfo
 from reverie.tables.info import BufferInfo
 from reverie.tables.table import Table, unstackable

@@ -124,7 +124,7 @@ def test_a_long_wait_is_logged_each_time_it_has_doubled(
     served: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, _, address = served
-    monkeypatch.setattr(streams, "_FIRST_REPORT_S", 0.25)
+    monkeypatch.setattr(waiting, "_FIRST_REPORT_S", 0.25)
     with caplog.at_level(logging.WARNING, "reverie"):
         assert list(trajectories(address, rate_limiter_timeout_ms=900)) == []
     messages = [message for message in caplog.messages if "has waited" in message]
@@ -258,9 +258,7 @@ def test_no_fetch_begins_once_the_interpreter_exits(
     fill(client, [2, 2])
     iterator = iter(trajectories(address, 1))
     next(iterator)
-    exiting = threading.Event()
-    exiting.set()
-    monkeypatch.setattr(tf_data, "_exiting", exiting)
+    monkeypatch.setattr(leaving, "_exiting", True)
     with pytest.raises(INVALID, match="interpreter exits"):
         next(iterator)
     assert size(client) == 1

@@ -7,11 +7,8 @@ on the fast path, a single batch costs a round trip of its own.
 
 from __future__ import annotations
 
-import atexit
-import logging
 import math
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -22,8 +19,9 @@ import optree
 
 from reverie.adapters import require
 from reverie.errors import ClosedError, InvalidArgumentError, WaitTimeoutError
-from reverie.runtime.checks import check_int, check_num_steps
-from reverie.runtime.waiting import check_timeout
+from reverie.runtime.checks import check_int, check_num_steps, check_timeout
+from reverie.runtime.leaving import enter_from_outside
+from reverie.runtime.waiting import report
 from reverie.sample import SampleInfo
 
 if TYPE_CHECKING:
@@ -38,8 +36,6 @@ _PREFETCHED_BATCHES = 2
 # A call never waits longer for data: between two calls TensorFlow can cancel, which
 # it must when an iterator is dropped.
 _SLICE_S = 0.1
-_FIRST_REPORT_S = 5.0
-_log = logging.getLogger("reverie")
 
 
 def as_dataset(
@@ -211,10 +207,8 @@ class _Source:
             Where there is no data yet it is `[0, B, T, ...]`, and at the timeout
             `[1, B, T, ...]` with a table_size of -1.
         """
+        enter_from_outside()
         waited_s = float(waited_s)
-        if _exiting.is_set():
-            raise ClosedError("The interpreter exits.")
-        _fetching.add(threading.get_ident())
         start = time.monotonic()
         try:
             slice_s = min(_SLICE_S, max(0.0, self._timeout_s - waited_s))
@@ -224,7 +218,7 @@ class _Source:
             return (np.float64(0), *self._arranged([*columns, *info]))
         except WaitTimeoutError:
             waited_in_all_s = waited_s + time.monotonic() - start
-            self._report(waited_s, waited_in_all_s)
+            report(waited_s, waited_in_all_s, self._describe_wait, "A dataset has waited")
             leading = (int(waited_in_all_s >= self._timeout_s), self._batch, self._steps)
             nothing = [
                 np.zeros(leading + shape, dtype)
@@ -232,8 +226,6 @@ class _Source:
             ]
             nothing[SampleInfo._fields.index("table_size") - len(SampleInfo._fields)] -= 1
             return (np.float64(waited_in_all_s), *nothing)
-        finally:
-            _fetching.discard(threading.get_ident())
 
     def _arranged(self, arrays: list[Any]) -> list[Any]:
         """`[items, sequence_length, ...]` arrays as batches; pieces are shuffled."""
@@ -249,15 +241,8 @@ class _Source:
             for array, shape in zip(arrays, self._shapes, strict=True)
         ]
 
-    def _report(self, before_s: float, after_s: float) -> None:
-        """Logs a long wait after 5 s, then each time it has doubled."""
-
-        def reports(waited_s: float) -> int:
-            return max(0, math.floor(math.log2(max(waited_s, 1e-3) / _FIRST_REPORT_S)) + 1)
-
-        if reports(after_s) > reports(before_s):
-            what = self._buffer.describe_wait(self._calls * self._batch)
-            _log.warning("A dataset has waited for %.0f s so far %s.", after_s, what)
+    def _describe_wait(self) -> str:
+        return self._buffer.describe_wait(self._calls * self._batch)
 
     def _pack(self, tensors: list[Any]) -> tuple[Any, SampleInfo]:
         fields = len(SampleInfo._fields)
@@ -297,21 +282,3 @@ def _holds_list(spec: Any) -> bool:
 
     optree.tree_leaves(spec, is_leaf=look)
     return found
-
-
-# TensorFlow's threads outlive the interpreter, and one that asks for the GIL of an
-# interpreter that is gone takes the process down with it.
-_exiting = threading.Event()
-_fetching: set[int] = set()
-
-
-@atexit.register
-def _stop_fetching() -> None:
-    """Ends all fetches, then waits until no thread is in one: at most a second."""
-    _exiting.set()
-    idle = 0
-    for _ in range(500):
-        idle = 0 if _fetching else idle + 1
-        if idle > 10:
-            return
-        time.sleep(0.002)

@@ -16,9 +16,9 @@ from reverie.nests.nest import Nest, convert
 from reverie.nests.specs import ArraySpec, Column
 from reverie.nests.trajectory import LAST
 from reverie.observers.targets import Target, spec_of
-from reverie.runtime.checks import check_int
-from reverie.runtime.waiting import check_timeout, wait_until
+from reverie.runtime.checks import check_int, check_timeout
 from reverie.runtime.handle import Handle
+from reverie.runtime.waiting import wait_until
 
 _WAY_OUT = (
     "nobody could sample to let them in. They are kept and go in by themselves as soon as "

@@ -171,6 +171,23 @@ def as_float(name: str, value: Any) -> float:
     )
 
 
+def check_timeout(timeout: Any) -> float | None:
+    """A manager's `timeout` in seconds; None, which waits for ever, for infinity.
+
+    Reverb's own timeouts are `as_timeout`'s: below 0 they wait for ever.
+
+    Raises:
+        InvalidArgumentError: it is no number, or below 0.
+    """
+    number = isinstance(timeout, numbers.Real) and not isinstance(timeout, bool)
+    seconds = float(timeout) if number else math.nan
+    if not seconds >= 0:
+        raise InvalidArgumentError(
+            f"timeout: found {timeout!r:.200}, wanted seconds >= 0, or None to wait for ever."
+        )
+    return None if seconds == math.inf else seconds
+
+
 def as_timeout(name: str, value: Any, unit: float = 1.0) -> float | None:
     """`value` in seconds; None, which waits for ever, for None, infinity or below 0.
 

@@ -20,8 +20,8 @@ from reverie.checkpoint import reverb_files
 from reverie.checkpoint.format.snapshot import Progress
 from reverie.errors import InvalidArgumentError, UnstackableError, UnsupportedError
 from reverie.nests.nest import Nest
-from reverie.runtime.checks import as_updates, check_int, describe
-from reverie.runtime.waiting import check_timeout, wait_until
+from reverie.runtime.checks import as_updates, check_int, check_timeout, describe
+from reverie.runtime.waiting import wait_until
 from reverie.sample import SampleInfo
 from reverie.table import TableInfo
 
