@@ -30,8 +30,8 @@ from tests.tf_agents.reverb_support import (  # noqa: E402
     uniform,
 )
 
-from reverie.adapters import tf_data  # noqa: E402
 from reverie.reverb.tf import streams  # noqa: E402
+from reverie.runtime import leaving, waiting  # noqa: E402
 
 
 def read_all(in_flight: int) -> tuple[list[Any], list[Any]]:

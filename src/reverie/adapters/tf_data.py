@@ -106,8 +106,8 @@ def as_dataset(
     if single_deterministic_pass:
         raise InvalidArgumentError(
             "single_deterministic_pass wants a deterministic sampler and remover; table "
-            f"{table.name!r} has {table.settings.sampler!r} and {table.settings.remover!r}. Use "
-            "gather_all() or iter_items() to see every item once, in order."
+            f"{table.name!r} has {table.settings.sampler!r} and {table.settings.remover!r}. "
+            "Use gather_all() or iter_items() to see every item once, in order."
         )
     # Within a tf.function AutoGraph reads along, and warns when it meets an import.
     tf: Any = sys.modules.get("tensorflow") or require("tensorflow", "tf", "A tf.data.Dataset")
