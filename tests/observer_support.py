@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from reverie import (
+from reverie import Trajectory, reverb
+from reverie.nests.trajectory import FIRST, LAST, MID
+from reverie.observers import (
     EpisodeObserver,
     ParallelObserver,
-    Trajectory,
     TrajectoryObserver,
     TrajectorySequenceObserver,
-    reverb,
 )
-from reverie.nests.trajectory import FIRST, LAST, MID
 
 
 class Served:

@@ -66,7 +66,9 @@ def open_buffer(
         )
     name = names[0] if table is None else table
     if name not in names:
-        raise CheckpointMismatchError(f"{where}: found the tables {names!r:.200}, not {name!r}.")
+        raise CheckpointMismatchError(
+            f"{where}: found the tables {names!r:.200}, not {name!r}."
+        )
     store = Store(f"The buffer of {where}", way_out="Open it anew.", anew="Open it")
     tables = {other: Table(settings) for other, settings in source.settings.items()}
     for one in tables.values():

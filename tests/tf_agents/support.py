@@ -73,7 +73,9 @@ def new_manager(
     sequence_length: int = 2,
     capacity: int = 1000,
     **settings: Any,
-) -> tuple[reverie.ReplayBufferManager, reverie.ReplayBuffer, reverie.TrajectoryObserver]:
+) -> tuple[
+    reverie.ReplayBufferManager, reverie.ReplayBuffer, reverie.observers.TrajectoryObserver
+]:
     """A manager with these episodes in it, its replay buffer and its observer."""
     manager = reverie.ReplayBufferManager(SPEC, capacity, folder, sequence_length, **settings)
     replay_buffer, observer = manager.create_replay_buffer()

@@ -141,7 +141,9 @@ def compare(
     client: Any,
     chosen: Settings,
     calls: list[tuple[str, Any]],
-    make: Callable[[reverie.ReplayBuffer, reverie.TrajectoryObserver], Any] = lambda _, o: o,
+    make: Callable[
+        [reverie.ReplayBuffer, reverie.observers.TrajectoryObserver], Any
+    ] = lambda _, o: o,
 ) -> int:
     """Asserts that both hold the same items after `calls`; returns how many."""
     with tempfile.TemporaryDirectory() as folder:
@@ -184,7 +186,7 @@ def test_both_agree_on_each_length_of_an_episode(
 
 def test_the_comparison_sees_a_wrong_observer(client: Any) -> None:
     def other(**changes: Any) -> Callable[[Any, Any], Any]:
-        return lambda replay_buffer, observer: reverie.TrajectoryObserver(
+        return lambda replay_buffer, observer: reverie.observers.TrajectoryObserver(
             replay_buffer.py_client,
             replay_buffer.table_name,
             replay_buffer.sequence_length,

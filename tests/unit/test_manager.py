@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from tests.manager_support import ANY_TIME, CALLS, add, checkpoints, contents, joins, make
 
-from reverie import ReplayBuffer, ReplayBufferManager, TrajectoryObserver
+from reverie import ReplayBuffer, ReplayBufferManager
 from reverie.errors import (
     ClosedError,
     InvalidArgumentError,
     NotInitializedError,
 )
+from reverie.observers import TrajectoryObserver
 
 # Arguments ----------------------------------------------------------------------------
 

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from tests.manager_support import ANY_TIME, CALLS, add, checkpoints, contents, joins, make
 
-from reverie import ReplayBufferManager, TrajectoryObserver
+from reverie import ReplayBufferManager
 from reverie.errors import (
     CheckpointError,
     CheckpointLockedError,
     CheckpointWriteError,
     ClosedError,
 )
+from reverie.observers import TrajectoryObserver
 
 
 def test_a_save_returns_its_folder_and_loads_as_it_was(tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from tests.observer_support import EVERY, SINGLE, Served, tell, trajectory
 
-from reverie import (
+from reverie import reverb
+from reverie.errors import ClosedError, EndlessWaitError, WaitTimeoutError
+from reverie.observers import (
     EpisodeObserver,
     ParallelObserver,
     TrajectoryObserver,
-    reverb,
 )
-from reverie.errors import ClosedError, EndlessWaitError, WaitTimeoutError
 from reverie.reverb.errors import UnreachableServerError
 
 # Limiters -------------------------------------------------------------------------
@@ -199,7 +199,7 @@ from reverie.errors import ForkedProcessError
 
 server = reverb.Server([reverb.Table.queue("queue", 9)])
 client = reverb.Client(f"localhost:{server.port}")
-observer = reverie.TrajectoryObserver(client, "queue", 1)
+observer = reverie.observers.TrajectoryObserver(client, "queue", 1)
 observer({"n": np.int64(1)})
 child = os.fork()
 if child == 0:

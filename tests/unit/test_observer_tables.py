@@ -12,15 +12,14 @@ import pytest
 from tests.observer_support import EVERY, PAD, SINGLE, Served, batch, tell, trajectory
 
 import reverie
-from reverie import (
+from reverie import ReplayBufferManager, reverb
+from reverie.errors import InvalidArgumentError, SpecError, StepMismatchError
+from reverie.observers import (
     EpisodeObserver,
     ParallelObserver,
-    ReplayBufferManager,
     TrajectoryObserver,
     TrajectorySequenceObserver,
-    reverb,
 )
-from reverie.errors import InvalidArgumentError, SpecError, StepMismatchError
 from reverie.reverb.errors import UnknownTableError
 
 # Where items go -------------------------------------------------------------------

@@ -12,7 +12,6 @@ from reverie import ArraySpec, ReplayBufferManager
 from reverie.errors import InvalidArgumentError, ReverieError, UnstackableError
 from reverie.nests.nest import Nest
 from reverie.runtime.checks import as_keys, as_priorities, check_int
-from reverie.table import ReplayTable
 
 SPEC = {"n": ArraySpec((), np.int64), "x": ArraySpec((2,), np.float32)}
 

@@ -18,8 +18,9 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from reverie import ArraySpec, ReplayBufferManager, TrajectoryObserver, _core
+from reverie import ArraySpec, ReplayBufferManager, _core
 from reverie.errors import ClosedError
+from reverie.observers import TrajectoryObserver
 from reverie.testing.model import expect_same_nest
 
 SECONDS = float(os.environ.get("REVERIE_STRESS_SECONDS") or 3)

@@ -14,7 +14,7 @@ from reverie.reverb.engine.client import Client as _Engine
 from reverie.reverb.engine.sampler import Sampler, step_of, timesteps
 from reverie.reverb.engine.writing.writer import AutoTunedChunkerOptions
 from reverie.runtime.checks import as_int
-from reverie.table import Handle
+from reverie.runtime.handle import Handle
 
 _UNLIMITED = 2**62
 _log = logging.getLogger("reverie")

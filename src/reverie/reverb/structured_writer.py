@@ -23,7 +23,7 @@ from reverie.errors import InvalidArgumentError
 from reverie.nests import structure
 from reverie.reverb.cc import patterns_pb2, structured_value
 from reverie.reverb.trajectory_writer import reraise
-from reverie.table import Handle
+from reverie.runtime.handle import Handle
 
 Config = patterns_pb2.StructuredWriterConfig
 ConditionProto = patterns_pb2.Condition

@@ -25,7 +25,7 @@ from reverie.reverb.engine.writing.references import (
 )
 from reverie.reverb.engine.writing.writer import TrajectoryWriter as _Engine
 from reverie.runtime.checks import as_int
-from reverie.table import Handle
+from reverie.runtime.handle import Handle
 
 __all__ = ["TrajectoryColumn", "TrajectoryWriter"]
 

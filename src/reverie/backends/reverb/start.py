@@ -178,9 +178,7 @@ def _options(selector: ItemSelector) -> Any:
         kind = {"prioritized": {"priority_exponent": selector.exponent}}
     elif selector.kind in ("min_heap", "max_heap"):
         kind = {"heap": {"min_heap": selector.kind == "min_heap"}}
-    return schema_pb2.KeyDistributionOptions(
-        is_deterministic=selector.is_deterministic, **kind
-    )
+    return schema_pb2.KeyDistributionOptions(is_deterministic=selector.is_deterministic, **kind)
 
 
 def _table(settings: BufferSettings, spec: StepSpec | None, name: str = "") -> Any:
