@@ -386,8 +386,8 @@ class ReplayBuffer(Handle):
         wanted = max(1, self._table.settings.limiter.min_size_to_sample)
         return (
             f"to sample {batch_size} from table {self._table.name!r}: it holds {table['size']} "
-            f"items and wants at least {wanted} (each needs {self._sequence_length} consecutive "
-            "steps of one episode)"
+            f"items and wants at least {wanted} (each needs {self._sequence_length} "
+            "consecutive steps of one episode)"
         )
 
     def _start_rates(self) -> None:

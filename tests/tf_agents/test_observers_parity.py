@@ -25,6 +25,7 @@ from tf_agents.replay_buffers import reverb_utils  # noqa: E402
 from tf_agents.specs import tensor_spec  # noqa: E402
 
 import reverie  # noqa: E402
+from reverie import observers  # noqa: E402
 
 TABLES = ("first", "second")
 KINDS = ("trajectory", "sequence", "episode")
@@ -34,9 +35,9 @@ THEIRS = {
     "episode": reverb_utils.ReverbAddEpisodeObserver,
 }
 OURS = {
-    "trajectory": reverie.observers.TrajectoryObserver,
-    "sequence": reverie.observers.TrajectorySequenceObserver,
-    "episode": reverie.observers.EpisodeObserver,
+    "trajectory": observers.TrajectoryObserver,
+    "sequence": observers.TrajectorySequenceObserver,
+    "episode": observers.EpisodeObserver,
 }
 SIGNATURE = tensor_spec.add_outer_dim(SPEC)
 
@@ -55,7 +56,7 @@ class OneOfMany:
     ENV = 2
 
     def __init__(self, client: Any, tables: Any, *args: Any, items: str, **kwargs: Any) -> None:
-        self.observer = reverie.observers.ParallelObserver(
+        self.observer = observers.ParallelObserver(
             client, "first", *args, num_envs=3, items=items, **kwargs
         )
 
@@ -315,19 +316,19 @@ def test_repairs(client: Any) -> None:
 @pytest.mark.parametrize(
     ("kind", "args", "wrong"),
     [
-        ("sequence", (3, 1), lambda *a: reverie.observers.TrajectoryObserver(*a)),
+        ("sequence", (3, 1), lambda *a: observers.TrajectoryObserver(*a)),
         (
             "sequence",
             (3, 1),
-            lambda c, t, n, s: reverie.observers.TrajectorySequenceObserver(c, t, n, 2),
+            lambda c, t, n, s: observers.TrajectorySequenceObserver(c, t, n, 2),
         ),
-        ("episode", (6,), lambda c, t, n: reverie.observers.EpisodeObserver(c, t, 4, 1, True)),
-        ("episode", (6,), lambda c, t, n: reverie.observers.TrajectoryObserver(c, t, 4)),
-        ("trajectory", (2, 1), lambda *a: reverie.observers.TrajectorySequenceObserver(*a)),
+        ("episode", (6,), lambda c, t, n: observers.EpisodeObserver(c, t, 4, 1, True)),
+        ("episode", (6,), lambda c, t, n: observers.TrajectoryObserver(c, t, 4)),
+        ("trajectory", (2, 1), lambda *a: observers.TrajectorySequenceObserver(*a)),
         (
             "trajectory",
             (2, 1),
-            lambda c, t, *a: reverie.observers.TrajectoryObserver(c, t[:1], *a),
+            lambda c, t, *a: observers.TrajectoryObserver(c, t[:1], *a),
         ),
     ],
     ids=["boundaries", "stride", "shorter", "windows", "no boundaries", "one table"],

@@ -150,6 +150,11 @@ class Client:
         """The address, as it was given."""
         return self._server_address
 
+    def _tables_of(self, names: Sequence[str]) -> list[Table]:
+        """The tables of these names, for Reverie's observers; errors as the engine's."""
+        server = self._client.server
+        return [server.table(name) for name in names]
+
     def insert(self, data: Any, priorities: Mapping[str, float]) -> None:
         """Stores one step, and makes an item of it in each table. Waits for the tables.
 

@@ -219,6 +219,6 @@ def _check_remote(settings: BufferSettings, spec: StepSpec, address: str) -> Non
         raise InvalidArgumentError(f"{where} does not fit the data spec: {misfit}.")
     if table.max_size != settings.table.max_size:
         raise InvalidArgumentError(
-            f"capacity: found {settings.table.max_size}, but {where[0].lower() + where[1:]} holds at "
-            f"most {table.max_size} items. Pass that as the capacity."
+            f"capacity: found {settings.table.max_size}, but {where[0].lower() + where[1:]} "
+            f"holds at most {table.max_size} items. Pass that as the capacity."
         )
