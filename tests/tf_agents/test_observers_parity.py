@@ -24,7 +24,6 @@ from tests.tf_agents.support import SPEC, episode, same  # noqa: E402
 from tf_agents.replay_buffers import reverb_utils  # noqa: E402
 from tf_agents.specs import tensor_spec  # noqa: E402
 
-import reverie  # noqa: E402
 from reverie import observers  # noqa: E402
 
 TABLES = ("first", "second")

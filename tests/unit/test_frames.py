@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.manager_support import SPEC, add, make
 
 from reverie import ReplayBufferManager
-from tests.manager_support import SPEC, add, make
 
 
 def deepest(call: Callable[[], Any], core_method: str) -> int:

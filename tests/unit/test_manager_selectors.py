@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.manager_support import SPEC, add, contents, make
 
 import reverie
 from reverie import ReplayBufferManager, limiters, removers, samplers
 from reverie.errors import InvalidArgumentError, WaitTimeoutError
-from tests.manager_support import SPEC, add, contents, make
 
 EVERY = {
     "uniform": samplers.Uniform(),

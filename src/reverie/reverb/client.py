@@ -15,6 +15,7 @@ from reverie.reverb.engine.sampler import Sampler, step_of, timesteps
 from reverie.reverb.engine.writing.writer import AutoTunedChunkerOptions
 from reverie.runtime.checks import as_int
 from reverie.runtime.handle import Handle
+from reverie.tables.table import Table
 
 _UNLIMITED = 2**62
 _log = logging.getLogger("reverie")
