@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 import threading
 import weakref
 from collections.abc import Sequence
@@ -15,7 +13,7 @@ from reverie import _core
 from reverie.errors import InvalidArgumentError, StepMismatchError
 from reverie.nests.trajectory import LAST
 from reverie.observers.targets import Target, spec_of
-from reverie.runtime.checks import check_int, check_timeout
+from reverie.runtime.checks import as_priority, check_int, check_timeout
 from reverie.runtime.leaving import guard
 from reverie.runtime.waiting import wait_until
 from reverie.table import Handle
@@ -227,16 +225,3 @@ class _ForkGuard:
 
     def close(self, why: str = "") -> None:
         """Nothing: the tables are closed instead."""
-
-
-def as_priority(priority: Any) -> float:
-    """`priority` as a float.
-
-    Raises:
-        InvalidArgumentError: it is no number, negative, infinite or NaN.
-    """
-    if not isinstance(priority, numbers.Real) or not 0 <= float(priority) < math.inf:
-        raise InvalidArgumentError(
-            f"priority: found {priority!r:.200}, wanted a finite number >= 0."
-        )
-    return float(priority)
