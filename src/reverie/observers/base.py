@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +14,7 @@ from reverie.nests.nest import Nest, convert
 from reverie.nests.specs import ArraySpec, Column
 from reverie.nests.trajectory import LAST
 from reverie.observers.targets import Target, spec_of
-from reverie.runtime.checks import check_int, check_timeout
+from reverie.runtime.checks import as_priority, check_int, check_timeout
 from reverie.runtime.handle import Handle
 from reverie.runtime.waiting import wait_until
 
@@ -242,16 +240,3 @@ class Observer(Handle):
             "pad_end_of_episodes=True to keep them, or write_cached_steps=False to say that "
             "they may go."
         )
-
-
-def as_priority(priority: Any) -> float:
-    """`priority` as a float.
-
-    Raises:
-        InvalidArgumentError: it is no number, negative, infinite or NaN.
-    """
-    if not isinstance(priority, numbers.Real) or not 0 <= float(priority) < math.inf:
-        raise InvalidArgumentError(
-            f"priority: found {priority!r:.200}, wanted a finite number >= 0."
-        )
-    return float(priority)

@@ -8,8 +8,8 @@ from typing import Any
 
 from reverie import _core
 from reverie.errors import InvalidArgumentError
-from reverie.observers.base import Observer, as_priority
-from reverie.runtime.checks import check_int
+from reverie.observers.base import Observer
+from reverie.runtime.checks import as_priority, check_int
 
 _log = logging.getLogger("reverie")
 

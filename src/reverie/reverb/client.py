@@ -10,9 +10,9 @@ from typing import Any
 from reverie.nests import structure
 from reverie.reverb import errors, pybind, replay_sample, reverb_types
 from reverie.reverb import trajectory_writer as trajectory_writer_lib
-from reverie.reverb.engine.client import Client as _Engine
+from reverie.reverb.engine.local_client import Client as _Engine
 from reverie.reverb.engine.sampler import Sampler, step_of, timesteps
-from reverie.reverb.engine.writing.writer import AutoTunedChunkerOptions
+from reverie.reverb.engine.writing.chunker_options import AutoTunedChunkerOptions
 from reverie.runtime.checks import as_int
 from reverie.runtime.handle import Handle
 from reverie.tables.table import Table

@@ -22,6 +22,7 @@ import numpy as np
 from reverie.errors import InvalidArgumentError
 from reverie.nests import structure
 from reverie.reverb.cc import patterns_pb2, structured_value
+from reverie.reverb.engine.writing.column_errors import about, column_of
 from reverie.reverb.trajectory_writer import reraise
 from reverie.runtime.handle import Handle
 
@@ -71,12 +72,11 @@ class StructuredWriter(Handle):
             else:
                 self._writer.Append(flat)
         except (ValueError, TypeError) as error:
-            parts = str(error).split(" for column ")
-            if len(parts) != 2 or ". " not in parts[1]:
+            column = column_of(error)
+            if column is None:
                 raise
-            index, rest = parts[1].split(". ", 1)
-            path = structure.flatten_with_path(self._data_structure)[int(index)][0]
-            raise type(error)(f"{parts[0]} for column {index} (path={path}). {rest}") from None
+            path = structure.flatten_with_path(self._data_structure)[column][0]
+            raise about(error, f"{column} (path={path})") from None
 
     def flush(self, block_until_num_items: int = 0, timeout_ms: int | None = None) -> None:
         """Waits until all but so many items are in their tables. Open to Ctrl-C.

@@ -6,6 +6,7 @@ import contextlib
 import math
 import numbers
 import operator
+import sys
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,30 @@ def as_priorities(priorities: ArrayLike) -> NDArray[np.float64]:
     return np.array(array[:, 0] if array.ndim == 2 else array, np.float64, order="C")
 
 
+def priority_range(prioritized: bool) -> tuple[float, float]:
+    """The lowest and the highest priority that a table's items may have; NaN is none.
+
+    Args:
+        prioritized: whether the table draws in proportion to priorities, which must then
+            be good for weights.
+    """
+    return (0.0, sys.float_info.max) if prioritized else (-math.inf, math.inf)
+
+
+def as_priority(priority: Any) -> float:
+    """`priority` as a float that is good for a weight.
+
+    Raises:
+        InvalidArgumentError: it is no number, negative, infinite or NaN.
+    """
+    lowest, highest = priority_range(True)
+    if not isinstance(priority, numbers.Real) or not lowest <= float(priority) <= highest:
+        raise InvalidArgumentError(
+            f"priority: found {priority!r:.200}, wanted a finite number >= 0."
+        )
+    return float(priority)
+
+
 def _as_array(name: str, values: Any) -> NDArray[Any]:
     try:
         return np.asarray(values)
@@ -127,7 +152,8 @@ def as_updates(
             f"priorities: found {describe(values)} for {chosen.shape[0]} keys; "
             "wanted one for each, or one number for all."
         )
-    bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+    lowest, highest = priority_range(True)
+    bad = np.flatnonzero(~((lowest <= values) & (values <= highest)))
     if len(bad):
         raise InvalidArgumentError(
             f"priorities[{bad[0]}] is {values[bad[0]]}; wanted a finite number that is not "

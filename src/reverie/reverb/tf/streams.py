@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from reverie.errors import InvalidArgumentError
-from reverie.reverb.engine import registry
+from reverie.reverb.engine.local_client import Client
 from reverie.reverb.engine.sampler import Item, ItemStream
 from reverie.reverb.tf.common import (
     INFO_DTYPES,
@@ -71,7 +71,7 @@ class Stream:
     """
 
     def __init__(self, address: str, table: str, settings: Settings) -> None:
-        server = registry.find(registry.port_of(address))
+        server = Client(address).server
         self._settings = settings
         self._name = table
         self._items = ItemStream(server, table)

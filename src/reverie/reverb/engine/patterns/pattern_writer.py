@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,9 @@ from reverie.reverb.cc import patterns_pb2
 from reverie.reverb.engine.patterns.configs import TDError, parse
 from reverie.reverb.engine.patterns.matcher import PatternMatcher, PatternState, Runs
 from reverie.reverb.engine.server import Server
-from reverie.reverb.engine.writing.writer import ConstantChunkerOptions, TrajectoryWriter
+from reverie.reverb.engine.writing.chunker_options import ConstantChunkerOptions
+from reverie.reverb.engine.writing.column_errors import about, column_of
+from reverie.reverb.engine.writing.item_writer import TrajectoryWriter
 
 _TD_DTYPES = ("float32", "float64", "int32", "int64")
 
@@ -112,12 +113,11 @@ class StructuredWriter:
         try:
             self._writer.append(leaves, partial=partial)
         except (ValueError, TypeError) as error:
-            text = re.sub(r"(?<= for column )\d+", self._renumbered, str(error), count=1)
-            raise type(error)(text) from None
+            place = column_of(error)
+            if place is None:
+                raise
+            raise about(error, self._columns[place]) from None
         self._matcher.add(leaves, partial=partial)
-
-    def _renumbered(self, place: re.Match[str]) -> str:
-        return str(self._columns[int(place[0])])
 
     def _create(self, *, at_end: bool) -> None:
         matcher = self._matcher

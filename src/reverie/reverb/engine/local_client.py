@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -13,9 +13,10 @@ from reverie.errors import InvalidArgumentError, WaitTimeoutError
 from reverie.reverb.engine import registry
 from reverie.reverb.engine.sampler import ItemStream, Sampler
 from reverie.reverb.engine.server import Server
-from reverie.reverb.engine.writing.plans import priority_error, priority_limits
+from reverie.reverb.engine.writing.chunker_options import ChunkerOptions
+from reverie.reverb.engine.writing.item_plans import priority_error, priority_limits
+from reverie.reverb.engine.writing.item_writer import TrajectoryWriter
 from reverie.reverb.engine.writing.step_writer import Writer
-from reverie.reverb.engine.writing.writer import ChunkerOptions, TrajectoryWriter
 from reverie.reverb.errors import UnreachableServerError
 from reverie.runtime.checks import as_float, as_int, as_timeout
 from reverie.runtime.waiting import wait_until
@@ -45,7 +46,7 @@ class Client:
     @property
     def server(self) -> Server:
         """The server that runs on the port now."""
-        return registry.find(self._port)
+        return cast(Server, registry.find(self._port))
 
     def NewWriter(
         self,
@@ -84,7 +85,9 @@ class Client:
 
     def NewStructuredWriter(self, configs: Sequence[bytes]) -> Any:
         """A structured writer for serialized StructuredWriterConfigs."""
-        from reverie.reverb.engine.patterns.writer import StructuredWriter  # needs protobuf
+        from reverie.reverb.engine.patterns.pattern_writer import (
+            StructuredWriter,
+        )  # needs protobuf
 
         return StructuredWriter(self.server, configs)
 

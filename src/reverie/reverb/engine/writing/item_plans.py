@@ -8,12 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from reverie.errors import InvalidArgumentError
+from reverie.runtime.checks import priority_range
 from reverie.tables import cells
 from reverie.tables.cells import CellSpec
 from reverie.tables.table import Table
 
 
-class Plan:
+class ItemPlan:
     """Table, runs and limits of the priority, as the core's `create_item` wants them.
 
     Args:
@@ -44,13 +45,8 @@ class Plan:
 
 
 def priority_limits(table: Table) -> tuple[float, float]:
-    """The lowest and the highest priority of a table's items.
-
-    Where it draws or removes by priority, they must be good for weights.
-    """
-    if "prioritized" in (table.sampler.kind, table.remover.kind):
-        return 0.0, float(np.finfo(np.float64).max)
-    return -math.inf, math.inf
+    """The lowest and the highest priority of a table's items."""
+    return priority_range("prioritized" in (table.sampler.kind, table.remover.kind))
 
 
 def priority_error(priority: float, table: str) -> InvalidArgumentError:
