@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import optree
 import pytest
+from reverie.checkpoint.from_reverb import reverb_order
 from tests.manager_support import SPEC, add, contents, make
 
 from reverie import ArraySpec, ReplayBufferManager, Trajectory
-from reverie.checkpoint.from_reverb import reverb_order
 from reverie.errors import (
     CheckpointCorruptError,
     CheckpointMismatchError,

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import optree
 
-from reverie.adapters import require
 from reverie.errors import ClosedError, InvalidArgumentError, WaitTimeoutError
 from reverie.runtime.checks import check_int
+from reverie.runtime.optional import require
 from reverie.runtime.waiting import check_timeout
 from reverie.sample import SampleInfo
 from reverie.table import ReplayTable

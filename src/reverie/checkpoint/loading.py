@@ -13,7 +13,11 @@ from reverie.checkpoint.disk.files import FILE_SYSTEM
 from reverie.checkpoint.folder import names
 from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.restore import read_manifest, restore
-from reverie.errors import CheckpointCorruptError, CheckpointNotFoundError
+from reverie.errors import (
+    CheckpointCorruptError,
+    CheckpointMismatchError,
+    CheckpointNotFoundError,
+)
 from reverie.table import ReplayTable
 
 
@@ -91,21 +95,45 @@ def _load_native(path: Path, table: ReplayTable, progress: Progress | None) -> N
 
 
 def _load_reverb(path: Path, table: ReplayTable, progress: Progress | None) -> None:
-    from reverie.checkpoint.from_reverb import fill_from_reverb
+    from reverie.checkpoint._old_core import OldStore, old_state
+    from reverie.checkpoint.reverb_files.source import reverb_source
 
-    fill_from_reverb(path, table)
+    source = reverb_source(path)
+    names = list(source.settings)
+    if table.name not in names and len(names) > 1:
+        raise CheckpointMismatchError(
+            f"{str(path)!r}: found the tables {names!r:.200}, wanted {table.name!r}. Pass the "
+            "one you want as table_name=."
+        )
+    name = table.name if table.name in names else names[0]
+    count = source.check_columns(name, table.nest)
+    if count > table.capacity:
+        raise CheckpointMismatchError(
+            f"{str(path)!r}: table {name!r} holds {count} items, but the capacity is "
+            f"{table.capacity}. Use a larger capacity."
+        )
+    states = source.read(OldStore(table.store, table.layout), {name: table.nest})
+    try:
+        table.core.restore(old_state(states[name]))
+        table.store.seal_restore()
+    except ValueError as error:
+        raise CheckpointCorruptError(
+            f"{str(path)!r}: table {name!r}: the core refused its items: {error}"
+        ) from error
 
 
 def _candidates(root: Path) -> list[tuple[Path, Callable[..., Any]]]:
     """What could be loaded, newest first."""
-    from reverie.checkpoint import reverb_files  # here, so that `import reverie` is quick
+    from reverie.checkpoint.reverb_files import (
+        finding,
+    )  # here, so that `import reverie` is quick
 
     found: list[tuple[Path, Callable[..., Any]]] = []
     with reading(FILE_SYSTEM, root):
         if not root.is_dir():
             return []
         found += [(path, _load_native) for path in reversed(names.list_checkpoints(root))]
-        newest = reverb_files.find_newest(root)
+        newest = finding.find_newest(root)
     if newest is not None:
         found.append((newest, _load_reverb))
     return found

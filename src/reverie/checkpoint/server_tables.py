@@ -141,7 +141,7 @@ def _first(pair: tuple[int, Any]) -> int:
 
 def _find(root: Path) -> Source | None:
     """The newest checkpoint in a folder, or the folder's own; read as far as its tables."""
-    from reverie.checkpoint import reverb_files
+    from reverie.checkpoint.reverb_files import finding
 
     with reading(FILE_SYSTEM, root):
         if not root.is_dir():
@@ -151,7 +151,7 @@ def _find(root: Path) -> Source | None:
         newest = names.find_newest(root)
         if newest is not None:
             return native_source(newest)
-        found = reverb_files.find_newest(root)
+        found = finding.find_newest(root)
     return None if found is None else reverb_source(found)
 
 

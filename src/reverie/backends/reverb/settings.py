@@ -1,4 +1,4 @@
-"""A manager's settings as Reverb's classes want them: checks, specs, column order."""
+"""A manager's settings as Reverb's classes want them: checks and specs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 from tf_agents.trajectories import trajectory
 
 from reverie.backends import BufferSettings
-from reverie.checkpoint.from_reverb import reverb_order
 from reverie.errors import InvalidArgumentError, SpecError
 from reverie.nests.nest import Nest, convert
 from reverie.runtime.checks import check_int
@@ -73,12 +71,10 @@ class StepSpec:
 
     Attributes:
         nest: the structure of the user's spec.
-        order: for each of Reverb's columns, which of the nest's it is.
         tensors: a TF-Agents Trajectory of `tf.TensorSpec`.
     """
 
     nest: Nest
-    order: tuple[int, ...]
     tensors: Any
 
     @classmethod
@@ -102,7 +98,7 @@ class StepSpec:
             for c in nest.columns
         ]
         tensors = trajectory.Trajectory(*nest.unflatten(specs))
-        return cls(nest, tuple(reverb_order(nest)), tensors)
+        return cls(nest, tensors)
 
     def signature(self) -> Any:
         """The table's signature: whole items, so with a time axis in front."""
@@ -123,23 +119,16 @@ class StepSpec:
         ]
         return trajectory.Trajectory(*self.nest.unflatten(leaves))
 
-    def columns(self, found: list[NDArray[Any]]) -> list[NDArray[Any]]:
-        """Reverb's columns of an item, in the nest's order."""
-        columns: list[Any] = [None] * len(self.order)
-        for value, index in zip(found, self.order, strict=True):
-            columns[index] = value
-        return columns
-
     def misfit(self, signature: Any) -> str:
         """How a table's signature differs from this spec, in words; "" for not at all."""
         found = [
             (leaf.dtype.as_numpy_dtype, tuple(leaf.shape)[1:])
             for leaf in tf.nest.flatten(signature)
         ]
-        if len(found) != len(self.order):
-            return f"it has {len(found)} columns, the data spec has {len(self.order)}"
-        for (dtype, shape), index in zip(found, self.order, strict=True):
-            column = self.nest.columns[index]
+        columns = self.nest.columns
+        if len(found) != len(columns):
+            return f"it has {len(found)} columns, the data spec has {len(columns)}"
+        for (dtype, shape), column in zip(found, columns, strict=True):
             if (np.dtype(dtype), shape) != (column.spec.dtype, column.spec.shape):
                 return (
                     f"column {column.path!r:.200} is {np.dtype(dtype)} of shape {shape}, the "

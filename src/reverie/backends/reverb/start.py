@@ -15,7 +15,6 @@ from reverb.cc.checkpointing import checkpoint_pb2
 from reverb.platform import checkpointers_lib
 
 from reverie.backends import BufferSettings
-from reverie.backends.reverb import folder
 from reverie.backends.reverb.backend import ReverbBackend
 from reverie.backends.reverb.saving import Saver
 from reverie.backends.reverb.settings import StepSpec
@@ -23,8 +22,9 @@ from reverie.checkpoint.disk.crc_file import reading
 from reverie.checkpoint.disk.files import FILE_SYSTEM
 from reverie.checkpoint.folder.names import list_checkpoints
 from reverie.checkpoint.format.snapshot import Progress
-from reverie.checkpoint.from_reverb import fill_from_reverb
-from reverie.checkpoint.reverb_files.places import Budget
+from reverie.checkpoint.reverb_files import finding
+from reverie.checkpoint.reverb_files.budget import Budget
+from reverie.checkpoint.reverb_files.source import reverb_source
 from reverie.checkpoint.reverb_files.tfrecord import read_records
 from reverie.errors import (
     CheckpointCorruptError,
@@ -34,7 +34,6 @@ from reverie.errors import (
     UnsupportedError,
     WaitTimeoutError,
 )
-from reverie.table import ReplayTable
 
 _ANSWER_S = 10  # how long a server elsewhere may take for its first answer
 
@@ -66,7 +65,7 @@ def load(settings: BufferSettings, progress: Progress | None) -> ReverbBackend:
         )
     root = settings.checkpoint_dir
     with reading(FILE_SYSTEM, root):
-        found = folder.checkpoints(root)
+        found = finding.checkpoints(root)
     native = [path.name for path in list_checkpoints(root)]
     if not found and native:
         raise CheckpointMismatchError(
@@ -121,19 +120,20 @@ def _load_one(path: Path, settings: BufferSettings, progress: Progress | None) -
 
 def _verify(path: Path, settings: BufferSettings, spec: StepSpec) -> int:
     """Reads all of a checkpoint, as Reverb itself does not; returns its number of items."""
-    table = ReplayTable(
-        spec.nest,
-        settings.table_name,
-        capacity=settings.capacity,
-        sequence_length=settings.sequence_length,
-        seed=0,
-    )
-    try:
-        with reading(FILE_SYSTEM, path):
-            fill_from_reverb(path, table)
-        return int(table.core.size)
-    finally:
-        table.close()
+    source, name = reverb_source(path), settings.table_name
+    if name not in source.settings:
+        raise CheckpointMismatchError(
+            f"{str(path)!r}: found the tables {list(source.settings)!r:.200}, wanted {name!r}. "
+            "Pass the one you want as table_name=."
+        )
+    items = source.check_columns(name, spec.nest)
+    if items > settings.capacity:
+        raise CheckpointMismatchError(
+            f"{str(path)!r}: table {name!r} holds {items} items, but the capacity is "
+            f"{settings.capacity}. Use a larger capacity."
+        )
+    source.verify()
+    return items
 
 
 def _adapted(
@@ -144,7 +144,7 @@ def _adapted(
     Links all but the settings into `to`; returns the names of its other tables.
     """
     names, payloads = [], []
-    for _, payload in read_records(path / "tables.tfrecord", Budget(1 << 30)):
+    for _, payload in read_records(path / finding.TABLES, Budget(1 << 30)):
         table = checkpoint_pb2.PriorityTableCheckpoint.FromString(payload)
         names.append(table.table_name)
         if table.table_name == settings.table_name:
@@ -158,18 +158,13 @@ def _adapted(
             limiter.samples_per_insert, limiter.min_size_to_sample = 1.0, 1
             limiter.min_diff, limiter.max_diff = -sys.float_info.max, sys.float_info.max
         payloads.append(table.SerializeToString())
-    if settings.table_name not in names:
-        raise CheckpointMismatchError(
-            f"{str(path)!r}: found the tables {names!r:.200}, wanted {settings.table_name!r}. "
-            "Pass the one you want as table_name=."
-        )
-    with tf.io.TFRecordWriter(str(to / "tables.tfrecord"), "ZLIB") as writer:
+    with tf.io.TFRecordWriter(str(to / finding.TABLES), "ZLIB") as writer:
         for payload in payloads:
             writer.write(payload)
-    for name in ("items.tfrecord", "chunks.tfrecord", folder.DONE):
+    for name in (finding.ITEMS, finding.CHUNKS, finding.DONE):
         (to / name).symlink_to((path / name).absolute())
     if progress is not None:
-        size = sum((path / name).stat().st_size for name in folder.DATA_FILES)
+        size = sum((path / name).stat().st_size for name in finding.DATA_FILES)
         progress(size, size)
     return [name for name in names if name != settings.table_name]
 
