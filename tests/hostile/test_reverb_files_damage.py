@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reverie.checkpoint.reverb_files.places import Place
 from tests.golden import reverb_support as support
 from tests.golden.reverb_support import FILES, FIXTURES
 
 from reverie import errors
 from reverie.checkpoint.reverb_files import ReverbTable, read_checkpoint, tfrecord
-from reverie.checkpoint.reverb_files.places import Place
 from reverie.proto import schema
 
 CASE = "evicted"

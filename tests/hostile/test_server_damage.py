@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from reverie.checkpoint.reverb_files.places import Place
 from tests.golden import reverb_support
 from tests.hostile.damage_support import (
     Files,
@@ -28,7 +29,6 @@ from reverie import errors
 from reverie.checkpoint import verify
 from reverie.checkpoint.format import reader
 from reverie.checkpoint.reverb_files import tensors
-from reverie.checkpoint.reverb_files.places import Place
 from reverie.checkpoint.reverb_files.stored import read_stored
 from reverie.errors import CheckpointCorruptError, CheckpointError, CheckpointLimitError
 from reverie.proto import schema

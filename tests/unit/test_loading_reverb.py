@@ -14,7 +14,6 @@ import optree
 import pytest
 
 from reverie import ArraySpec, ReplayBufferManager, Trajectory
-from reverie.checkpoint.from_reverb import reverb_order
 from reverie.errors import CheckpointMismatchError, UnstackableError
 from reverie.nests.nest import Nest
 
@@ -224,15 +223,15 @@ def test_what_tf_agents_observer_wrote_loads_as_trajectories() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "order"),
+    ("spec", "paths"),
     [
-        ({"b": i4(), "a": i4()}, [0, 1]),
-        (collections.OrderedDict([("b", i4()), ("a", i4())]), [1, 0]),
-        ((i4(), None, {"y": i4(), "x": i4()}), [0, 1, 2]),
-        (collections.OrderedDict([("b", i4()), (1, i4())]), [0, 1]),
+        ({"b": i4(), "a": i4()}, ["a", "b"]),
+        (collections.OrderedDict([("b", i4()), ("a", i4())]), ["a", "b"]),
+        ((i4(), None, {"y": i4(), "x": i4()}), ["0", "2/x", "2/y"]),
+        (collections.OrderedDict([("b", i4()), (1, i4())]), ["1", "b"]),
     ],
 )
-def test_reverbs_columns_are_sorted_by_key_ours_as_optree_has_them(
-    spec: Any, order: list[int]
-) -> None:
-    assert reverb_order(Nest(spec)) == order
+def test_columns_are_reverbs_sorted_by_key(spec: Any, paths: list[str]) -> None:
+    nest = Nest(spec)
+    assert [column.path for column in nest.columns] == paths
+    assert nest.leaves(nest.unflatten([0, 1, 2][: len(paths)])) == [0, 1, 2][: len(paths)]

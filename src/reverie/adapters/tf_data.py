@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import optree
 
-from reverie.adapters import require
 from reverie.errors import ClosedError, InvalidArgumentError, WaitTimeoutError
 from reverie.runtime.checks import check_int, check_num_steps, check_timeout
 from reverie.runtime.leaving import enter_from_outside
+from reverie.runtime.optional import require
 from reverie.runtime.waiting import report
 from reverie.sample import SampleInfo
 

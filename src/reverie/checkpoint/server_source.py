@@ -89,70 +89,35 @@ def native_source(path: Path) -> Source:
 class _Reverb:
     path: Path
     settings: Mapping[str, Mapping[str, Any]]
-    stored: Any
+    source: Any
 
     def read(self, store: StoreLike) -> dict[str, dict[str, Any]]:
-        layouts = _Layouts(store, str(self.path))
-        with reading(FILE_SYSTEM, self.path):
-            for number, cells in self.stored.cells():
-                layouts.add(number, cells)
-        return {table.settings.name: _reverb_state(table) for table in self.stored.tables}
+        from reverie.checkpoint._old_core import OldStore, old_state
+
+        states = self.source.read(OldStore(store))
+        return {name: old_state(state) for name, state in states.items()}
 
 
 def reverb_source(path: Path) -> Source:
     """The folder of a checkpoint that dm-reverb wrote. Raises CheckpointError."""
-    from reverie.checkpoint.reverb_files.stored import read_stored
+    from reverie.checkpoint.reverb_files.source import reverb_source
 
-    with reading(FILE_SYSTEM, path):
-        stored = read_stored(path)
-    settings = {}
-    for table in stored.tables:
-        found, limiter = table.settings, table.settings.rate_limiter
-        settings[found.name] = {
-            "sampler": (found.sampler.kind, found.sampler.exponent),
-            "remover": (found.remover.kind, found.remover.exponent),
-            "max_size": found.max_size,
-            "max_times_sampled": found.max_times_sampled,
-            "min_size_to_sample": limiter.min_size_to_sample,
-            "samples_per_insert": limiter.samples_per_insert,
-            "min_diff": limiter.min_diff,
-            "max_diff": limiter.max_diff,
-            "signature": found.signature,
+    source = reverb_source(path)
+    settings = {
+        name: {
+            "sampler": (one.sampler.kind, one.sampler.exponent),
+            "remover": (one.remover.kind, one.remover.exponent),
+            "max_size": one.max_size,
+            "max_times_sampled": one.max_times_sampled,
+            "min_size_to_sample": one.limiter.min_size_to_sample,
+            "samples_per_insert": one.limiter.samples_per_insert,
+            "min_diff": one.limiter.min_diff,
+            "max_diff": one.limiter.max_diff,
+            "signature": one.signature,
         }
-    return _Reverb(path, settings, stored)
-
-
-def _reverb_state(table: Any) -> dict[str, Any]:
-    found, count = table.settings, len(table)
-    state: dict[str, Any] = {
-        "key": None,  # fresh ones: Reverb's random keys cannot be looked up in O(1)
-        "chunk": np.zeros(count, np.uint64),
-        "offset": np.zeros(count, np.uint32),
-        "length": np.zeros(count, np.uint32),
-        "priority": table.priorities,
-        "times_sampled": table.times_sampled,
-        "free_keys": np.zeros(0, np.uint64),
-        "span_item": np.zeros(0, np.uint64),
-        "traj_item": np.arange(count, dtype=np.uint64),
-        "traj_episode": table.episode,
-        "counters": {
-            "inserts": found.rate_limiter.insert_count,
-            "samples": found.rate_limiter.sample_count,
-            "deletes": found.rate_limiter.delete_count,
-            "num_unique_samples": found.num_unique_samples,
-            "num_deleted_episodes": found.num_deleted_episodes,
-        },
-        "rng_state": np.random.SeedSequence().generate_state(4, np.uint64),
+        for name, one in source.settings.items()
     }
-    for name in ("span_column", "span_start", "span_length"):
-        state[name] = np.zeros(0, np.uint32)
-    for part, columns in (
-        ("column", ("item", "squeeze", "pieces")),
-        ("piece", ("chunk", "offset", "length")),
-    ):
-        for name in columns:
-            state[f"{part}_{name}"] = getattr(table, f"{part}_{name}")
-    return state
+    return _Reverb(path, settings, source)
 
 
 class _Layouts:
@@ -170,19 +135,6 @@ class _Layouts:
         if layout not in self._known:
             self._known[layout] = _core.RecordLayout([(self._dtype(layout), layout.shape)])
         return self._store.restore_chunk(self._known[layout], number, count)
-
-    def add(self, number: int, cells: NDArray[Any] | bytes) -> None:
-        """A new chunk with these cells: (count, *shape) or one of variable bytes."""
-        if isinstance(cells, bytes):
-            target = self._store.restore_chunk(None, number, 1, len(cells)).reshape(-1)
-            target[:] = np.frombuffer(cells, np.uint8)
-            return
-        key = CellLayout(cells.dtype.name, cells.shape[1:])
-        if key not in self._known:
-            self._known[key] = _core.RecordLayout([(cells.dtype, key.shape)])
-        target = self._store.restore_chunk(self._known[key], number, len(cells))
-        raw = np.ascontiguousarray(cells).reshape(-1)
-        target.reshape(-1)[:] = raw.view(np.uint8) if raw.size else raw.astype(np.uint8)
 
     def _dtype(self, layout: CellLayout) -> np.dtype[Any]:
         try:

@@ -100,7 +100,8 @@ class TableInfo:
         Raises:
             MissingDependencyError: the package `protobuf` is not installed.
         """
-        from reverie.reverb.cc import schema_pb2, structured_value
+        from reverie.proto import structured_value
+        from reverie.reverb.cc import schema_pb2
 
         proto = schema_pb2.TableInfo.FromString(proto_string)
         fields = {field.name: getattr(proto, field.name) for field in dataclasses.fields(cls)}

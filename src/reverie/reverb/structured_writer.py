@@ -21,7 +21,9 @@ import numpy as np
 
 from reverie.errors import InvalidArgumentError
 from reverie.nests import structure
-from reverie.reverb.cc import patterns_pb2, structured_value
+from reverie.nests.codec import TensorSpec
+from reverie.proto import structured_value
+from reverie.reverb.cc import patterns_pb2
 from reverie.reverb.engine.writing.column_errors import about, column_of
 from reverie.reverb.trajectory_writer import reraise
 from reverie.runtime.handle import Handle
@@ -221,7 +223,7 @@ def infer_signature(configs: Sequence[Any], step_spec: Any) -> Any:
 
     Returns:
         Nest of specs: `tf.TensorSpec` where TensorFlow is loaded, else
-        `reverie.reverb.cc.structured_value.TensorSpec`. An extent in which the configs
+        `reverie.nests.codec.TensorSpec`. An extent in which the configs
         differ is None.
 
     Raises:
@@ -274,7 +276,7 @@ def _merged(path: structure.Path, leaves: Sequence[Any], nodes: Sequence[Any]) -
     tensorflow: Any = sys.modules.get("tensorflow")
     if hasattr(tensorflow, "TensorSpec"):
         return tensorflow.TensorSpec(merged, tensorflow.dtypes.as_dtype(dtypes[0]), name)
-    return structured_value.TensorSpec(merged, np.dtype(dtypes[0]), name)
+    return TensorSpec(merged, np.dtype(dtypes[0]), name)
 
 
 def _shape(leaf: Any, node: Any) -> tuple[int | None, ...]:

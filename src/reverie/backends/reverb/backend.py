@@ -16,8 +16,8 @@ from reverie.backends import BufferSettings
 from reverie.backends.reverb.handles import Client, Gate, Observer, ReplayBuffer
 from reverie.backends.reverb.saving import Saver
 from reverie.backends.reverb.settings import StepSpec
-from reverie.checkpoint import reverb_files
 from reverie.checkpoint.format.snapshot import Progress
+from reverie.checkpoint.reverb_files.source import ReverbSource, reverb_source
 from reverie.errors import UnsupportedError
 from reverie.runtime.checks import as_updates, check_int, check_num_steps, check_timeout
 from reverie.runtime.waiting import wait_until
@@ -160,23 +160,24 @@ class ReverbBackend:
 
     def gather_all(self) -> Any:
         """Every item, stacked."""
-        table = self._contents("gather_all")
         length = self._settings.sequence_length
-        rows = [self._columns(table, row) for row in range(len(table))]
-        if not rows:
-            return self._spec.nest.unflatten(self._arrays((0, length), None))
-        wanted = len(rows[0][0])
-        for row, columns in enumerate(rows):
+        rows, wanted = [], None
+        for key, columns in self._contents("gather_all").items(self._settings.table.name):
+            wanted = len(columns[0]) if wanted is None else wanted
             for values in columns:
                 if len(values) != wanted:
-                    raise unstackable(table.name, int(table.keys[row]), len(values), wanted)
+                    raise unstackable(self._settings.table.name, key, len(values), wanted)
+            rows.append(columns)
+        if not rows:
+            return self._spec.nest.unflatten(self._arrays((0, length), None))
         return self._spec.nest.unflatten(
             [np.stack(column) for column in zip(*rows, strict=True)]
         )
 
     def iter_items(self) -> Iterator[tuple[int, Any]]:
         """Every item of this moment, one by one."""
-        return self._items(self._contents("iter_items"))
+        found = self._contents("iter_items").items(self._settings.table.name)
+        return ((key, self._spec.nest.unflatten(columns)) for key, columns in found)
 
     def update_priorities(self, keys: ArrayLike, priorities: ArrayLike) -> int:
         """Number of stale keys, which only a snapshot of the table can tell."""
@@ -189,7 +190,7 @@ class ReverbBackend:
         chosen, values = as_updates(keys, priorities)
         updates = dict(zip(chosen.tolist(), values.tolist(), strict=True))
         self._client.mutate_priorities(self._settings.table.name, updates)
-        known = self._contents("update_priorities").keys
+        known = self._contents("update_priorities").keys(self._settings.table.name)
         return int((~np.isin(chosen, known)).sum())
 
     def clear(self) -> None:
@@ -280,26 +281,16 @@ class ReverbBackend:
             return [np.empty((*leading, *c.spec.shape), c.spec.dtype) for c in columns]
         return self._spec.nest.out_leaves(out, [leading] * len(columns))
 
-    def _contents(self, call: str) -> reverb_files.ReverbTable:
+    def _contents(self, call: str) -> ReverbSource:
         self._client.flush()
         if self._saver is None:
             raise self._unsupported(
                 call, "does not list its items", "sample() or get_dataset()"
             )
         with self._saver.snapshot() as path:
-            (table,) = reverb_files.read_checkpoint(
-                path, table_names=[self._settings.table.name], max_nbytes=2**62
-            )
-        return table
-
-    def _items(self, table: reverb_files.ReverbTable) -> Iterator[tuple[int, Any]]:
-        for row, key in enumerate(table.keys.tolist()):
-            # Copies: items share their steps, and what is handed out is the user's.
-            columns = [np.array(values) for values in self._columns(table, row)]
-            yield key, self._spec.nest.unflatten(columns)
-
-    def _columns(self, table: reverb_files.ReverbTable, row: int) -> list[NDArray[Any]]:
-        return table.item_columns(row)
+            source = reverb_source(path, max_nbytes=2**62)  # its files are read by then
+        source.check_columns(self._settings.table.name, self._spec.nest)
+        return source
 
     def _unsupported(self, call: str, why: str, instead: str) -> UnsupportedError:
         return UnsupportedError(

@@ -1,4 +1,4 @@
-"""A manager's settings as Reverb's classes want them: checks, specs, column order."""
+"""A manager's settings as Reverb's classes want them: checks and specs."""
 
 from __future__ import annotations
 
@@ -126,9 +126,10 @@ class StepSpec:
             (leaf.dtype.as_numpy_dtype, tuple(leaf.shape)[1:])
             for leaf in tf.nest.flatten(signature)
         ]
-        if len(found) != len(self.nest.columns):
-            return f"it has {len(found)} columns, the data spec has {len(self.nest.columns)}"
-        for (dtype, shape), column in zip(found, self.nest.columns, strict=True):
+        columns = self.nest.columns
+        if len(found) != len(columns):
+            return f"it has {len(found)} columns, the data spec has {len(columns)}"
+        for (dtype, shape), column in zip(found, columns, strict=True):
             if (np.dtype(dtype), shape) != (column.spec.dtype, column.spec.shape):
                 return (
                     f"column {column.path!r:.200} is {np.dtype(dtype)} of shape {shape}, the "

@@ -14,7 +14,6 @@ from reverb.cc.checkpointing import checkpoint_pb2
 from reverb.platform import checkpointers_lib
 
 from reverie.backends import BufferSettings
-from reverie.backends.reverb import folder
 from reverie.backends.reverb.backend import ReverbBackend
 from reverie.backends.reverb.saving import Saver
 from reverie.backends.reverb.settings import StepSpec, limiter_of, selector_of
@@ -22,8 +21,9 @@ from reverie.checkpoint.disk.crc_file import reading
 from reverie.checkpoint.disk.files import FILE_SYSTEM
 from reverie.checkpoint.folder.names import list_checkpoints
 from reverie.checkpoint.format.snapshot import Progress
-from reverie.checkpoint.from_reverb import fill_from_reverb
-from reverie.checkpoint.reverb_files.places import Budget
+from reverie.checkpoint.reverb_files import finding
+from reverie.checkpoint.reverb_files.budget import Budget
+from reverie.checkpoint.reverb_files.source import reverb_source
 from reverie.checkpoint.reverb_files.tfrecord import read_records
 from reverie.errors import (
     CheckpointCorruptError,
@@ -65,7 +65,7 @@ def load(settings: BufferSettings, progress: Progress | None) -> ReverbBackend:
         )
     root = settings.checkpoint_dir
     with reading(FILE_SYSTEM, root):
-        found = folder.checkpoints(root)
+        found = finding.checkpoints(root)
     native = [path.name for path in list_checkpoints(root)]
     if not found and native:
         raise CheckpointMismatchError(
@@ -120,19 +120,20 @@ def _load_one(path: Path, settings: BufferSettings, progress: Progress | None) -
 
 def _verify(path: Path, settings: BufferSettings, spec: StepSpec) -> int:
     """Reads all of a checkpoint, as Reverb itself does not; returns its number of items."""
-    table = ReplayTable(
-        spec.nest,
-        settings.table.name,
-        capacity=settings.table.max_size,
-        sequence_length=settings.sequence_length,
-        seed=0,
-    )
-    try:
-        with reading(FILE_SYSTEM, path):
-            fill_from_reverb(path, table)
-        return int(table.core.size)
-    finally:
-        table.close()
+    source, name = reverb_source(path), settings.table.name
+    if name not in source.settings:
+        raise CheckpointMismatchError(
+            f"{str(path)!r}: found the tables {list(source.settings)!r:.200}, wanted {name!r}. "
+            "Pass the one you want as table_name=."
+        )
+    items = source.check_columns(name, spec.nest)
+    if items > settings.table.max_size:
+        raise CheckpointMismatchError(
+            f"{str(path)!r}: table {name!r} holds {items} items, but the capacity is "
+            f"{settings.table.max_size}. Use a larger capacity."
+        )
+    source.verify()
+    return items
 
 
 def _adapted(
@@ -143,7 +144,7 @@ def _adapted(
     Links all but the settings into `to`; returns the names of its other tables.
     """
     names, payloads = [], []
-    for _, payload in read_records(path / "tables.tfrecord", Budget(1 << 30)):
+    for _, payload in read_records(path / finding.TABLES, Budget(1 << 30)):
         table = checkpoint_pb2.PriorityTableCheckpoint.FromString(payload)
         names.append(table.table_name)
         if table.table_name == settings.table.name:
@@ -156,18 +157,13 @@ def _adapted(
             limiter.min_size_to_sample = wanted.min_size_to_sample
             limiter.min_diff, limiter.max_diff = wanted.min_diff, wanted.max_diff
         payloads.append(table.SerializeToString())
-    if settings.table.name not in names:
-        raise CheckpointMismatchError(
-            f"{str(path)!r}: found the tables {names!r:.200}, wanted {settings.table.name!r}. "
-            "Pass the one you want as table_name=."
-        )
-    with tf.io.TFRecordWriter(str(to / "tables.tfrecord"), "ZLIB") as writer:
+    with tf.io.TFRecordWriter(str(to / finding.TABLES), "ZLIB") as writer:
         for payload in payloads:
             writer.write(payload)
-    for name in ("items.tfrecord", "chunks.tfrecord", folder.DONE):
+    for name in (finding.ITEMS, finding.CHUNKS, finding.DONE):
         (to / name).symlink_to((path / name).absolute())
     if progress is not None:
-        size = sum((path / name).stat().st_size for name in folder.DATA_FILES)
+        size = sum((path / name).stat().st_size for name in finding.DATA_FILES)
         progress(size, size)
     return [name for name in names if name != settings.table.name]
 

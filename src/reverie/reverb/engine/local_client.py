@@ -130,7 +130,8 @@ class Client:
         Raises:
             MissingDependencyError: the package `protobuf` is not installed.
         """
-        from reverie.reverb.cc import schema_pb2, structured_value
+        from reverie.proto import structured_value
+        from reverie.reverb.cc import schema_pb2
         from reverie.reverb.reverb_types import TableInfo
 
         messages = []

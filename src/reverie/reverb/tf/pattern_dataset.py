@@ -9,11 +9,11 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from reverie.adapters import require
 from reverie.errors import InvalidArgumentError
 from reverie.reverb import structured_writer
 from reverie.reverb.replay_sample import ReplaySample, SampleInfo
 from reverie.reverb.tf.common import lists_to_tuples
+from reverie.runtime.optional import require
 
 tf: Any = require("tensorflow", "tf", "reverb.PatternDataset")
 

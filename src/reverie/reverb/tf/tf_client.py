@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from reverie.adapters import require
 from reverie.errors import InvalidArgumentError
 from reverie.reverb.client import Client
 from reverie.reverb.errors import UnknownTableError, UnreachableServerError
@@ -23,6 +22,7 @@ from reverie.reverb.tf.common import (
     paths,
 )
 from reverie.reverb.tf.streams import Settings, Stream
+from reverie.runtime.optional import require
 from reverie.runtime.waiting import wait_until
 from reverie.tables.cells import dtype_name
 

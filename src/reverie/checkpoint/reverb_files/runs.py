@@ -65,7 +65,7 @@ class Pieces:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Layout:
+class Runs:
     """Where everything goes. Runs are numbered by the first item that uses them.
 
     Attributes:
@@ -88,7 +88,7 @@ class Layout:
     pieces: Pieces
 
 
-def arrange(slices: Slices, num_items: int, num_columns: int) -> Layout:
+def arrange(slices: Slices, num_items: int, num_columns: int) -> Runs:
     """Lays out a table.
 
     Args:
@@ -97,7 +97,7 @@ def arrange(slices: Slices, num_items: int, num_columns: int) -> Layout:
         num_columns: C, at least 1.
 
     Returns:
-        The layout. It costs O(S log S) time and a few times the size of `slices`.
+        The runs. It costs O(S log S) time and a few times the size of `slices`.
 
     Raises:
         CheckpointLimitError: The numbers are too large for 64-bit arithmetic.
@@ -125,17 +125,17 @@ def arrange(slices: Slices, num_items: int, num_columns: int) -> Layout:
     before -= np.repeat(before[first], np.diff(np.append(first, len(before))))
 
     while True:
-        layout = _place(slices, before, shared, step, lengths, episode[:, 0])
-        clashing = _clashing_runs(layout)
+        runs = _place(slices, before, shared, step, lengths, episode[:, 0])
+        clashing = _clashing_runs(runs)
         if not len(clashing):
-            return layout
+            return runs
         # Two sources for one cell: items of those runs do not share after all.
-        shared &= ~np.isin(layout.run, clashing)
+        shared &= ~np.isin(runs.run, clashing)
 
 
 def _place(
     slices: Slices, before: Ints, shared: Bools, step: Ints, lengths: Ints, episode: Ints
-) -> Layout:
+) -> Runs:
     num_items = len(shared)
     begin = np.where(shared, step.min(axis=1), 0)
     end = np.where(shared, (step + lengths).max(axis=1), lengths.max(axis=1))
@@ -168,18 +168,18 @@ def _place(
         target=diagonal[source] + from_,
         length=to - from_,
     )
-    return Layout(run, start, end - begin, column_start, lengths, run_base, pieces)
+    return Runs(run, start, end - begin, column_start, lengths, run_base, pieces)
 
 
-def _clashing_runs(layout: Layout) -> Ints:
+def _clashing_runs(runs: Runs) -> Ints:
     """Runs in which two pieces claim the same cell of a column."""
-    pieces = layout.pieces
+    pieces = runs.pieces
     order = np.lexsort((pieces.target, pieces.column))
     column, target = pieces.column[order], pieces.target[order]
-    rows = int(layout.run_base[-1])
+    rows = int(runs.run_base[-1])
     ends = np.maximum.accumulate(column * (rows + 1) + target + pieces.length[order])
     clash = np.flatnonzero(column[1:] * (rows + 1) + target[1:] < ends[:-1]) + 1
-    return np.unique(np.searchsorted(layout.run_base, target[clash], side="right") - 1)
+    return np.unique(np.searchsorted(runs.run_base, target[clash], side="right") - 1)
 
 
 def _merge(keys: tuple[Ints, ...], begin: Ints, end: Ints) -> tuple[Ints, Ints, Ints, Ints]:

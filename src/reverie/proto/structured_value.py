@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from reverie.errors import CheckpointMismatchError, SpecError
-from reverie.nests.codec import TensorSpec, make_spec
-from reverie.proto.messages import DATA_TYPES, message_class
-
-__all__ = ["TensorSpec", "decode", "encode"]
-
-# NumPy's names of TensorFlow's dtypes where the two differ.
-_NUMPY_NAMES = {"FLOAT": "float32", "DOUBLE": "float64", "HALF": "float16", "STRING": "object"}
-_DTYPE_NUMBERS = {
-    _NUMPY_NAMES.get(name, name.lower()): number for number, name in enumerate(DATA_TYPES)
-}
+from reverie.errors import CheckpointError, SpecError
+from reverie.nests.codec import decode_signature
+from reverie.proto.data_types import STRING, number_of, numpy_name
+from reverie.proto.schema import message_class
 
 
 def encode(nest: Any) -> Any:
-    """A `StructuredValue` for a nest of specs, numbers, texts and None.
+    """A `StructuredValue` for a nest of specs and None.
 
     Dicts, lists, tuples and namedtuples are kept as such.
 
@@ -38,14 +30,6 @@ def encode(nest: Any) -> Any:
 def _encode(nest: Any, message: Any) -> None:
     if nest is None:
         message.none_value.SetInParent()
-    elif isinstance(nest, bool):
-        message.bool_value = nest
-    elif isinstance(nest, int):
-        message.int64_value = nest
-    elif isinstance(nest, float):
-        message.float64_value = nest
-    elif isinstance(nest, str):
-        message.string_value = nest
     elif isinstance(nest, tuple) and hasattr(nest, "_fields"):
         message.named_tuple_value.name = type(nest).__name__
         for key, value in zip(nest._fields, nest, strict=True):
@@ -61,7 +45,7 @@ def _encode(nest: Any, message: Any) -> None:
             _encode(value, message.dict_value.fields[key])
     elif hasattr(nest, "shape") and hasattr(nest, "dtype"):
         _encode_spec(nest, message.tensor_spec_value)
-    elif isinstance(nest, Sequence) and not isinstance(nest, bytes):
+    elif isinstance(nest, Sequence) and not isinstance(nest, str | bytes):
         values = message.tuple_value if isinstance(nest, tuple) else message.list_value
         values.SetInParent()
         for value in nest:
@@ -90,13 +74,13 @@ def _encode_spec(spec: Any, message: Any) -> None:
 def _dtype_number(dtype: Any) -> int:
     name = getattr(dtype, "name", None)
     if name == "string":  # TensorFlow's own
-        return _DTYPE_NUMBERS["object"]
+        return STRING
     try:
         found = np.dtype(getattr(dtype, "as_numpy_dtype", dtype))
     except TypeError:
         found = None
     kinds = {"U": "object", "S": "object"}
-    number = found and _DTYPE_NUMBERS.get(kinds.get(found.kind, found.name))
+    number = None if found is None else number_of(kinds.get(found.kind, found.name))
     if number is None:
         raise SpecError(f"dtype {dtype!r:.200}: TensorFlow has none like it.")
     return number
@@ -110,37 +94,34 @@ def decode(message: Any) -> Any:
     Raises:
         SpecError: the message holds something that no table's signature can.
     """
+    try:
+        return decode_signature(as_json(message), "A StructuredValue")
+    except CheckpointError as error:
+        raise SpecError(str(error)) from None
+
+
+def as_json(message: Any) -> list[object]:
+    """A `StructuredValue` in the form that `nests.codec` decodes, which checks it.
+
+    What no signature can hold becomes a node of a kind that the codec does not know.
+    """
     kind = message.WhichOneof("kind")
     value: Any = getattr(message, kind) if kind else None
     if kind in ("tensor_spec_value", "bounded_tensor_spec_value"):
-        return _decode_spec(value)
+        shape = None
+        if not value.shape.unknown_rank:
+            shape = [None if dim.size < 0 else dim.size for dim in value.shape.dim]
+        return ["spec", numpy_name(value.dtype), shape, value.name]
     if kind == "dict_value":
-        return {key: decode(child) for key, child in value.fields.items()}
-    if kind == "list_value":
-        return [decode(child) for child in value.values]
-    if kind == "tuple_value":
-        return tuple(decode(child) for child in value.values)
+        return ["dict", *_parts((key, value.fields[key]) for key in sorted(value.fields))]
     if kind == "named_tuple_value":
-        fields = [pair.key for pair in value.values]
-        try:
-            cls: Any = collections.namedtuple(value.name, fields)  # type: ignore[misc]
-        except ValueError as error:
-            raise SpecError(f"a namedtuple {value.name!r:.200}: {error!s:.200}") from None
-        return cls(*(decode(pair.value) for pair in value.values))
-    if kind == "none_value":
-        return None
-    if kind in ("float64_value", "int64_value", "string_value", "bool_value"):
-        return value
-    raise SpecError(f"found a {kind} in a nest of specs; wanted tensor specs in dicts, lists.")
+        return ["namedtuple", value.name, *_parts((p.key, p.value) for p in value.values)]
+    if kind in ("list_value", "tuple_value"):
+        return [kind.removesuffix("_value"), *map(as_json, value.values)]
+    return ["none"] if kind == "none_value" else [f"something other than tensor specs: {kind}"]
 
 
-def _decode_spec(message: Any) -> Any:
-    shape = None
-    if not message.shape.unknown_rank:
-        shape = tuple(None if dim.size < 0 else int(dim.size) for dim in message.shape.dim)
-    names = {number: name for name, number in _DTYPE_NUMBERS.items()}
-    dtype = names.get(message.dtype, f"number {message.dtype}")
-    try:
-        return make_spec(shape, dtype, message.name, "A StructuredValue")
-    except CheckpointMismatchError as error:
-        raise SpecError(str(error)) from None
+def _parts(pairs: Iterable[tuple[str, Any]]) -> Iterator[object]:
+    for key, child in pairs:
+        yield key
+        yield as_json(child)

@@ -11,11 +11,13 @@ import numpy as np
 
 from reverie import errors
 from reverie.checkpoint.reverb_files import tensors
-from reverie.checkpoint.reverb_files.items import Items
-from reverie.checkpoint.reverb_files.layout import Ints, Slices
-from reverie.checkpoint.reverb_files.places import Budget, Place
-from reverie.checkpoint.reverb_files.tfrecord import ReadProgress, read_records
+from reverie.checkpoint.reverb_files.budget import Budget, Place
+from reverie.checkpoint.reverb_files.item_records import Items
+from reverie.checkpoint.reverb_files.runs import Bools, Ints, Slices
+from reverie.checkpoint.reverb_files.tensors import Array
+from reverie.checkpoint.reverb_files.tfrecord import read_records
 from reverie.proto import schema
+from reverie.proto.data_types import STRING
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,17 +46,34 @@ class Chunks:
     episode: Ints
     start: Ints
     rows: Ints
-    dense: np.ndarray[Any, np.dtype[np.bool_]]
+    dense: Bools
     num_tensors: Ints
     first_tensor: Ints
-    delta_encoded: np.ndarray[Any, np.dtype[np.bool_]]
+    delta_encoded: Bools
     tensors: list[tensors.Packed]
     tensor_chunk: Ints
     tensor_type: Ints
 
-    def texts(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def texts(self) -> Bools:
         """Whether each packed column holds texts."""
-        return np.array([one.code == tensors.STRING for one in self.tensors], np.bool_)
+        return np.array([one.code == STRING for one in self.tensors], np.bool_)
+
+    def place_of(self, tensor: int) -> Place:
+        """Where the chunk of a packed column is."""
+        return self.places[int(self.tensor_chunk[tensor])]
+
+    def unpack(self, tensor: int) -> Array | list[bytes]:
+        """The cells of a packed column: an array (cells, *shape of one), or texts.
+
+        Raises:
+            CheckpointCorruptError: The packed bytes are damaged.
+            CheckpointMismatchError: The dtype cannot be read.
+        """
+        packed, place = self.tensors[tensor], self.place_of(tensor)
+        if packed.code == STRING:
+            return tensors.unpack_texts(packed, place)
+        encoded = bool(self.delta_encoded[self.tensor_chunk[tensor]])
+        return tensors.unpack(packed, delta_encoded=encoded, place=place)
 
     def resolve(self, items: Items) -> Slices:
         """Finds the chunks that a table's items refer to.
@@ -108,7 +127,7 @@ class _Chunk:
     columns: tuple[tensors.Packed, ...]
 
 
-def read_chunks(path: Path, budget: Budget, progress: ReadProgress) -> Chunks:
+def read_chunks(path: Path, budget: Budget) -> Chunks:
     """Reads all chunks and checks what they say about themselves; unpacks nothing.
 
     A chunk may be there more than once: a client sends a chunk again when it is not
@@ -122,8 +141,8 @@ def read_chunks(path: Path, budget: Budget, progress: ReadProgress) -> Chunks:
     """
     places: list[Place] = []
     chunks: dict[int, _Chunk] = {}
-    for place, payload in read_records(path, budget, progress=progress):
-        message = schema.parse("Chunk", payload, place)
+    for place, payload in read_records(path, budget):
+        message = schema.parse("ChunkData", payload, place.corrupt)
         chunk = _chunk(message, place)
         if chunks.setdefault(message.chunk_key, chunk) != chunk:
             raise place.corrupt(f"a second, different chunk of key {message.chunk_key}")
@@ -169,12 +188,12 @@ def _chunk(message: Any, place: Place) -> _Chunk:
     columns = [tensors.packed(tensor, place) for tensor in message.data.tensors]
     if not columns or len({column.rows for column in columns}) != 1:
         raise place.corrupt("a chunk without columns, or with columns of different lengths")
-    if message.HasField("data_tensors_len") and message.data_tensors_len != len(columns):
+    if message.data_tensors_len not in (0, len(columns)):
         raise place.corrupt(
             f"{len(columns)} columns, and {message.data_tensors_len} were declared"
         )
     sizes = [column.nbytes for column in columns]
-    if None not in sizes and message.HasField("data_uncompressed_size"):
+    if None not in sizes and message.data_uncompressed_size:
         nbytes = sum(size for size in sizes if size is not None)
         if nbytes != message.data_uncompressed_size:
             raise place.corrupt(

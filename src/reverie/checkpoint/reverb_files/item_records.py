@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from reverie import errors
-from reverie.checkpoint.reverb_files.places import Budget, Place, shown
-from reverie.checkpoint.reverb_files.tables import Settings
-from reverie.checkpoint.reverb_files.tfrecord import ReadProgress, read_records
+from reverie.checkpoint.reverb_files.budget import Budget, Place, shown
+from reverie.checkpoint.reverb_files.table_records import TableRecord
+from reverie.checkpoint.reverb_files.tfrecord import read_records
 from reverie.proto import schema
 
 
@@ -35,8 +35,7 @@ class Items:
         priorities: Priority of each item.
         times_sampled: Samples of each item.
         squeezed: Flags of the items that have squeezed columns.
-        num_columns: Columns of every item, 0 while there is none.
-        alike: Whether all items must have equally many columns.
+        num_columns: Columns of each item.
         slice_item: Item of each slice.
         slice_column: Column of each slice.
         slice_chunk: Key of the chunk that each slice is of.
@@ -52,8 +51,7 @@ class Items:
     priorities: array[float] = dataclasses.field(default_factory=lambda: array("d"))
     times_sampled: array[int] = dataclasses.field(default_factory=_signed)
     squeezed: dict[int, tuple[bool, ...]] = dataclasses.field(default_factory=dict)
-    num_columns: int = 0
-    alike: bool = True
+    num_columns: array[int] = dataclasses.field(default_factory=_signed)
     slice_item: array[int] = dataclasses.field(default_factory=_signed)
     slice_column: array[int] = dataclasses.field(default_factory=_signed)
     slice_chunk: array[int] = dataclasses.field(default_factory=_unsigned)
@@ -65,18 +63,17 @@ class Items:
         """Where an item's record is."""
         return Place(self.path, self.record[item], self.byte[item])
 
-    def add(self, message: Any, place: Place, table: Settings) -> None:
+    def add(self, message: Any, place: Place, table: TableRecord) -> None:
         """Appends an item.
 
         Args:
-            message: An "Item" message.
+            message: A `PrioritizedItem`.
             place: Where its record is.
             table: The table it belongs to.
 
         Raises:
             CheckpointCorruptError: A value that Reverb would not have written.
-            CheckpointMismatchError: Another number of columns than the items
-                before, or an item as old releases of Reverb wrote them.
+            CheckpointMismatchError: An item as old releases of Reverb wrote them.
         """
         if message.deprecated_chunk_keys or message.HasField("deprecated_sequence_range"):
             raise errors.CheckpointMismatchError(
@@ -84,8 +81,10 @@ class Items:
                 "with dm-reverb 0.14 and save it again."
             )
         priority = message.priority
-        if math.isnan(priority) or (table.prioritized and not 0 <= priority < math.inf):
-            raise place.corrupt(f"a priority of {priority} in table {shown(table.name)}")
+        if math.isnan(priority) or (
+            table.settings.prioritized and not 0 <= priority < math.inf
+        ):
+            raise place.corrupt(f"a priority of {priority} in table {shown(message.table)}")
         if message.times_sampled < 0:
             raise place.corrupt(f"an item sampled {message.times_sampled} times")
         item = len(self.keys)
@@ -94,18 +93,12 @@ class Items:
         self.keys.append(message.key)
         self.priorities.append(priority)
         self.times_sampled.append(message.times_sampled)
-        self._add_columns(item, message.flat_trajectory.columns, place, table)
+        self._add_columns(item, message.flat_trajectory.columns, place)
 
-    def _add_columns(self, item: int, columns: Any, place: Place, table: Settings) -> None:
+    def _add_columns(self, item: int, columns: Any, place: Place) -> None:
         if not columns:
             raise place.corrupt("an item without columns")
-        self.num_columns = self.num_columns or len(columns)
-        if self.alike and len(columns) != self.num_columns:
-            raise errors.CheckpointMismatchError(
-                f"{place}: an item of {len(columns)} columns in table {shown(table.name)}, "
-                f"where the items before have {self.num_columns}. Items of different columns "
-                "cannot share a table here; write them to tables of their own."
-            )
+        self.num_columns.append(len(columns))
         squeezed = tuple(column.squeeze for column in columns)
         if any(squeezed):
             self.squeezed[item] = squeezed
@@ -128,22 +121,13 @@ class Items:
                 )
 
 
-def read_items(
-    path: Path,
-    tables: dict[str, Settings],
-    budget: Budget,
-    progress: ReadProgress,
-    *,
-    alike: bool = True,
-) -> dict[str, Items]:
+def read_items(path: Path, tables: dict[str, TableRecord], budget: Budget) -> dict[str, Items]:
     """Reads all items.
 
     Args:
         path: The file.
         tables: All tables of the checkpoint.
         budget: Pays for the inflated bytes.
-        progress: Called with (bytes read, size of the file).
-        alike: Whether all items of a table must have equally many columns.
 
     Returns:
         The items of every table, in the order of the file, which is that of their
@@ -155,11 +139,11 @@ def read_items(
         CheckpointMismatchError: See `Items.add`.
         CheckpointLimitError: The budget is used up.
     """
-    items = {name: Items(path, alike=alike) for name in tables}
+    items = {name: Items(path) for name in tables}
     seen: set[int] = set()
-    for place, payload in read_records(path, budget, progress=progress):
-        message = schema.parse("Item", payload, place)
-        name = schema.text(message.table, place)
+    for place, payload in read_records(path, budget):
+        message = schema.parse("PrioritizedItem", payload, place.corrupt)
+        name = message.table
         if name not in tables:
             raise place.corrupt(f"an item of table {shown(name)}, which does not exist")
         if message.key in seen:
