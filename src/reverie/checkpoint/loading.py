@@ -12,7 +12,6 @@ from reverie.checkpoint.disk.crc_file import reading
 from reverie.checkpoint.disk.files import FILE_SYSTEM
 from reverie.checkpoint.folder import names
 from reverie.checkpoint.format.snapshot import Progress
-from reverie.checkpoint.restore import read_manifest, restore
 from reverie.errors import CheckpointCorruptError, CheckpointNotFoundError
 from reverie.table import ReplayTable
 
@@ -75,6 +74,8 @@ def load_newest(
 
 
 def _load_native(path: Path, table: ReplayTable, progress: Progress | None) -> None:
+    from reverie.checkpoint.restore import read_manifest, restore
+
     manifest = read_manifest(path)
     restore(
         path,
