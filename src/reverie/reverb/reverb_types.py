@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from reverie.errors import MissingDependencyError
 from reverie.nests import codec as signatures
 from reverie.reverb import pybind
+from reverie.tables.table import Table
 
 Fifo = pybind.FifoSelector
 Heap = pybind.HeapSelector
@@ -59,7 +60,7 @@ class TableInfo:
     table_worker_time: Any
 
     @classmethod
-    def from_table(cls, table: pybind.Table) -> TableInfo:
+    def from_table(cls, table: Table) -> TableInfo:
         """Of one of the engine's tables, now. O(1).
 
         Raises:

@@ -51,9 +51,8 @@ def selector_of(selector: ItemSelector) -> Any:
     """Reverb's own form of a sampler or remover."""
     if selector.kind == "prioritized":
         return reverb.selectors.Prioritized(selector.exponent)
-    heap = {"min_heap": reverb.selectors.MinHeap, "max_heap": reverb.selectors.MaxHeap}
-    named = getattr(reverb.selectors, selector.kind.title(), None)
-    return heap.get(selector.kind, named)()
+    # "min_heap" is MinHeap there, "fifo" Fifo.
+    return getattr(reverb.selectors, selector.kind.title().replace("_", ""))()
 
 
 def limiter_of(limiter: Limiter) -> Any:

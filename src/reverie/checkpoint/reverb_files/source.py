@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from reverie import _core
 from reverie.checkpoint.disk.crc_file import reading
 from reverie.checkpoint.disk.files import FILE_SYSTEM
-from reverie.checkpoint.restore import VerifyReport
+from reverie.checkpoint.source import VerifyReport
 from reverie.checkpoint.reverb_files.as_cells import fill_cells
 from reverie.checkpoint.reverb_files.as_records import (
     Column,
@@ -137,9 +137,9 @@ class ReverbSource:
             nbytes=nbytes,
             num_files=len(DATA_FILES) + 1,
             num_chunks=len(chunks.keys),
-            num_steps=0,
+            num_ends=0,
             num_items={name: len(table) for name, table in stored.tables.items()},
-            num_cells=sum(packed.rows for packed in chunks.tensors),
+            num_records=sum(packed.rows for packed in chunks.tensors),
             extra_files=tuple(sorted(present.keys() - {*DATA_FILES, DONE})),
         )
 

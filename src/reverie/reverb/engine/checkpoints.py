@@ -61,7 +61,7 @@ def find(
         CheckpointError: the newest one cannot be opened; it is never taken for none, nor
             is an older one taken instead.
     """
-    for place in filter(None, (path, fallback)):
+    for place in (path, fallback or path):
         found = candidates(Path(os.path.abspath(place)))
         if found:
             return open_source(found[0])

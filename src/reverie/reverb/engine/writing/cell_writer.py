@@ -51,9 +51,9 @@ class CellWriter:
         self.max_num_keep_alive_refs = keep_of(options)
         server.check_open()
         self.episode_steps = 0
-        self._host = server.host
-        self._core = server.store.create_trajectory_writer()
-        self._host.watch(self)
+        self._store = server.store
+        self._core = self._store.core.create_trajectory_writer()
+        self._store.watch(self)
         self._default_keep = self.max_num_keep_alive_refs
         self._keeps: dict[int, int] = {}
         self._columns: list[_Column | None] = []
@@ -63,9 +63,8 @@ class CellWriter:
         self._open: set[int] | None = None  # columns that the open step has already
         self._closed = False
 
-    @property
-    def core(self) -> _core.TrajectoryWriter:
-        """The core's writer; not to be touched in a forked child."""
+    def abandon(self) -> _core.TrajectoryWriter:
+        """In a forked child: the core's writer, which must not be touched there."""
         return self._core
 
     # Steps.
@@ -93,7 +92,7 @@ class CellWriter:
         Raises:
             RuntimeError: closed, or the server was stopped.
         """
-        if not self._uniform or self._open is not None or not self._host.is_open:
+        if not self._uniform or self._open is not None or not self._store.is_open:
             return False
         for leaf in leaves:
             if leaf is None:
@@ -261,7 +260,7 @@ class CellWriter:
         if not self._closed:
             self._closed = True
             self._uniform = False
-            if self._host.is_open:  # else there is nothing to free, or it must not be touched
+            if self._store.is_open:  # else there is nothing to free, or it must not be touched
                 self._core.close()
 
     # Inside.
@@ -313,7 +312,7 @@ class CellWriter:
     def _check_open(self) -> None:
         if self._closed:
             raise self._closed_error()
-        self._host.check_open()
+        self._store.check_open()
 
     def _closed_error(self) -> Exception:
         if self._closed:
@@ -322,7 +321,7 @@ class CellWriter:
                 "client.trajectory_writer()."
             )
         try:
-            self._host.check_open()
+            self._store.check_open()
         except Exception as error:  # which one is what is wanted
             return error
         return ClosedWriterError("The store behind this writer was closed.")

@@ -46,7 +46,7 @@ class ItemPlan:
 
 def priority_limits(table: Table) -> tuple[float, float]:
     """The lowest and the highest priority of a table's items."""
-    return priority_range("prioritized" in (table.sampler.kind, table.remover.kind))
+    return priority_range(table.settings.prioritized)
 
 
 def priority_error(priority: float, table: str) -> InvalidArgumentError:

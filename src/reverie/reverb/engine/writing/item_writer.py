@@ -131,7 +131,7 @@ class TrajectoryWriter(CellWriter):
         """
         key = (table, tuple(columns), tuple(lengths), tuple(runs), tuple(squeezed))
         plan = self._plans.get(key)
-        if plan is None or not self._host.is_open or self._closed:
+        if plan is None or not self._store.is_open or self._closed:
             plan = self._plan(key, check)
         if type(priority) is not float:
             priority = as_float("priority", priority)
@@ -186,7 +186,7 @@ class TrajectoryWriter(CellWriter):
         """Waits until at most so many items wait; errors as Flush's."""
         timeout = as_timeout("timeout_ms", timeout_ms, 0.001)
         at_most = as_int("block_until_num_items", at_most)
-        self._host.check_process()
+        self._store.check_process()
         core = self._core
         if core.pending <= at_most:
             return
@@ -212,7 +212,7 @@ class TrajectoryWriter(CellWriter):
             ) from None
         except _core.Closed:
             raise self._closed_error() from None
-        self._host.check_open()  # a store that closes drops what waits
+        self._store.check_open()  # a store that closes drops what waits
 
     def __repr__(self) -> str:
         """`TrajectoryWriter(6 columns, 12 steps in this episode)`."""
