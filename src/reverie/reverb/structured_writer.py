@@ -24,7 +24,7 @@ from reverie.nests import structure
 from reverie.nests.codec import TensorSpec
 from reverie.proto import structured_value
 from reverie.reverb.cc import patterns_pb2
-from reverie.reverb.engine.writing.column_errors import about, column_of
+from reverie.reverb.engine.writing.column_errors import about, wrong_column
 from reverie.reverb.trajectory_writer import reraise
 from reverie.runtime.handle import Handle
 
@@ -74,7 +74,7 @@ class StructuredWriter(Handle):
             else:
                 self._writer.Append(flat)
         except (ValueError, TypeError) as error:
-            column = column_of(error)
+            column = wrong_column(error)
             if column is None:
                 raise
             path = structure.flatten_with_path(self._data_structure)[column][0]

@@ -16,7 +16,7 @@ from reverie.reverb.engine.writing.chunker_options import (
     ChunkerOptions,
     ConstantChunkerOptions,
 )
-from reverie.reverb.engine.writing.column_errors import about, column_of
+from reverie.reverb.engine.writing.column_errors import about, wrong_column
 from reverie.reverb.engine.writing.history import ColumnHistory, Steps
 from reverie.reverb.engine.writing.item_writer import TrajectoryWriter as _Engine
 from reverie.reverb.engine.writing.stand_in import StandIn
@@ -53,7 +53,8 @@ class TrajectoryWriter(Handle):
 
     def __init__(self, internal_writer: Any) -> None:
         """Takes a pybind.TrajectoryWriter, or what has its methods."""
-        ours = isinstance(internal_writer, _Engine)
+        # By its class: a mock with a spec passes for an instance of ours.
+        ours = issubclass(type(internal_writer), _Engine)
         self._writer: _Engine | StandIn = internal_writer if ours else StandIn(internal_writer)
         self._structure: Any = None  # the union of all steps, None where no step came yet
         self._seen = False
@@ -350,7 +351,7 @@ class TrajectoryWriter(Handle):
         try:
             return self._writer.append(flat, partial=partial)
         except (ValueError, TypeError) as error:
-            column = column_of(error)
+            column = wrong_column(error)
             if column is None:
                 raise
             raise about(error, paths[column]) from None

@@ -13,7 +13,7 @@ from reverie.reverb.engine.patterns.configs import TDError, parse
 from reverie.reverb.engine.patterns.matcher import PatternMatcher, PatternState, Runs
 from reverie.reverb.engine.server import Server
 from reverie.reverb.engine.writing.chunker_options import ConstantChunkerOptions
-from reverie.reverb.engine.writing.column_errors import about, column_of
+from reverie.reverb.engine.writing.column_errors import about, wrong_column
 from reverie.reverb.engine.writing.item_writer import TrajectoryWriter
 
 _TD_DTYPES = ("float32", "float64", "int32", "int64")
@@ -113,7 +113,7 @@ class StructuredWriter:
         try:
             self._writer.append(leaves, partial=partial)
         except (ValueError, TypeError) as error:
-            place = column_of(error)
+            place = wrong_column(error)
             if place is None:
                 raise
             raise about(error, self._columns[place]) from None

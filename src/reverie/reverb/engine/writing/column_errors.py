@@ -24,7 +24,7 @@ def column_error(kind: type[Raised], before: str, column: Any, after: str) -> Ra
     return error
 
 
-def column_of(error: Exception) -> Any:
+def wrong_column(error: Exception) -> Any:
     """The column that `error` is about, None where `column_error` did not make it."""
     return vars(error).get("_column")
 

@@ -72,7 +72,7 @@ class ColumnHistory:
         return bool(self._stretches) and self._stretches[-1][1] is None
 
     def add(self, value: int | None, to_last: bool) -> None:
-        """Takes the cell of a new step, or (`to_last`) of the latest; None where it has none."""
+        """Takes the cell of a new step, or (`to_last`) of the latest; None for none."""
         step = self._steps.count - 1
         if value is None:
             if self.is_dense and not to_last:
