@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import optree
 import pytest
-from reverie.checkpoint.from_reverb import reverb_order
 from tests.manager_support import SPEC, add, contents, make
 
 from reverie import ArraySpec, ReplayBufferManager, Trajectory
@@ -24,7 +22,6 @@ from reverie.errors import (
     ClosedError,
     UnstackableError,
 )
-from reverie.nests.nest import Nest
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 SMART_BUILDINGS = GOLDEN / "smart_buildings" / "initial_exploration_buffer"
@@ -479,18 +476,3 @@ def test_what_tf_agents_observer_wrote_loads_as_trajectories() -> None:
         starts = [10 * episode + n for episode in range(2) for n in range(5)]
         assert data.observation[..., 0].tolist() == [[n, n + 1] for n in starts]
         assert data.is_boundary()[:, 1].tolist() == [False, False, False, False, True] * 2
-
-
-@pytest.mark.parametrize(
-    ("spec", "order"),
-    [
-        ({"b": i4(), "a": i4()}, [0, 1]),
-        (collections.OrderedDict([("b", i4()), ("a", i4())]), [1, 0]),
-        ((i4(), None, {"y": i4(), "x": i4()}), [0, 1, 2]),
-        (collections.OrderedDict([("b", i4()), (1, i4())]), [0, 1]),
-    ],
-)
-def test_reverbs_columns_are_sorted_by_key_ours_as_optree_has_them(
-    spec: Any, order: list[int]
-) -> None:
-    assert reverb_order(Nest(spec)) == order

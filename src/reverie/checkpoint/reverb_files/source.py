@@ -64,11 +64,12 @@ class ReverbSource:
         leaves = wanted_columns(signature)
         try:
             found = columns_of(self._stored, table) or [_step_of(leaf) for leaf in leaves]
+            if len(leaves) != len(found) or not all(map(_describes, leaves, found)):
+                return None
             specs = [ArraySpec(shape, dtype) for dtype, shape in found]
+            return Nest(structure.unflatten_as(signature, specs)).spec
         except (CheckpointMismatchError, SpecError):
             return None
-        fits = len(leaves) == len(found) and all(map(_describes, leaves, found))
-        return structure.unflatten_as(signature, specs) if fits else None
 
     def read(
         self, store: _core.Store, rows: Mapping[str, Nest] = _NO_ROWS
