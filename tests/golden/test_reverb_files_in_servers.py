@@ -17,13 +17,11 @@ from reverie.reverb.engine.server import Server
 from reverie.tables.cells import column_of
 
 SMART_BUILDINGS = support.GOLDEN / "smart_buildings"
-# The two that `read_checkpoint` refuses, which tells Reverb's keys here.
-BOTH = sorted(set(FIXTURES) - {"strings", "unlike_items"})
 
 
 def loaded(case: Path, root: Path) -> Server:
     """The fixture in a server whose tables were made with quite other settings."""
-    names = [one.settings.name for one in read_stored(case).tables]
+    names = list(read_stored(case).tables)
     return server(root, [table(name, "lifo", max_size=10) for name in names], case)
 
 
@@ -97,6 +95,8 @@ def differences(made: Server, expected_file: Path, order: dict[str, list[int]]) 
             same = [row[at] for row in ours] == expected[f"{name}/{field}"].tolist()
             found += [] if same else [f"{name}: {field}"]
         for column in range(len(ours[0][2]) if ours else 0):
+            if ours[0][2][column].dtype == object:
+                continue  # the fixtures have no texts: a test of their own compares them
             raw = b"".join(row[2][column].tobytes() for row in ours)
             same = raw == expected[f"{name}/{column}"].tobytes()
             found += [] if same else [f"{name}: column {column}"]
@@ -105,12 +105,10 @@ def differences(made: Server, expected_file: Path, order: dict[str, list[int]]) 
 
 def _order(case: Path) -> dict[str, list[int]]:
     """Reverb's keys of each table, in insertion order."""
-    from reverie.checkpoint.reverb_files import read_checkpoint
-
-    return {one.name: one.keys.tolist() for one in read_checkpoint(case)}
+    return {name: list(one.items.keys) for name, one in read_stored(case).tables.items()}
 
 
-@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("name", FIXTURES)
 def test_every_value_is_what_reverb_answered(name: str, tmp_path: Path) -> None:
     if name == "bfloat16":
         pytest.importorskip("ml_dtypes")
@@ -150,10 +148,9 @@ def test_saved_natively_they_go_on_as_they_would_have(name: str, tmp_path: Path)
 def test_steps_that_tables_share_are_stored_once(tmp_path: Path) -> None:
     stored = read_stored(FIXTURES["resent"])
     made = loaded(FIXTURES["resent"], tmp_path)
-    used = {chunk for one in stored.tables for chunk in one.piece_chunk.tolist()}
-    each = [set(one.piece_chunk.tolist()) for one in stored.tables]
-    assert each[0] & each[1]
-    assert made.store.info()["num_chunks"] == len(used)
+    one, two = (set(stored.used([name]).tolist()) for name in stored.tables)
+    assert one & two
+    assert made.store.info()["num_chunks"] == len(one | two)
 
 
 def test_texts_are_read_as_reverb_gives_them(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reverie.checkpoint.reverb_files.places import Place
 from tests.golden import reverb_support
 from tests.hostile.damage_support import (
     Files,
@@ -29,9 +28,11 @@ from reverie import errors
 from reverie.checkpoint import verify
 from reverie.checkpoint.format import reader
 from reverie.checkpoint.reverb_files import tensors
+from reverie.checkpoint.reverb_files.budget import Place
 from reverie.checkpoint.reverb_files.stored import read_stored
 from reverie.errors import CheckpointCorruptError, CheckpointError, CheckpointLimitError
 from reverie.proto import schema
+from reverie.proto.data_types import STRING
 from reverie.tables.text_cells import MARK, check_text, pack_texts, unpack_texts
 
 Edit = Callable[[dict, Files], None]
@@ -394,9 +395,7 @@ def test_altered_reverb_messages_with_sound_checksums_never_crash(
             forged[victim] = bytes(raw)
             path.write_bytes(reverb_support.framed(forged))
             try:
-                made = server(
-                    tmp_path / "none", [table(one.settings.name) for one in names], folder
-                )
+                made = server(tmp_path / "none", [table(one) for one in names], folder)
             except REFUSALS as error:
                 assert len(str(error)) < 2000  # noqa: PT017
             else:
@@ -406,8 +405,8 @@ def test_altered_reverb_messages_with_sound_checksums_never_crash(
 
 
 def _texts(rows: int, shape: list[int], content: bytes) -> tensors.Packed:
-    message = schema._classes()["Tensor"]()
-    message.dtype = tensors.STRING
+    message = schema.message_class("TensorProto")()
+    message.dtype = STRING
     message.tensor_content = content
     for size in [rows, *shape]:
         message.tensor_shape.dim.add(size=size)

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from reverie import ArraySpec
+from reverie.nests.codec import TensorSpec
+from reverie.proto import structured_value
 from reverie.reverb import errors, item_selectors, pybind, rate_limiters, reverb_types
 from reverie.reverb.cc import schema_pb2
 from reverie.reverb.cc.checkpointing import checkpoint_pb2

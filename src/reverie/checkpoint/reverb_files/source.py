@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from reverie import _core
 from reverie.checkpoint.disk.crc_file import reading
 from reverie.checkpoint.disk.files import FILE_SYSTEM
-from reverie.checkpoint.source import VerifyReport
 from reverie.checkpoint.reverb_files.as_cells import fill_cells
 from reverie.checkpoint.reverb_files.as_records import (
     Column,
@@ -27,6 +26,7 @@ from reverie.checkpoint.reverb_files.budget import shown_path
 from reverie.checkpoint.reverb_files.finding import DATA_FILES, DONE
 from reverie.checkpoint.reverb_files.stored import Stored, read_stored
 from reverie.checkpoint.reverb_files.tensors import Array
+from reverie.checkpoint.source import VerifyReport
 from reverie.errors import CheckpointLimitError, CheckpointMismatchError, SpecError
 from reverie.nests import structure
 from reverie.nests.nest import Nest
@@ -64,11 +64,12 @@ class ReverbSource:
         leaves = wanted_columns(signature)
         try:
             found = columns_of(self._stored, table) or [_step_of(leaf) for leaf in leaves]
+            if len(leaves) != len(found) or not all(map(_describes, leaves, found)):
+                return None
             specs = [ArraySpec(shape, dtype) for dtype, shape in found]
+            return Nest(structure.unflatten_as(signature, specs)).spec
         except (CheckpointMismatchError, SpecError):
             return None
-        fits = len(leaves) == len(found) and all(map(_describes, leaves, found))
-        return structure.unflatten_as(signature, specs) if fits else None
 
     def read(
         self, store: _core.Store, rows: Mapping[str, Nest] = _NO_ROWS

@@ -15,7 +15,7 @@ import numpy as np
 
 from reverie import errors
 from reverie.checkpoint.reverb_files import extra, tensors
-from reverie.checkpoint.reverb_files.budget import Budget, shown_path
+from reverie.checkpoint.reverb_files.budget import Budget, shown, shown_path
 from reverie.checkpoint.reverb_files.chunk_records import Chunks, read_chunks
 from reverie.checkpoint.reverb_files.finding import CHUNKS, DONE, ITEMS, TABLES
 from reverie.checkpoint.reverb_files.item_records import Items, read_items
@@ -123,6 +123,9 @@ class Stored:
                     cells[tensor] = self._cells(tensor)
                 columns[column].append(cells[tensor][offset : offset + length])
             start = end
+            # Long items that share steps are far larger than the file.
+            nbytes = sum(part.nbytes for parts in columns for part in parts)
+            self.budget.take(nbytes, f"Table {shown(name)}")
             whole = [np.concatenate(parts) for parts in columns]
             squeezed = table.items.squeezed.get(item, (False,) * len(whole))
             yield key, [c[0, ...] if one else c for c, one in zip(whole, squeezed, strict=True)]
