@@ -57,7 +57,7 @@ def open_buffer(
         MissingDependencyError: it is Reverb's, and the `reverb-files` extra is missing.
     """
     root = Path(path).absolute()
-    source = load_newest(root, lambda found: found)
+    source = load_newest(root, lambda found: found, progress=progress)
     where = repr(str(source.path))
     names = list(source.settings)
     if table is None and len(names) > 1:
@@ -74,7 +74,7 @@ def open_buffer(
     for one in tables.values():
         one.attach(store)
     nest = _known_nest(source, name)
-    fill(source, store, tables, rows={} if nest is None else {name: nest}, progress=progress)
+    fill(source, store, tables, rows={} if nest is None else {name: nest})
     opened = tables[name]
     columns = opened.core.describe()
     length, lengths = opened.settings.sequence_length or 1, None

@@ -51,10 +51,14 @@ def load(settings: BufferSettings, progress: Progress | None = None) -> Embedded
             settings.table,
             settings.nest,
             seed=_seed(settings),
-            progress=progress,
         )
 
-    table = load_newest(settings.checkpoint_dir, table_of, on_corrupt=settings.on_corrupt)
+    table = load_newest(
+        settings.checkpoint_dir,
+        table_of,
+        on_corrupt=settings.on_corrupt,
+        progress=progress,
+    )
     return EmbeddedBackend(settings, table)
 
 

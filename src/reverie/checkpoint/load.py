@@ -26,7 +26,13 @@ from reverie.tables.table import Table
 T = TypeVar("T")
 
 
-def load_newest(root: Path, load: Callable[[Source], T], *, on_corrupt: str = "raise") -> T:
+def load_newest(
+    root: Path,
+    load: Callable[[Source], T],
+    *,
+    on_corrupt: str = "raise",
+    progress: Progress | None = None,
+) -> T:
     """What `load` makes of the newest complete checkpoint of `root`.
 
     A native checkpoint comes before any of Reverb's, whose names are wall-clock text and
@@ -37,6 +43,7 @@ def load_newest(root: Path, load: Callable[[Source], T], *, on_corrupt: str = "r
         load: called once per try.
         on_corrupt: "raise", or "fallback" to try older checkpoints, with a warning for
             each damaged one.
+        progress: called with bytes read and in all, where the source can tell.
 
     Raises:
         CheckpointNotFoundError: there is none; a damaged one is never "none".
@@ -52,7 +59,7 @@ def load_newest(root: Path, load: Callable[[Source], T], *, on_corrupt: str = "r
         )
     for path in found:
         try:
-            return load(open_source(path))
+            return load(open_source(path, progress=progress))
         except CheckpointCorruptError as error:
             if on_corrupt != "fallback" or path == found[-1]:
                 raise
@@ -68,7 +75,6 @@ def fill(
     tables: Mapping[str, Table],
     *,
     rows: Mapping[str, Nest] | None = None,
-    progress: Progress | None = None,
 ) -> None:
     """Fills fresh tables of a fresh store with all tables of a checkpoint.
 
@@ -78,14 +84,15 @@ def fill(
         tables: by the names of the checkpoint's, none of which may be missing; those
             that it does not have stay empty.
         rows: see `Source.read`.
-        progress: called with bytes read and in all, where the source can tell.
 
     Raises:
         CheckpointMismatchError: a table holds more items than fit.
         CheckpointCorruptError: a file or a value is not as it must be.
         CheckpointError: as `Source.read`.
     """
-    states = source.read(store.core, rows or {}, progress)
+    for spec in filter(None, map(source.nest, tables)):
+        store.know(Nest(spec))
+    states = source.read(store.core, rows or {})
     for name, state in states.items():
         count, most = len(state["offset"]), tables[name].settings.max_size
         if count > most:
@@ -101,8 +108,6 @@ def fill(
         raise CheckpointCorruptError(
             f"{str(source.path)!r}: the core refused what the files hold: {str(error)[:200]}"
         ) from error
-    for nest in filter(None, map(source.nest, states)):
-        store.know(Nest(nest))
 
 
 def load_table(
@@ -112,7 +117,6 @@ def load_table(
     nest: Nest,
     *,
     seed: int,
-    progress: Progress | None = None,
 ) -> Table:
     """One table of a checkpoint as the caller configures it; the others come along.
 
@@ -137,7 +141,7 @@ def load_table(
     table = tables[taken] = Table(settings, nest=nest, seed=seed)
     for one in tables.values():
         one.attach(store)
-    fill(source, store, tables, rows={taken: nest}, progress=progress)
+    fill(source, store, tables, rows={taken: nest})
     _check_items(source, table, nest)
     return table
 
@@ -148,11 +152,8 @@ def _check_columns(source: Source, name: str, nest: Nest) -> None:
     if columns is None:
         return
     for found, want in zip(columns, nest.columns, strict=False):
-        if (found.path, found.spec.dtype, found.spec.shape) != (
-            want.path,
-            want.spec.dtype,
-            want.spec.shape,
-        ):
+        same = (found.spec.dtype, found.spec.shape) == (want.spec.dtype, want.spec.shape)
+        if not same or found.path not in ("", want.path):
             raise CheckpointMismatchError(
                 f"The checkpoint's column {found.path[:200]!r} is {found.spec.dtype} of shape "
                 f"{found.spec.shape}, but the data spec wants {want.path[:200]!r}, "

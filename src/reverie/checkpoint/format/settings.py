@@ -19,7 +19,7 @@ SAFE_INT = (1 << 53) - 1  # JSON numbers above are not safe in every reader
 
 KEYS = (
     *("name", "max_size", "sampler", "remover", "min_size_to_sample", "samples_per_insert"),
-    *("min_diff", "max_diff", "max_times_sampled", "signature"),
+    *("min_diff", "max_diff", "max_times_sampled", "sequence_length", "signature"),
 )
 
 
@@ -40,6 +40,7 @@ def settings_json(settings: TableSettings) -> dict[str, object]:
         "min_diff": _float_json(limiter.min_diff),
         "max_diff": _float_json(limiter.max_diff),
         "max_times_sampled": max(0, settings.max_times_sampled),
+        "sequence_length": settings.sequence_length,
         "signature": encode_nest(settings.signature),
     }
 
@@ -84,6 +85,9 @@ def decode_settings(value: object, path: str) -> TableSettings:
                 max_diff=sj.take_float(s["max_diff"], f"{path}.max_diff"),
             ),
             max_times_sampled=_take_number(s, "max_times_sampled", path, low=0),
+            sequence_length=None
+            if s["sequence_length"] is None
+            else _take_number(s, "sequence_length", path),
         )
     except InvalidArgumentError as error:
         raise sj.MalformedError(path, str(error), "settings by which a table works") from error

@@ -50,6 +50,10 @@ class ReverbSource:
     path: Path
     settings: Mapping[str, TableSettings]
     _stored: Stored
+    foreign: bool = True
+
+    def columns(self, table: str) -> None:
+        """Nothing: its steps are stored column by column."""
 
     def nest(self, table: str) -> Any | None:
         """The spec of one step of a table, where its signature describes steps.
