@@ -244,7 +244,8 @@ class ReplayBufferManager(Handle):
         Raises:
             NotInitializedError, ClosedError: as for `sample`.
         """
-        return self._require("new_observer").new_observer()
+        observer: TrajectoryObserver = self._require("new_observer").new_observer()
+        return observer
 
     def get_dataset(
         self, batch_size: int = 64, num_steps: int | None = None

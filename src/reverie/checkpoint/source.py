@@ -29,9 +29,10 @@ from reverie.checkpoint.format.items import TableArrays
 from reverie.checkpoint.format.layouts import Layout
 from reverie.checkpoint.format.manifest import MANIFEST_NAME, Manifest
 from reverie.checkpoint.format.reader import Reader, read_manifest
-from reverie.checkpoint.format.settings import decode_signature, decode_step
+from reverie.checkpoint.format.settings import decode_step
 from reverie.checkpoint.format.snapshot import FreshCoreLike, Progress
 from reverie.errors import CheckpointCorruptError, CheckpointMismatchError, SpecError
+from reverie.nests.codec import decode_signature
 from reverie.nests.nest import Nest
 from reverie.nests.specs import ArraySpec, Column
 from reverie.tables.settings import TableSettings
@@ -126,13 +127,15 @@ class Source(Protocol):
 def candidates(root: Path) -> list[Path]:
     """The checkpoints that could be loaded from a folder, newest first, sound or not.
 
-    Of a checkpoint's own folder it is that one. Native ones come before Reverb's newest, whose names are wall-clock text and
-    cannot be compared with ours. [] where there is no such folder.
+    Of a checkpoint's own folder it is that one. Native ones come before Reverb's newest,
+    whose names are wall-clock text and cannot be compared with ours. [] where there is
+    no such folder.
 
     Raises:
         CheckpointReadError: the folder cannot be listed.
     """
-    from reverie.checkpoint import reverb_files  # here, so that `import reverie` is quick
+    # Here, so that `import reverie` is quick.
+    from reverie.checkpoint.reverb_files import finding
 
     with reading(FILE_SYSTEM, root):
         if not root.is_dir():
@@ -140,7 +143,7 @@ def candidates(root: Path) -> list[Path]:
         if _is_native(root, FILE_SYSTEM):
             return [root]
         found = list_checkpoints(root)[::-1]
-        newest = reverb_files.find_newest(root)
+        newest = finding.find_newest(root)
     return found if newest is None else [*found, newest]
 
 

@@ -116,6 +116,11 @@ def _dtype_name(dtype: Any) -> str:
     return "object" if known.kind in "SUO" else known.name
 
 
+def decode_signature(value: object, where: str) -> Any:
+    """The signature of a table, see `make_spec` for its leaves; raises as `decode_nest`."""
+    return decode_nest(value, where, make_spec)
+
+
 def make_spec(shape: Extents, dtype: str, name: str, where: str) -> Any:
     """A leaf of a signature: `tf.TensorSpec` where TensorFlow is loaded, else `TensorSpec`.
 

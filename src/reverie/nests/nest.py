@@ -195,7 +195,7 @@ def _boundary(spec: Any, columns: tuple[Column, ...]) -> Boundary | None:
 
     def scalar(name: str, dtype: type[np.generic]) -> bool:
         leaf = getattr(spec, name, None)
-        return isinstance(leaf, ArraySpec) and (leaf.shape, leaf.dtype) == ((), dtype)
+        return isinstance(leaf, ArraySpec) and leaf.shape == () and leaf.dtype == dtype
 
     if not (scalar("step_type", np.int32) and scalar("next_step_type", np.int32)):
         return None

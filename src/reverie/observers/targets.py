@@ -67,8 +67,8 @@ class Target:
     def signature(self) -> Any:
         """What the first table says of its items, or, if it is for windows, of their steps."""
         table = self.tables[0]
-        windows = table.settings.sequence_length is not None and table.nest is not None
-        return table.nest.spec if windows else table.signature
+        nest = None if table.settings.sequence_length is None else table.nest
+        return table.signature if nest is None else nest.spec
 
     def check_open(self) -> None:
         """Raises what the tables raise when they cannot be used: closed, stopped, forked."""

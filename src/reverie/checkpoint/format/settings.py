@@ -8,7 +8,7 @@ from typing import Any
 
 from reverie.checkpoint.disk import strict_json as sj
 from reverie.errors import InvalidArgumentError, ReverieError
-from reverie.nests.codec import decode_nest, encode_nest, make_array_spec, make_spec
+from reverie.nests.codec import decode_nest, encode_nest, make_array_spec
 from reverie.nests.nest import Nest
 from reverie.tables.limiters import Limiter
 from reverie.tables.selectors import ItemSelector, selector_of
@@ -64,7 +64,7 @@ def check_settings(settings: TableSettings) -> None:
 
 
 def decode_settings(value: object, path: str) -> TableSettings:
-    """The settings in a manifest, but for their signature, see `decode_signature`.
+    """The settings in a manifest, but for their signature, see `codec.decode_signature`.
 
     Raises:
         MalformedError: a value is of another type, or out of range.
@@ -91,11 +91,6 @@ def decode_settings(value: object, path: str) -> TableSettings:
         )
     except InvalidArgumentError as error:
         raise sj.MalformedError(path, str(error), "settings by which a table works") from error
-
-
-def decode_signature(value: object, where: str) -> Any:
-    """The signature in a manifest. Raises as `decode_nest`."""
-    return decode_nest(value, where, make_spec)
 
 
 def nest_json(nest: Nest) -> object:
