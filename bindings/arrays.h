@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "record_layout.h"
+#include "storage/record_layout.h"
 
 namespace reverie_py {
 

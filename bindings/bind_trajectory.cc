@@ -8,7 +8,7 @@
 #include "errors.h"
 #include "handles.h"
 #include "no_gil.h"
-#include "trajectory_writer.h"
+#include "writers/trajectory_writer.h"
 
 namespace reverie_py {
 namespace {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "store.h"
-#include "writer.h"
+#include "writers/writer.h"
 
 namespace reverie_py {
 

@@ -4,8 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "chunk_store.h"
-#include "trajectory.h"
+#include "storage/chunk_store.h"
+#include "items/trajectory.h"
 
 namespace reverie {
 

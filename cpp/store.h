@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "chunk_store.h"
+#include "storage/chunk_store.h"
 #include "snapshot.h"
 #include "status.h"
 #include "table.h"

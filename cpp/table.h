@@ -9,13 +9,13 @@
 #include <vector>
 
 #include "gather.h"
-#include "item_order.h"
-#include "item_store.h"
+#include "items/item_order.h"
+#include "items/item_store.h"
 #include "rate_limiter.h"
 #include "rng.h"
 #include "selectors/selector.h"
 #include "status.h"
-#include "trajectory.h"
+#include "items/trajectory.h"
 
 namespace reverie {
 

@@ -229,7 +229,7 @@ class Table:
         """
 
 class Writer:
-    """Streams of steps and the items over them; see cpp/writer.h."""
+    """Streams of steps and the items over them; see cpp/writers/writer.h."""
 
     @property
     def num_cached(self) -> int:
@@ -272,7 +272,7 @@ class Writer:
         """Ends all episodes (CUT). Idempotent."""
 
 class TrajectoryWriter:
-    """A stream of steps whose columns are stored apart; see cpp/trajectory_writer.h.
+    """A stream of steps whose columns are stored apart; see cpp/writers/trajectory_writer.h.
 
     The n-th cell ever appended to a column has number n.
     """

@@ -1,5 +1,5 @@
-#ifndef REVERIE_WRITER_H_
-#define REVERIE_WRITER_H_
+#ifndef REVERIE_WRITERS_WRITER_H_
+#define REVERIE_WRITERS_WRITER_H_
 
 #include <cstdint>
 #include <deque>
@@ -146,4 +146,4 @@ class Writer {
 
 }  // namespace reverie
 
-#endif  // REVERIE_WRITER_H_
+#endif  // REVERIE_WRITERS_WRITER_H_

@@ -1,5 +1,5 @@
-#ifndef REVERIE_TRAJECTORY_WRITER_H_
-#define REVERIE_TRAJECTORY_WRITER_H_
+#ifndef REVERIE_WRITERS_TRAJECTORY_WRITER_H_
+#define REVERIE_WRITERS_TRAJECTORY_WRITER_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -109,4 +109,4 @@ class TrajectoryWriter {
 
 }  // namespace reverie
 
-#endif  // REVERIE_TRAJECTORY_WRITER_H_
+#endif  // REVERIE_WRITERS_TRAJECTORY_WRITER_H_

@@ -1,4 +1,4 @@
-#include "record_layout.h"
+#include "storage/record_layout.h"
 
 #include <cstring>
 

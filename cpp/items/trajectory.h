@@ -1,10 +1,10 @@
-#ifndef REVERIE_TRAJECTORY_H_
-#define REVERIE_TRAJECTORY_H_
+#ifndef REVERIE_ITEMS_TRAJECTORY_H_
+#define REVERIE_ITEMS_TRAJECTORY_H_
 
 #include <cstdint>
 #include <vector>
 
-#include "chunk_store.h"
+#include "storage/chunk_store.h"
 
 namespace reverie {
 
@@ -34,4 +34,4 @@ struct Trajectory {
 
 }  // namespace reverie
 
-#endif  // REVERIE_TRAJECTORY_H_
+#endif  // REVERIE_ITEMS_TRAJECTORY_H_

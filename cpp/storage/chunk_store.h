@@ -1,5 +1,5 @@
-#ifndef REVERIE_CHUNK_STORE_H_
-#define REVERIE_CHUNK_STORE_H_
+#ifndef REVERIE_STORAGE_CHUNK_STORE_H_
+#define REVERIE_STORAGE_CHUNK_STORE_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "record_layout.h"
+#include "storage/record_layout.h"
 
 namespace reverie {
 
@@ -131,4 +131,4 @@ class ChunkStore {
 
 }  // namespace reverie
 
-#endif  // REVERIE_CHUNK_STORE_H_
+#endif  // REVERIE_STORAGE_CHUNK_STORE_H_

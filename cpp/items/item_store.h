@@ -1,5 +1,5 @@
-#ifndef REVERIE_ITEM_STORE_H_
-#define REVERIE_ITEM_STORE_H_
+#ifndef REVERIE_ITEMS_ITEM_STORE_H_
+#define REVERIE_ITEMS_ITEM_STORE_H_
 
 #include <algorithm>
 #include <cstddef>
@@ -8,8 +8,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "chunk_store.h"
-#include "trajectory.h"
+#include "storage/chunk_store.h"
+#include "items/trajectory.h"
 
 namespace reverie {
 
@@ -130,4 +130,4 @@ class ItemStore {
 
 }  // namespace reverie
 
-#endif  // REVERIE_ITEM_STORE_H_
+#endif  // REVERIE_ITEMS_ITEM_STORE_H_

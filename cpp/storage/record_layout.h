@@ -1,5 +1,5 @@
-#ifndef REVERIE_RECORD_LAYOUT_H_
-#define REVERIE_RECORD_LAYOUT_H_
+#ifndef REVERIE_STORAGE_RECORD_LAYOUT_H_
+#define REVERIE_STORAGE_RECORD_LAYOUT_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -39,4 +39,4 @@ class RecordLayout {
 
 }  // namespace reverie
 
-#endif  // REVERIE_RECORD_LAYOUT_H_
+#endif  // REVERIE_STORAGE_RECORD_LAYOUT_H_
