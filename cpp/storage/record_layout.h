@@ -18,23 +18,29 @@ class RecordLayout {
   struct Column {
     std::size_t offset;
     std::size_t nbytes;
+    // What its cells are: the caller's number of a dtype and a shape. Columns of one
+    // type hold like cells, whatever their layouts. 0: unknown, of any size.
+    std::uint32_t type;
   };
 
-  // `tag` is the caller's mark, kept and never read here: the bindings find the
-  // dtypes by it.
-  explicit RecordLayout(const std::vector<std::size_t>& column_nbytes, std::uint64_t tag = 0);
+  // Columns of these sizes and types; no types: all are unknown.
+  explicit RecordLayout(const std::vector<std::size_t>& column_nbytes,
+                        const std::vector<std::uint32_t>& types = {}) {
+    columns_.reserve(column_nbytes.size());
+    for (std::size_t i = 0; i < column_nbytes.size(); ++i) {
+      columns_.push_back({record_nbytes_, column_nbytes[i], types.empty() ? 0 : types[i]});
+      record_nbytes_ += column_nbytes[i];
+    }
+  }
 
   const std::vector<Column>& columns() const { return columns_; }
   std::size_t record_nbytes() const { return record_nbytes_; }
-  std::uint64_t tag() const { return tag_; }
-
-  // Copies one step, a pointer to the bytes of each column, into `record`.
-  void Pack(const void* const* columns, std::uint8_t* record) const;
+  // Of a chunk that holds one cell of a column whose cells may have any size.
+  bool any_size() const { return columns_.size() == 1 && columns_[0].type == 0; }
 
  private:
   std::vector<Column> columns_;
   std::size_t record_nbytes_ = 0;
-  std::uint64_t tag_;
 };
 
 }  // namespace reverie

@@ -12,8 +12,7 @@ constexpr std::size_t kFirstChunkNbytes = 1024;
 }  // namespace
 
 TrajectoryWriter::TrajectoryWriter(std::shared_ptr<Store> store) : store_(std::move(store)) {
-  std::lock_guard<std::mutex> lock(store_->mutex());
-  episode_ = store_->NewEpisode();
+  episode_ = store_->Lock().NewEpisode();
 }
 
 TrajectoryWriter::~TrajectoryWriter() { Close(); }
@@ -21,22 +20,16 @@ TrajectoryWriter::~TrajectoryWriter() { Close(); }
 std::uint32_t TrajectoryWriter::AddColumn(std::shared_ptr<const RecordLayout> layout,
                                           std::uint64_t keep) {
   std::lock_guard<std::mutex> lock(mutex_);
-  Column column;
-  column.layout = std::move(layout);
-  column.keep = keep;
-  column.next_nbytes = std::min(kFirstChunkNbytes, store_->options().chunk_nbytes);
-  columns_.push_back(std::move(column));
+  columns_.push_back({std::move(layout), keep,
+                      ChunkChain(kFirstChunkNbytes, store_->options().chunk_nbytes), 0});
   return static_cast<std::uint32_t>(columns_.size() - 1);
 }
 
 void TrajectoryWriter::SetKeep(std::uint32_t column, std::uint64_t keep) {
   std::lock_guard<std::mutex> lock(mutex_);
-  Column& changed = columns_[column];
-  changed.keep = keep;
-  Garbage garbage;
-  std::lock_guard<std::mutex> store_lock(store_->mutex());
-  const std::uint64_t kept = std::min(keep, changed.next);
-  Expire(&changed, std::max(changed.first_kept, changed.next - kept), &garbage);
+  columns_[column].keep = keep;
+  Store::Locked store = store_->Lock();
+  Expire(&columns_[column], &store);
 }
 
 std::uint32_t TrajectoryWriter::num_columns() const {
@@ -56,11 +49,11 @@ std::uint64_t TrajectoryWriter::first_kept(std::uint32_t column) const {
 
 std::uint64_t TrajectoryWriter::next(std::uint32_t column) const {
   std::lock_guard<std::mutex> lock(mutex_);
-  return columns_[column].next;
+  return columns_[column].chain.next();
 }
 
 std::uint64_t TrajectoryWriter::pending() const {
-  std::lock_guard<std::mutex> lock(store_->mutex());
+  const Store::Locked store = store_->Lock();
   return progress_->pending;
 }
 
@@ -69,57 +62,37 @@ std::uint64_t TrajectoryWriter::pending() const {
 // the next append uses or, for cells of any size, DropEmptyTail() frees.
 bool TrajectoryWriter::Roll(const Cell* cells, std::size_t n) {
   bool needed = false;
-  const auto is_full = [](const Column& column) {
-    return column.held.empty() || column.fill == column.held.back().chunk->capacity;
-  };
   for (std::size_t i = 0; i < n; ++i) {
-    needed = needed || (cells[i].bytes != nullptr && is_full(columns_[i]));
+    needed = needed || (cells[i].bytes != nullptr && columns_[i].chain.full());
   }
   if (!needed) return true;
-  Garbage garbage;
-  std::lock_guard<std::mutex> lock(store_->mutex());
-  if (store_->closed()) return false;
+  Store::Locked store = store_->Lock();
+  if (store.closed()) return false;
   for (std::size_t i = 0; i < n; ++i) {
     Column& column = columns_[i];
-    if (cells[i].bytes == nullptr || !is_full(column)) continue;
-    std::shared_ptr<const RecordLayout> layout = column.layout;
-    std::uint32_t capacity = 1;
-    if (layout == nullptr) {
-      layout = std::make_shared<RecordLayout>(std::vector<std::size_t>{cells[i].nbytes});
-    } else {
-      const std::size_t cell_nbytes = std::max<std::size_t>(1, layout->record_nbytes());
-      capacity =
-          static_cast<std::uint32_t>(std::max<std::size_t>(1, column.next_nbytes / cell_nbytes));
-    }
-    Chunk* const chunk = store_->chunks().Create(std::move(layout), capacity);
-    try {
-      column.held.push_back({chunk, column.next});
-    } catch (...) {
-      store_->chunks().Unref(chunk, &garbage);
-      throw;
-    }
-    if (column.held.size() > 1) column.held[column.held.size() - 2].chunk->sealed = true;
-    column.next_nbytes = std::min(2 * column.next_nbytes, store_->options().chunk_nbytes);
-    column.fill = 0;
+    if (cells[i].bytes == nullptr || !column.chain.full()) continue;
+    const bool any_size = column.layout == nullptr;
+    column.chain.Grow(&store,
+                      any_size ? std::make_shared<RecordLayout>(std::vector{cells[i].nbytes})
+                               : column.layout,
+                      any_size);
   }
   return true;
 }
 
 // A chunk for one cell of another size than the next one's cannot be used again.
-void TrajectoryWriter::DropEmptyTail(Column* column, Garbage* garbage) {
-  if (column->layout != nullptr || column->held.empty() || column->fill != 0) return;
-  store_->chunks().Unref(column->held.back().chunk, garbage);
-  column->held.pop_back();
-  column->fill = column->held.empty() ? 0 : 1;  // as in any chunk of one cell
+void TrajectoryWriter::DropEmptyTail(Column* column, Store::Locked* store) {
+  const ChunkChain& chain = column->chain;
+  if (column->layout != nullptr || chain.open() == nullptr || chain.fill() != 0) return;
+  column->chain.DropOpen(store);
 }
 
 Status TrajectoryWriter::Append(const Cell* cells, std::size_t n) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (closed_) return Status::Of(Code::kClosed);
   const auto drop_tails = [this] {
-    Garbage garbage;
-    std::lock_guard<std::mutex> store_lock(store_->mutex());
-    for (Column& column : columns_) DropEmptyTail(&column, &garbage);
+    Store::Locked store = store_->Lock();
+    for (Column& column : columns_) DropEmptyTail(&column, &store);
   };
   try {
     if (!Roll(cells, n)) return Status::Of(Code::kClosed);
@@ -130,23 +103,17 @@ Status TrajectoryWriter::Append(const Cell* cells, std::size_t n) {
   // Nobody reads these cells yet: they are published below.
   for (std::size_t i = 0; i < n; ++i) {
     if (cells[i].bytes == nullptr) continue;
-    const Column& column = columns_[i];
-    const Chunk* const chunk = column.held.back().chunk;
-    const std::size_t nbytes = chunk->layout->record_nbytes();
-    if (nbytes != 0) std::memcpy(chunk->record(column.fill), cells[i].bytes, nbytes);
+    const ChunkChain& chain = columns_[i].chain;
+    const std::size_t nbytes = chain.open()->layout->record_nbytes();
+    if (nbytes != 0) std::memcpy(chain.open()->record(chain.fill()), cells[i].bytes, nbytes);
   }
-  Garbage garbage;
   {
-    std::lock_guard<std::mutex> store_lock(store_->mutex());
-    if (!store_->closed()) {
+    Store::Locked store = store_->Lock();
+    if (!store.closed()) {
       for (std::size_t i = 0; i < n; ++i) {
         if (cells[i].bytes == nullptr) continue;
-        Column& column = columns_[i];
-        store_->chunks().Publish(column.held.back().chunk, 1);
-        ++column.fill;
-        ++column.next;
-        const std::uint64_t kept = std::min(column.keep, column.next);
-        Expire(&column, std::max(column.first_kept, column.next - kept), &garbage);
+        columns_[i].chain.Publish(&store);
+        Expire(&columns_[i], &store);
       }
       return Status();
     }
@@ -155,38 +122,27 @@ Status TrajectoryWriter::Append(const Cell* cells, std::size_t n) {
   return Status::Of(Code::kClosed);
 }
 
-void TrajectoryWriter::Expire(Column* column, std::uint64_t first_kept, Garbage* garbage) {
+void TrajectoryWriter::ExpireBefore(std::uint64_t first_kept, Column* column,
+                                    Store::Locked* store) {
+  ChunkChain& chain = column->chain;
   column->first_kept = first_kept;
-  while (column->held.size() > 1 && column->held[1].first <= first_kept) {
-    store_->chunks().Unref(column->held.front().chunk, garbage);
-    column->held.pop_front();
-  }
+  chain.DropBefore(first_kept, store);
   // A full chunk gets no more cells. One of a single cell may be large.
-  if (first_kept == column->next && !column->held.empty() &&
-      column->fill == column->held.back().chunk->capacity) {
-    column->held.back().chunk->sealed = true;
-    store_->chunks().Unref(column->held.back().chunk, garbage);
-    column->held.pop_back();
-    column->fill = 0;
-  }
+  if (first_kept == chain.next() && chain.open() != nullptr && chain.full()) chain.DropOpen(store);
 }
 
-std::deque<TrajectoryWriter::Held>::const_iterator TrajectoryWriter::Locate(const Column& column,
-                                                                            std::uint64_t number) {
-  const auto after =
-      std::upper_bound(column.held.begin(), column.held.end(), number,
-                       [](std::uint64_t wanted, const Held& held) { return wanted < held.first; });
-  return after - 1;
+void TrajectoryWriter::Expire(Column* column, Store::Locked* store) {
+  const std::uint64_t next = column->chain.next();
+  ExpireBefore(std::max(column->first_kept, next - std::min(column->keep, next)), column, store);
 }
 
 const void* TrajectoryWriter::Find(std::uint32_t index, std::uint64_t number,
                                    std::shared_ptr<Chunk>* pin) const {
   std::lock_guard<std::mutex> lock(mutex_);
   const Column& column = columns_[index];
-  if (number < column.first_kept || number >= column.next) return nullptr;
-  const Held held = *Locate(column, number);
-  std::lock_guard<std::mutex> store_lock(store_->mutex());
-  *pin = store_->chunks().share(held.chunk->slot);
+  if (number < column.first_kept || number >= column.chain.next()) return nullptr;
+  const ChunkChain::Held held = *column.chain.Locate(number);
+  *pin = store_->Lock().chunks().share(held.chunk->slot);
   return held.chunk->record(static_cast<std::uint32_t>(number - held.first));
 }
 
@@ -196,7 +152,7 @@ Status TrajectoryWriter::CreateItem(Table* table, double priority, const Run* ru
   std::lock_guard<std::mutex> lock(mutex_);
   if (closed_) return Status::Of(Code::kClosed);
   if (num_columns == 0) return Status::Invalid("an item needs a column", -1);
-  auto trajectory = std::make_unique<Trajectory>();
+  auto trajectory = std::make_shared<Trajectory>();
   trajectory->columns.reserve(num_columns);
   trajectory->pieces.reserve(num_runs);
   std::size_t r = 0;
@@ -211,20 +167,21 @@ Status TrajectoryWriter::CreateItem(Table* table, double priority, const Run* ru
       const auto at = static_cast<std::int64_t>(r);
       if (run.column >= columns_.size()) return Status::Invalid("unknown column", at);
       const Column& column = columns_[run.column];
-      if (run.start < column.first_kept || run.start >= column.next || run.length == 0 ||
-          run.length > column.next - run.start) {
+      const std::uint64_t next = column.chain.next();
+      if (run.start < column.first_kept || run.start >= next || run.length == 0 ||
+          run.length > next - run.start) {
         return Status::Invalid("expired or unknown cells", at);
       }
       cells += run.length;
-      auto held = Locate(column, run.start);
+      auto held = column.chain.Locate(run.start);
       auto offset = static_cast<std::uint32_t>(run.start - held->first);
       for (std::uint32_t left = run.length; left != 0; ++held, offset = 0) {
         const std::uint32_t length = std::min(left, held->chunk->capacity - offset);
         trajectory->pieces.push_back({held->chunk, offset, length});
         left -= length;
       }
-      if (trajectory->pieces[first_piece].chunk->layout->tag() !=
-          trajectory->pieces.back().chunk->layout->tag()) {
+      const auto type = [](const Piece& piece) { return piece.chunk->layout->columns()[0].type; };
+      if (type(trajectory->pieces[first_piece]) != type(trajectory->pieces.back())) {
         return Status::Invalid("cells of unlike columns", at);
       }
     }
@@ -232,43 +189,36 @@ Status TrajectoryWriter::CreateItem(Table* table, double priority, const Run* ru
       return Status::Invalid("a squeezed column needs one cell", static_cast<std::int64_t>(r));
     }
     trajectory->columns.push_back(
-        {static_cast<std::uint32_t>(trajectory->pieces.size() - first_piece), columns[c].squeeze});
+        {static_cast<std::uint32_t>(trajectory->pieces.size() - first_piece), 0,
+         columns[c].squeeze});
   }
   if (r != num_runs) return Status::Invalid("runs of no column", static_cast<std::int64_t>(r));
   trajectory->episode = episode_;
   NewItem item;
   item.priority = priority;
   item.trajectory = std::move(trajectory);
-  Garbage garbage;
-  std::lock_guard<std::mutex> store_lock(store_->mutex());
-  if (store_->closed()) return Status::Of(Code::kClosed);
-  *inserted = table->Submit(std::move(item), progress_, &garbage);
-  if (*inserted) store_->NotifySamplers();
+  Store::Locked store = store_->Lock();
+  if (store.closed()) return Status::Of(Code::kClosed);
+  *inserted = table->Submit(std::move(item), progress_, store.garbage());
+  if (*inserted) store.NotifySamplers();
   return Status();
 }
 
 void TrajectoryWriter::EndEpisode(bool clear) {
   std::lock_guard<std::mutex> lock(mutex_);
-  Garbage garbage;
-  std::lock_guard<std::mutex> store_lock(store_->mutex());
-  episode_ = store_->NewEpisode();
+  Store::Locked store = store_->Lock();
+  episode_ = store.NewEpisode();
   if (!clear) return;
-  for (Column& column : columns_) Expire(&column, column.next, &garbage);
+  for (Column& column : columns_) ExpireBefore(column.chain.next(), &column, &store);
 }
 
 void TrajectoryWriter::Close() {
   std::lock_guard<std::mutex> lock(mutex_);
-  Garbage garbage;
-  std::lock_guard<std::mutex> store_lock(store_->mutex());
+  Store::Locked store = store_->Lock();
   closed_ = true;
   for (Column& column : columns_) {
-    column.first_kept = column.next;
-    for (const Held& held : column.held) {
-      held.chunk->sealed = true;
-      store_->chunks().Unref(held.chunk, &garbage);
-    }
-    column.held.clear();
-    column.fill = 0;
+    column.first_kept = column.chain.next();
+    column.chain.DropAll(&store);
   }
 }
 
