@@ -1,14 +1,14 @@
-#ifndef REVERIE_TRAJECTORY_WRITER_H_
-#define REVERIE_TRAJECTORY_WRITER_H_
+#ifndef REVERIE_WRITERS_TRAJECTORY_WRITER_H_
+#define REVERIE_WRITERS_TRAJECTORY_WRITER_H_
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <vector>
 
 #include "store.h"
+#include "writers/chunk_chain.h"
 
 namespace reverie {
 
@@ -78,25 +78,18 @@ class TrajectoryWriter {
   std::uint64_t pending() const;
 
  private:
-  struct Held {
-    Chunk* chunk;
-    std::uint64_t first;  // number of its first cell
-  };
   struct Column {
     std::shared_ptr<const RecordLayout> layout;
     std::uint64_t keep = 0;
-    std::uint64_t next = 0;
+    ChunkChain chain;  // holds all kept cells
     std::uint64_t first_kept = 0;
-    std::deque<Held> held;    // one reference on each; all kept cells are in these
-    std::uint32_t fill = 0;   // cells in the last one; 0 if there is none
-    std::size_t next_nbytes;  // of the next chunk
   };
 
-  // The held chunk with that cell, which must be kept.
-  static std::deque<Held>::const_iterator Locate(const Column& column, std::uint64_t number);
   bool Roll(const Cell* cells, std::size_t n);
-  void Expire(Column* column, std::uint64_t first_kept, Garbage* garbage);
-  void DropEmptyTail(Column* column, Garbage* garbage);
+  static void ExpireBefore(std::uint64_t first_kept, Column* column, Store::Locked* store);
+  // All but the latest `keep` cells.
+  static void Expire(Column* column, Store::Locked* store);
+  static void DropEmptyTail(Column* column, Store::Locked* store);
 
   const std::shared_ptr<Store> store_;
   const std::shared_ptr<InsertProgress> progress_ = std::make_shared<InsertProgress>();
@@ -109,4 +102,4 @@ class TrajectoryWriter {
 
 }  // namespace reverie
 
-#endif  // REVERIE_TRAJECTORY_WRITER_H_
+#endif  // REVERIE_WRITERS_TRAJECTORY_WRITER_H_

@@ -1,4 +1,4 @@
-#include "writer.h"
+#include "writers/writer.h"
 
 #include <algorithm>
 #include <cstring>
@@ -29,12 +29,9 @@ Writer::Writer(std::shared_ptr<Store> store, std::shared_ptr<const RecordLayout>
       tables_(std::move(tables)),
       config_(config),
       priority_(config.priority),
-      streams_(config.num_streams),
-      records_(config.num_streams) {
-  for (Stream& stream : streams_) {
-    stream.next_nbytes = std::min(kFirstChunkNbytes, store_->options().chunk_nbytes);
-  }
-}
+      streams_(config.num_streams,
+               Stream{ChunkChain(kFirstChunkNbytes, store_->options().chunk_nbytes)}),
+      records_(config.num_streams) {}
 
 Writer::~Writer() { Close(); }
 
@@ -44,7 +41,7 @@ std::uint64_t Writer::num_cached(std::uint32_t stream) const {
 }
 
 std::uint64_t Writer::pending() const {
-  std::lock_guard<std::mutex> lock(store_->mutex());
+  const Store::Locked store = store_->Lock();
   return progress_->pending;
 }
 
@@ -53,14 +50,25 @@ void Writer::SetPriority(double priority) {
   priority_ = priority;
 }
 
-bool Writer::Ends(const void* const* columns, std::size_t row, Last last) const {
-  if (config_.items == Items::kStream) return false;
-  if (last != Last::kAskColumn || config_.boundary_column < 0) return last == Last::kYes;
+How Writer::AskColumn(const Stream& stream, const void* const* columns, std::size_t row) const {
+  if (config_.boundary_column < 0) return How::kGoesOn;
   std::int32_t value;
   const void* const column = columns[config_.boundary_column];
   std::memcpy(&value, static_cast<const std::uint8_t*>(column) + row * sizeof(value),
               sizeof(value));
-  return value == config_.boundary_value;
+  if (value != config_.boundary_value) return How::kGoesOn;
+  const std::uint64_t before = stream.chain.next() - 1;
+  if (config_.discount_column < 0 || stream.cached == 0 || stream.chain.EndsAt(before)) {
+    return How::kEnded;
+  }
+  const ChunkChain::Held& held = *stream.chain.Locate(before);
+  const auto place = static_cast<std::size_t>(config_.discount_column);
+  float discount;
+  std::memcpy(&discount,
+              held.chunk->record(static_cast<std::uint32_t>(before - held.first)) +
+                  layout_->columns()[place].offset,
+              sizeof(discount));
+  return discount == 0 ? How::kTerminated : How::kTruncated;
 }
 
 bool Writer::Completes(std::uint64_t steps, bool ends) const {
@@ -70,10 +78,10 @@ bool Writer::Completes(std::uint64_t steps, bool ends) const {
           (steps - config_.sequence_length) % config_.stride_length == 0);
 }
 
-Status Writer::Append(const void* const* columns, Last last, Fate* fate, bool* blocked) {
-  const std::uint8_t ends = last == Last::kYes ? 1 : 0;
-  return AppendBatch(columns, nullptr, 1, last == Last::kAskColumn ? nullptr : &ends, fate,
-                     blocked);
+Status Writer::Append(const void* const* columns, std::optional<How> last, Fate* fate,
+                      bool* blocked) {
+  const auto how = static_cast<std::uint8_t>(last.value_or(How::kGoesOn));
+  return AppendBatch(columns, nullptr, 1, last ? &how : nullptr, fate, blocked);
 }
 
 Status Writer::AppendBatch(const void* const* columns, const std::uint32_t* streams, std::size_t n,
@@ -90,39 +98,42 @@ Status Writer::AppendBatch(const void* const* columns, const std::uint32_t* stre
     if (at(i).last_batch == last_batch_) {
       return Status::Invalid("a stream occurs twice", static_cast<std::int64_t>(i));
     }
+    if (lasts != nullptr && lasts[i] > static_cast<std::uint8_t>(How::kCut)) {
+      return Status::Invalid("unknown kind of last step", static_cast<std::int64_t>(i));
+    }
     at(i).last_batch = last_batch_;
   }
   bool any_ends = false;
   for (std::size_t i = 0; i < n; ++i) {
     Stream& stream = at(i);
-    const Last last = lasts == nullptr ? Last::kAskColumn : static_cast<Last>(lasts[i] != 0);
-    stream.ends = Ends(columns, i, last);
-    any_ends = any_ends || stream.ends;
+    stream.how = lasts == nullptr ? AskColumn(stream, columns, i) : static_cast<How>(lasts[i]);
+    any_ends = any_ends || Ends(stream.how);
     stream.fate = Fate::kStored;
     if (config_.items == Items::kEpisodes && stream.too_long) {
       stream.fate = Fate::kIgnored;
     } else if (config_.items == Items::kEpisodes && stream.cached == config_.sequence_length) {
       stream.fate = Fate::kTooLong;
-    } else if (stream.open == nullptr || stream.fill == stream.open->capacity) {
-      const Status status = Roll(&stream);
-      if (!status.ok()) return status;
+    } else if (stream.chain.full()) {
+      Store::Locked store = store_->Lock();
+      if (store.closed()) return Status::Of(Code::kClosed);
+      Roll(&stream, &store);
     }
     // Nobody reads this record yet: it is published below.
-    records_[i] = stream.fate == Fate::kStored ? stream.open->record(stream.fill) : nullptr;
+    const ChunkChain& chain = stream.chain;
+    records_[i] = stream.fate == Fate::kStored ? chain.open()->record(chain.fill()) : nullptr;
     if (fates != nullptr) fates[i] = stream.fate;
   }
   PackBatch(columns, n);
-  Garbage garbage;
-  std::lock_guard<std::mutex> store_lock(store_->mutex());
-  if (store_->closed()) return Status::Of(Code::kClosed);
+  Store::Locked store = store_->Lock();
+  if (store.closed()) return Status::Of(Code::kClosed);
   for (std::size_t i = 0; i < n; ++i) {
     Stream& stream = at(i);
     if (stream.fate == Fate::kStored) {
-      Commit(&stream, stream.ends, &garbage);
+      Commit(&stream, &store);
       continue;
     }
-    if (stream.fate == Fate::kTooLong) Forget(&stream, &garbage);
-    stream.too_long = !stream.ends;
+    if (stream.fate == Fate::kTooLong) Forget(&stream, &store);
+    stream.too_long = !Ends(stream.how);
   }
   if (blocked != nullptr) *blocked = any_ends && progress_->pending != 0;
   return Status();
@@ -139,90 +150,55 @@ void Writer::PackBatch(const void* const* columns, std::size_t n) {
   }
 }
 
-Status Writer::Roll(Stream* stream) {
-  Garbage garbage;
-  std::lock_guard<std::mutex> lock(store_->mutex());
-  if (store_->closed()) return Status::Of(Code::kClosed);
-  RollLocked(stream, &garbage);
-  return Status();
+void Writer::Roll(Stream* stream, Store::Locked* store) {
+  Chunk* const before = stream->chain.open();
+  stream->chain.Grow(store, layout_);
+  if (before == nullptr) return;
+  before->next = stream->chain.open();
+  before->next_id = before->next->id;
 }
 
-void Writer::RollLocked(Stream* stream, Garbage* garbage) {
-  const std::size_t record_nbytes = std::max<std::size_t>(1, layout_->record_nbytes());
-  const auto capacity =
-      static_cast<std::uint32_t>(std::max<std::size_t>(1, stream->next_nbytes / record_nbytes));
-  Chunk* const chunk = store_->chunks().Create(layout_, capacity);
-  try {
-    stream->held.push_back(chunk);
-  } catch (...) {
-    store_->chunks().Unref(chunk, garbage);
-    throw;
-  }
-  if (stream->open != nullptr) {
-    stream->open->sealed = true;
-    stream->open->next = chunk;
-    stream->open->next_id = chunk->id;
-  }
-  stream->open = chunk;
-  stream->fill = 0;
-  stream->next_nbytes = std::min(2 * stream->next_nbytes, store_->options().chunk_nbytes);
+void Writer::Commit(Stream* stream, Store::Locked* store) {
+  Advance(stream, stream->how, store);
+  if (!Ends(stream->how)) return;
+  if (config_.pad_end) Pad(stream, store);
+  Forget(stream, store);
 }
 
-void Writer::Commit(Stream* stream, bool ends, Garbage* garbage) {
-  Advance(stream, ends, garbage);
-  if (!ends) return;
-  if (config_.pad_end) Pad(stream, garbage);
-  Forget(stream, garbage);
-}
-
-void Writer::Advance(Stream* stream, bool ends, Garbage* garbage) {
+void Writer::Advance(Stream* stream, How how, Store::Locked* store) {
+  ChunkChain& chain = stream->chain;
   const std::uint64_t steps = stream->cached + 1;
-  const bool completes = Completes(steps, ends);
+  const bool completes = Completes(steps, Ends(how));
   const std::uint32_t length = config_.items == Items::kEpisodes ? static_cast<std::uint32_t>(steps)
                                                                  : config_.sequence_length;
-  // What can fail comes first: a step goes in with all its items or not at all.
-  if (completes) MakeItem(stream, length, stream->fill + 1, garbage);
-  store_->chunks().Publish(stream->open, 1);
-  ++stream->fill;
+  // What can fail comes first: a step goes in with all its items or not at all. A chunk
+  // whose last step is no end always has room for one more, so Cut() cannot fail.
+  if (how != How::kGoesOn || steps == 1 || chain.fill() == 0) chain.open()->ReserveEnds();
+  if (completes) MakeItem(stream, length, chain.next() + 1, store);
+  if (how != How::kGoesOn) chain.open()->ends.push_back({chain.fill(), how});
+  chain.Publish(store);
   stream->cached = steps;
   if (completes) stream->covered = steps;
+  if (config_.items == Items::kEpisodes) return;
   // The next window takes at most this many of the steps so far.
-  if (config_.items != Items::kEpisodes) Release(stream, config_.sequence_length - 1, garbage);
+  const std::uint64_t kept = std::min<std::uint64_t>(config_.sequence_length - 1, steps);
+  chain.DropBefore(chain.next() - kept, store);
 }
 
-void Writer::MakeItem(Stream* stream, std::uint32_t length, std::uint32_t fill, Garbage* garbage) {
+void Writer::MakeItem(Stream* stream, std::uint32_t length, std::uint64_t end,
+                      Store::Locked* store) {
   if (tables_.size() > 1) {  // one by itself changes nothing where it fails
     for (const auto& table : tables_) table->ReserveInsert(length, priority_);
   }
-  // Walk back from the open chunk to the item's first step.
-  std::size_t index = stream->held.size() - 1;
-  std::uint32_t available = fill;
-  std::uint32_t wanted = length;
-  while (wanted > available) {
-    wanted -= available;
-    available = stream->held[--index]->capacity;
-  }
+  const ChunkChain::Held& held = *stream->chain.Locate(end - length);
+  const auto offset = static_cast<std::uint32_t>(end - length - held.first);
   for (const auto& table : tables_) {
-    table->Submit({priority_, stream->held[index], available - wanted, length, {}}, progress_,
-                  garbage);
+    table->Submit({priority_, held.chunk, offset, length, {}}, progress_, store->garbage());
   }
-  store_->NotifySamplers();
+  store->NotifySamplers();
 }
 
-void Writer::Release(Stream* stream, std::uint64_t keep_steps, Garbage* garbage) {
-  keep_steps = std::min(keep_steps, stream->cached);
-  // Steps in the chunks after the oldest: when they suffice, the oldest can go.
-  std::deque<Chunk*>& held = stream->held;
-  while (held.size() > 1) {
-    std::uint64_t later = stream->fill;
-    for (std::size_t i = 1; i + 1 < held.size(); ++i) later += held[i]->capacity;
-    if (later < keep_steps) return;
-    store_->chunks().Unref(held.front(), garbage);
-    held.pop_front();
-  }
-}
-
-void Writer::Pad(Stream* stream, Garbage* garbage) {
+void Writer::Pad(Stream* stream, Store::Locked* store) {
   const std::uint32_t length = config_.sequence_length;
   std::uint32_t pads = 0;
   if (config_.tile_end) {
@@ -230,64 +206,64 @@ void Writer::Pad(Stream* stream, Garbage* garbage) {
   } else if (stream->cached < length) {
     pads = length - static_cast<std::uint32_t>(stream->cached);
   }
+  Cut(stream);  // an episode that was reset ends before its padding
   try {
+    if (pads != 0) stream->chain.open()->ReserveEnds();
     for (; pads > 0; --pads) {
-      if (stream->fill == stream->open->capacity) RollLocked(stream, garbage);
-      std::memcpy(stream->open->record(stream->fill), config_.pad_record.data(),
+      if (stream->chain.full()) Roll(stream, store);
+      std::memcpy(stream->chain.open()->record(stream->chain.fill()), config_.pad_record.data(),
                   config_.pad_record.size());
-      Advance(stream, false, garbage);
+      Advance(stream, How::kGoesOn, store);
     }
   } catch (...) {
-    Forget(stream, garbage);  // or the next episode's steps would follow half the padding
+    Forget(stream, store);  // or the next episode's steps would follow half the padding
     throw;
   }
 }
 
-void Writer::Forget(Stream* stream, Garbage* garbage) {
+void Writer::Forget(Stream* stream, Store::Locked* store) {
+  Cut(stream);
   stream->cached = 0;
   stream->covered = 0;
-  Release(stream, 0, garbage);
+  stream->chain.DropBefore(stream->chain.next(), store);
+}
+
+void Writer::Cut(Stream* stream) noexcept {
+  const std::uint64_t last = stream->chain.next() - 1;
+  if (stream->cached == 0 || stream->chain.EndsAt(last)) return;
+  const ChunkChain::Held& held = *stream->chain.Locate(last);
+  held.chunk->ends.push_back({static_cast<std::uint32_t>(last - held.first), How::kCut});
 }
 
 Status Writer::Reset(std::uint32_t index, bool write_cached_steps, std::uint64_t* uncovered) {
   std::lock_guard<std::mutex> lock(mutex_);
   Stream& stream = streams_[index];
-  Garbage garbage;
-  std::lock_guard<std::mutex> store_lock(store_->mutex());
+  Store::Locked store = store_->Lock();
   *uncovered = 0;
   const bool makes_items = config_.items == Items::kEpisodes || config_.pad_end;
   Status status;
   if (write_cached_steps && stream.cached > 0 && makes_items) {
-    if (store_->closed()) {
+    if (store.closed()) {
       status = Status::Of(Code::kClosed);
     } else if (config_.items == Items::kEpisodes) {
-      const auto length = static_cast<std::uint32_t>(stream.cached);
-      MakeItem(&stream, length, stream.fill, &garbage);
+      MakeItem(&stream, static_cast<std::uint32_t>(stream.cached), stream.chain.next(), &store);
     } else {
-      Pad(&stream, &garbage);
+      Pad(&stream, &store);
     }
   } else if (write_cached_steps) {
     *uncovered = stream.cached - stream.covered;
   }
-  Forget(&stream, &garbage);
+  Forget(&stream, &store);
   stream.too_long = false;
   return status;
 }
 
 void Writer::Close() {
   std::lock_guard<std::mutex> lock(mutex_);
-  Garbage garbage;
-  std::lock_guard<std::mutex> store_lock(store_->mutex());
+  Store::Locked store = store_->Lock();
   for (Stream& stream : streams_) {
-    for (Chunk* chunk : stream.held) {
-      chunk->sealed = true;
-      store_->chunks().Unref(chunk, &garbage);
-    }
-    stream.held.clear();
-    stream.open = nullptr;
-    stream.fill = 0;
-    stream.cached = 0;
-    stream.covered = 0;
+    Forget(&stream, &store);
+    stream.chain.DropAll(&store);
     stream.too_long = false;
   }
 }

@@ -1,17 +1,22 @@
-#ifndef REVERIE_CHUNK_STORE_H_
-#define REVERIE_CHUNK_STORE_H_
+#ifndef REVERIE_STORAGE_CHUNK_STORE_H_
+#define REVERIE_STORAGE_CHUNK_STORE_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <utility>
 #include <vector>
 
-#include "record_layout.h"
+#include "storage/record_layout.h"
 
 namespace reverie {
 
 constexpr std::uint32_t kNoSlot = 0xffffffffu;
+
+// How an episode ended: the writer was not told how, the environment's end, a limit of
+// time, or the stream stopped there (a reset, a close, a drop). kGoesOn: it did not.
+enum class How : std::uint8_t { kGoesOn = 0, kEnded, kTerminated, kTruncated, kCut };
 
 // A run of consecutive records of one writer, or of cells of one of its columns.
 //
@@ -23,6 +28,11 @@ constexpr std::uint32_t kNoSlot = 0xffffffffu;
 // item reaches over the seam, and is followed only by windows that hold a
 // reference on the chunk it points to.
 struct Chunk {
+  struct End {
+    std::uint32_t step;  // an episode's last record
+    How how;
+  };
+
   std::uint64_t id = 0;  // never reused; 0 is no chunk
   std::uint32_t slot = kNoSlot;
   std::uint32_t capacity = 0;
@@ -33,6 +43,7 @@ struct Chunk {
   std::uint64_t next_id = 0;
   std::shared_ptr<const RecordLayout> layout;
   std::unique_ptr<std::uint8_t[]> data;
+  std::vector<End> ends;  // ascending; guarded by the store's mutex
 
   // Of the ChunkQueue that the chunk may be in, once no table or writer needs it.
   std::uint64_t retired_at = 0;
@@ -40,6 +51,13 @@ struct Chunk {
 
   std::uint8_t* record(std::uint32_t index) const {
     return data.get() + std::size_t{index} * layout->record_nbytes();
+  }
+
+  // Makes room for an end and one more, which then cannot fail to be added. Throws
+  // std::bad_alloc with nothing changed. Amortised O(1).
+  void ReserveEnds() {
+    const std::size_t wanted = ends.size() + 2;
+    if (ends.capacity() < wanted) ends.reserve(std::max(wanted, 2 * ends.size()));
   }
 };
 
@@ -131,4 +149,4 @@ class ChunkStore {
 
 }  // namespace reverie
 
-#endif  // REVERIE_CHUNK_STORE_H_
+#endif  // REVERIE_STORAGE_CHUNK_STORE_H_

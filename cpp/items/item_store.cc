@@ -1,4 +1,4 @@
-#include "item_store.h"
+#include "items/item_store.h"
 
 #include <algorithm>
 #include <new>
@@ -56,7 +56,6 @@ void ItemStore::Free(std::uint32_t slot) {
   Item& item = at(slot);
   ++item.generation;
   --size_;
-  if (!spans.empty()) spans.erase(slot);
   if (slot < trajectories.size()) trajectories[slot].reset();
   if (item.generation == kRetired) return;
   item.chunk = free_head_;

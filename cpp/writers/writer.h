@@ -1,13 +1,14 @@
-#ifndef REVERIE_WRITER_H_
-#define REVERIE_WRITER_H_
+#ifndef REVERIE_WRITERS_WRITER_H_
+#define REVERIE_WRITERS_WRITER_H_
 
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "store.h"
+#include "writers/chunk_chain.h"
 
 namespace reverie {
 
@@ -27,9 +28,15 @@ namespace reverie {
 // kEpisodes: an ended episode becomes one item of all its steps. One of more than
 // L steps is dropped, from its first step to its last.
 //
-// Streams never share a chunk. A stream's first chunk is small and each next one
-// twice as large, up to the store's chunk_nbytes, so that many short streams cost
-// little.
+// Chunk::ends tells where episodes end, so that they can be found again: at the last
+// step of each, of kStream too, and, as kCut, where one stops for another reason. The
+// padding after an episode is set apart by a kCut of its own:
+//
+//   steps   0 1 2 3 4 | 5 6 7 | pad pad | 8 9 (closed)
+//   ends            ^ terminated   ^ cut    ^ cut
+//                           ^ truncated
+//
+// Streams never share a chunk.
 //
 // Thread-safe: a mutex of its own, taken before the store's. Appending costs
 // O(record bytes) a step and one short hold of the store's mutex for all of them.
@@ -47,8 +54,11 @@ class Writer {
     std::int32_t boundary_value;
     Items items = Items::kWindows;
     std::uint32_t num_streams = 1;
+    // float32 column. Where the boundary column says that an episode ended, its value in the
+    // record before tells how: kTerminated if 0, else kTruncated; kEnded without one (-1), or
+    // without such a record.
+    std::int64_t discount_column = -1;
   };
-  enum class Last { kAskColumn = -1, kNo = 0, kYes = 1 };
   // What became of a step. kTooLong: with it the episode has more than
   // `sequence_length` steps; all of them are dropped. kIgnored: so is this, which
   // came after it.
@@ -58,20 +68,21 @@ class Writer {
          std::vector<std::shared_ptr<Table>> tables, const Config& config);
   ~Writer();
 
-  // Stores one step of stream 0, given a pointer to each column's bytes. Items it
+  // Stores one step of stream 0, given a pointer to each column's bytes. `last`: how it
+  // ends its episode, if it does; nullopt asks the column. Items it
   // completes are visible to samplers when it returns, or wait for their limiter.
   // `*blocked`: whether it ended an episode while items of this writer wait.
   // kClosed changes nothing, nor does std::bad_alloc, but where it strikes the
   // padding of an ended episode: then the episode is over, and windows over its
   // padding are missing.
-  Status Append(const void* const* columns, Last last, Fate* fate = nullptr,
+  Status Append(const void* const* columns, std::optional<How> last, Fate* fate = nullptr,
                 bool* blocked = nullptr);
 
   // Stores a step of each of `n` streams, given the columns as arrays of n cells;
-  // `streams` null: 0 to n - 1. `lasts`, of n, tells which end their episodes; null
-  // asks the column. `fates`, of n or null, is told what became of each.
-  // kClosed changes nothing, nor does kInvalid with the index of a stream that is
-  // unknown or occurs twice. Where std::bad_alloc strikes, streams before some
+  // `streams` null: 0 to n - 1. `lasts`, of n, are `How`s; null asks the column.
+  // `fates`, of n or null, is told what became of each. kClosed changes nothing, nor
+  // does kInvalid with the index of a stream that is unknown or occurs twice, or of
+  // an unknown `last`. Where std::bad_alloc strikes, streams before some
   // point of the batch have their step, as after Append(), and the rest do not.
   Status AppendBatch(const void* const* columns, const std::uint32_t* streams, std::size_t n,
                      const std::uint8_t* lasts, Fate* fates, bool* blocked);
@@ -99,37 +110,35 @@ class Writer {
 
  private:
   struct Stream {
-    // Chunks that the next items may still need, oldest first, one reference on
-    // each; the last one is open. `fill` counts its records.
-    std::deque<Chunk*> held;
-    Chunk* open = nullptr;
-    std::uint32_t fill = 0;
-    std::uint64_t cached = 0;      // steps of the open episode
+    ChunkChain chain;              // holds what the next items may still need
+    std::uint64_t cached = 0;      // steps of the open episode, all in the chain
     std::uint64_t covered = 0;     // of them, up to the last item's end
-    std::size_t next_nbytes = 0;   // of the next chunk
     bool too_long = false;         // the open episode is being dropped
     std::uint64_t last_batch = 0;  // that it was in
     // Of the batch under way.
-    bool ends = false;
+    How how = How::kGoesOn;
     Fate fate = Fate::kStored;
   };
 
-  bool Ends(const void* const* columns, std::size_t row, Last last) const;
+  How AskColumn(const Stream& stream, const void* const* columns, std::size_t row) const;
+  // Whether a step that ends so ends an episode of this writer's.
+  bool Ends(How how) const { return how != How::kGoesOn && config_.items != Items::kStream; }
   bool Completes(std::uint64_t steps, bool ends) const;
   void PackBatch(const void* const* columns, std::size_t n);
-  Status Roll(Stream* stream);
 
-  // All below: under the store's mutex.
-  void RollLocked(Stream* stream, Garbage* garbage);
-  void Commit(Stream* stream, bool ends, Garbage* garbage);
-  // Publishes the prepared step with the items that it completes, or neither.
-  void Advance(Stream* stream, bool ends, Garbage* garbage);
-  void Pad(Stream* stream, Garbage* garbage);
-  void Forget(Stream* stream, Garbage* garbage);
-  // An item of the last `length` steps, up to where the open chunk has `fill` of them;
-  // in all tables, or in none where std::bad_alloc strikes.
-  void MakeItem(Stream* stream, std::uint32_t length, std::uint32_t fill, Garbage* garbage);
-  void Release(Stream* stream, std::uint64_t keep_steps, Garbage* garbage);
+  // Opens the stream's next chunk.
+  void Roll(Stream* stream, Store::Locked* store);
+  void Commit(Stream* stream, Store::Locked* store);
+  // Publishes the prepared step with its end and the items that it completes, or nothing.
+  void Advance(Stream* stream, How how, Store::Locked* store);
+  void Pad(Stream* stream, Store::Locked* store);
+  // Ends the stream's episode, without a word to the tables.
+  void Forget(Stream* stream, Store::Locked* store);
+  // Makes the last step an end, if it is none yet: see Advance() for why this cannot fail.
+  void Cut(Stream* stream) noexcept;
+  // An item of the `length` steps before number `end`; in all tables, or in none where
+  // std::bad_alloc strikes.
+  void MakeItem(Stream* stream, std::uint32_t length, std::uint64_t end, Store::Locked* store);
 
   const std::shared_ptr<Store> store_;
   const std::shared_ptr<const RecordLayout> layout_;
@@ -146,4 +155,4 @@ class Writer {
 
 }  // namespace reverie
 
-#endif  // REVERIE_WRITER_H_
+#endif  // REVERIE_WRITERS_WRITER_H_

@@ -1,15 +1,14 @@
-#ifndef REVERIE_ITEM_STORE_H_
-#define REVERIE_ITEM_STORE_H_
+#ifndef REVERIE_ITEMS_ITEM_STORE_H_
+#define REVERIE_ITEMS_ITEM_STORE_H_
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <unordered_map>
 #include <vector>
 
-#include "chunk_store.h"
-#include "trajectory.h"
+#include "storage/chunk_store.h"
+#include "items/trajectory.h"
 
 namespace reverie {
 
@@ -22,13 +21,6 @@ struct Item {
   std::uint32_t chunk = kNoSlot;
   std::uint32_t offset = 0;  // of its first step in that chunk
   std::uint32_t order = 0;   // its place in the table's ItemOrder
-};
-
-// Steps of one column, relative to the item's first step. Only items whose
-// columns cover unequal steps have them.
-struct Span {
-  std::uint32_t start;
-  std::uint32_t length;
 };
 
 // One value per slot, stored only once two slots have differed.
@@ -110,13 +102,16 @@ class ItemStore {
 
   LazyColumn<std::uint32_t> length;
   LazyColumn<double> priority;
-  std::unordered_map<std::uint32_t, std::vector<Span>> spans;
-  // By slot; empty until the first item that is a trajectory.
-  std::vector<std::unique_ptr<Trajectory>> trajectories;
+  // By slot; empty until the first item that is a trajectory. Shared with whom they are
+  // being copied for.
+  std::vector<std::shared_ptr<const Trajectory>> trajectories;
 
   // Null for an item that is a run of whole steps.
   const Trajectory* trajectory(std::uint32_t slot) const {
     return slot < trajectories.size() ? trajectories[slot].get() : nullptr;
+  }
+  std::shared_ptr<const Trajectory> share(std::uint32_t slot) const {
+    return slot < trajectories.size() ? trajectories[slot] : nullptr;
   }
 
  private:
@@ -130,4 +125,4 @@ class ItemStore {
 
 }  // namespace reverie
 
-#endif  // REVERIE_ITEM_STORE_H_
+#endif  // REVERIE_ITEMS_ITEM_STORE_H_

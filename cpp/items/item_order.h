@@ -1,11 +1,11 @@
-#ifndef REVERIE_ITEM_ORDER_H_
-#define REVERIE_ITEM_ORDER_H_
+#ifndef REVERIE_ITEMS_ITEM_ORDER_H_
+#define REVERIE_ITEMS_ITEM_ORDER_H_
 
 #include <cstdint>
 #include <deque>
 #include <memory>
 
-#include "chunk_store.h"
+#include "storage/chunk_store.h"
 
 namespace reverie {
 
@@ -80,4 +80,4 @@ class ItemOrder {
 
 }  // namespace reverie
 
-#endif  // REVERIE_ITEM_ORDER_H_
+#endif  // REVERIE_ITEMS_ITEM_ORDER_H_
