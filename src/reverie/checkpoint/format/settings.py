@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
 
 from reverie.checkpoint.disk import strict_json as sj
 from reverie.errors import InvalidArgumentError, ReverieError
