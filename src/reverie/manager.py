@@ -119,6 +119,10 @@ class ReplayBufferManager(Handle):
             raise InvalidArgumentError(
                 f"on_corrupt: found {on_corrupt!r:.200}, wanted 'raise' or 'fallback'."
             )
+        if tile_end_of_episodes and not pad_end_of_episodes:
+            raise InvalidArgumentError(
+                "Must set `pad_end_of_episodes=True` when using `tile_end_of_episodes`."
+            )
         if max_to_keep is not None:
             check_int("max_to_keep", max_to_keep, 1, 2**31)
         self._engine = find_backend(backend)

@@ -253,7 +253,8 @@ class NativeSource:
         """The numbers of the layouts whose records a table's items are runs of."""
         _, chunks, tables = self._index()
         items = tables[table]
-        return np.unique(chunks.layout_of(items.items["chunk"][items.runs()])).tolist()
+        found = chunks.layout_of(items.items["chunk"][items.runs()])
+        return [int(number) for number in np.unique(found)]
 
     def _index(self) -> tuple[Reader, ChunkIndex, dict[str, TableArrays]]:
         """All but the records, read and checked once."""

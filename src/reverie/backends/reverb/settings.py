@@ -29,10 +29,6 @@ def check(settings: BufferSettings) -> None:
             f"seed: found {settings.seed!r:.200}, wanted None: Reverb's samplers cannot be "
             'seeded. Use backend="embedded" for runs that can be repeated.'
         )
-    if settings.tile_end_of_episodes and not settings.pad_end_of_episodes:
-        raise InvalidArgumentError(
-            "Must set `pad_end_of_episodes=True` when using `tile_end_of_episodes`."
-        )
     if settings.server_address is not None:
         _check_address(settings.server_address)
     StepSpec.of(settings.data_spec)
