@@ -27,10 +27,12 @@ STEP = {
 NEST = Nest(STEP)
 RECORD = NEST.record_dtype  # done, observation/position, step: 21 bytes
 DONE = 0  # where the bool stands in a record
-FLAG = np.dtype("?")
-NUM_LAYOUTS = 3  # records, flags, texts
-
-_RECORDS, _FLAGS, _TEXTS = range(NUM_LAYOUTS)
+LAYOUTS = [
+    [(column.spec.dtype, column.spec.shape) for column in NEST.columns],
+    [(np.dtype("?"), ())],
+    None,
+]
+_RECORDS, _FLAGS, _TEXTS = range(len(LAYOUTS))
 
 
 class Chunk:
@@ -126,13 +128,10 @@ class Snapshot:
     def __init__(self, chunks: Sequence[Chunk], tables: list[TableSnapshot]) -> None:
         self.all = sorted(chunks, key=lambda chunk: chunk.chunk_id)
         self.tables = tables
-        self.layouts = [
-            [(column.spec.dtype, column.spec.shape) for column in NEST.columns],
-            [(FLAG, ())],
-            None,
-        ]
+        used = sorted({chunk.layout for chunk in chunks})
+        self.layouts = [LAYOUTS[layout] for layout in used]
         rows = [
-            (c.chunk_id, c.after, len(c.raw), c.raw.nbytes, c.sealed, c.layout)
+            (c.chunk_id, c.after, len(c.raw), c.raw.nbytes, c.sealed, used.index(c.layout))
             for c in self.all
         ]
         self.chunks = _columns(
@@ -155,7 +154,7 @@ def key(slot: int, generation: int = 1) -> int:
 
 
 def snapshot(seed: int = 0) -> Snapshot:
-    """Two tables over a stream of three chunks (the last still open), a lone chunk, flags, texts.
+    """Two tables over a stream of three chunks, the last one open, a lone one, flags, texts.
 
     The first holds runs, the second a run and two trajectories, whose pieces are texts,
     flags, and cells of one column of records.
@@ -268,7 +267,7 @@ def load(folder: Path, **changes: Any) -> dict[str, Any]:
 
 def contents(what: Snapshot) -> dict[str, Any]:
     """What `load` gives for a checkpoint of this snapshot."""
-    layouts = [own and [(d.str, s) for d, s in own] for own in what.layouts]
+    layouts = [own and [(d.str, s) for d, s in own] for own in LAYOUTS]
     return {
         "chunks": {c.chunk_id: (layouts[c.layout], c.raw.tobytes()) for c in what.all},
         "links": {c.chunk_id: c.after for c in what.all if c.after},
