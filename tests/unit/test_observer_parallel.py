@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from tests.observer_support import PAD, Served, batch
 
-from reverie import ParallelObserver
 from reverie.errors import InvalidArgumentError, StepMismatchError
+from reverie.observers import ParallelObserver
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import reverie
-from reverie import ArraySpec, ReplayBufferManager, TableInfo
+from reverie import ArraySpec, BufferInfo, ReplayBufferManager
 from reverie.errors import ClosedError, MissingDependencyError
 
 SPEC = {"n": np.zeros((), np.int64)}
@@ -54,7 +54,7 @@ def test_it_answers_as_the_manager_does(
 ) -> None:
     assert np.array_equal(buffer.gather_all()["n"], manager.gather_all()["n"])
     assert [key for key, _ in buffer.iter_items()] == [key for key, _ in manager.iter_items()]
-    assert isinstance(buffer.get_table_info(), TableInfo)
+    assert isinstance(buffer.get_table_info(), BufferInfo)
     data, info = buffer.sample(3)
     assert (data["n"].shape, info.key.shape) == ((3, 2), (3,))
     assert buffer.update_priorities(info.key, np.ones(3)) == 0

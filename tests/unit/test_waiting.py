@@ -26,6 +26,7 @@ from reverie.errors import (
     WaitTimeoutError,
 )
 from reverie.runtime import waiting
+from reverie.runtime.checks import check_timeout
 
 WORDS = "for tea: it holds 0 cups"
 
@@ -157,7 +158,7 @@ def test_what_ready_raises_comes_through() -> None:
     ("timeout", "seconds"), [(0, 0.0), (1.5, 1.5), (np.float32(0.5), 0.5), (math.inf, None)]
 )
 def test_any_real_number_of_seconds_is_a_timeout(timeout: Any, seconds: float | None) -> None:
-    assert waiting.check_timeout(timeout) == seconds
+    assert check_timeout(timeout) == seconds
 
 
 @pytest.mark.parametrize("timeout", [-1, -0.001, math.nan, "1", True, [1], 1j, np.array([1.0])])

@@ -1,27 +1,30 @@
-"""Checkpoints: the native format, its commit protocol, verification.
+"""Checkpoints: saved, found, opened, verified.
 
-    newest = find_newest(root)
-    manifest = read_manifest(newest)
-    restore(newest, manifest, store, tables, layout=layout, record_dtype=dtype)
+    path = Saver(root, max_to_keep=3).save(store)
+    source = open_source(find_newest(root))
+    states = source.read(fresh_core_store)
 
 The format is described in `docs/checkpoint-format.md`.
 """
 
-from reverie.checkpoint.folder.lock import FolderLock
 from reverie.checkpoint.folder.names import find_newest, list_checkpoints
-from reverie.checkpoint.format.manifest import Manifest, TableSettings
-from reverie.checkpoint.native import write_checkpoint
-from reverie.checkpoint.restore import VerifyReport, read_manifest, restore, verify
+from reverie.checkpoint.save import Saver, check_savable
+from reverie.checkpoint.source import (
+    Source,
+    VerifyReport,
+    candidates,
+    open_source,
+    verify,
+)
 
 __all__ = [
-    "FolderLock",
-    "Manifest",
-    "TableSettings",
+    "Saver",
+    "Source",
     "VerifyReport",
+    "candidates",
+    "check_savable",
     "find_newest",
     "list_checkpoints",
-    "read_manifest",
-    "restore",
+    "open_source",
     "verify",
-    "write_checkpoint",
 ]

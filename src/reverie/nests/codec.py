@@ -1,4 +1,4 @@
-"""A table's signature as JSON, and back: nests of tensor descriptions, no protobuf.
+"""Nests of array descriptions as JSON, and back: signatures of tables, specs of steps.
 
 ["spec", dtype, [extent or null, ...] or null, name]
 ["dict", key, node, key, node, ...]     ["list", node, ...]     ["tuple", node, ...]
@@ -11,7 +11,7 @@ import collections
 import keyword
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,16 @@ from reverie.errors import (
     CheckpointCorruptError,
     CheckpointMismatchError,
     InvalidArgumentError,
+    SpecError,
 )
+from reverie.nests.specs import ArraySpec
+from reverie.nests.trajectory import Trajectory
+
+Extents = tuple[int | None, ...] | None
+"""A shape as it is written: None for an unknown extent, or for an unknown rank."""
+
+MakeLeaf = Callable[[Extents, str, str, str], Any]
+"""Makes a leaf of its extents, dtype, name ("" for none) and place, for messages."""
 
 _MAX_DEPTH = 24  # with the manifest's own levels less than the 32 of its JSON
 _NAME = re.compile("[A-Za-z][A-Za-z0-9_]{0,99}")
@@ -37,13 +46,13 @@ class TensorSpec:
         name: "" for none.
     """
 
-    shape: tuple[int | None, ...] | None
+    shape: Extents
     dtype: np.dtype[Any]
     name: str = ""
 
 
-def encode_signature(nest: Any) -> object:
-    """A signature as a JSON value; None stays None.
+def encode_nest(nest: Any) -> object:
+    """A nest of array descriptions as a JSON value; None stays None.
 
     Args:
         nest: dicts, lists, tuples, namedtuples and None over anything that has a
@@ -58,7 +67,7 @@ def encode_signature(nest: Any) -> object:
 def _encode(node: Any, depth: int) -> list[object]:
     if depth > _MAX_DEPTH:
         raise InvalidArgumentError(
-            f"A signature is nested deeper than {_MAX_DEPTH} levels; it cannot be saved."
+            f"A nest is nested deeper than {_MAX_DEPTH} levels; it cannot be saved."
         )
     if node is None:
         return ["none"]
@@ -68,8 +77,7 @@ def _encode(node: Any, depth: int) -> list[object]:
         keys = list(node)
         if not all(type(key) in (str, int) for key in keys):
             raise InvalidArgumentError(
-                f"A signature has a dict with the keys {keys!r:.200}; only str and int can be "
-                "saved."
+                f"A nest has a dict with the keys {keys!r:.200}; only str and int can be saved."
             )
         return [
             "dict",
@@ -83,7 +91,7 @@ def _encode(node: Any, depth: int) -> list[object]:
         kind = "tuple" if isinstance(node, tuple) else "list"
         return [kind, *(_encode(child, depth + 1) for child in node)]
     raise InvalidArgumentError(
-        f"A signature holds {node!r:.200} of type {type(node).__name__}; it can be saved with "
+        f"A nest holds {node!r:.200} of type {type(node).__name__}; it can be saved with "
         "dicts, lists, tuples and namedtuples of things that have a shape and a dtype."
     )
 
@@ -103,73 +111,17 @@ def _dtype_name(dtype: Any) -> str:
         known = np.dtype(dtype)
     except TypeError as error:
         raise InvalidArgumentError(
-            f"A signature has the dtype {dtype!r:.200}, which NumPy does not know."
+            f"A nest has the dtype {dtype!r:.200}, which NumPy does not know."
         ) from error
     return "object" if known.kind in "SUO" else known.name
 
 
 def decode_signature(value: object, where: str) -> Any:
-    """The nest of a JSON value that `encode_signature` made; None stays None.
-
-    Leaves are `tf.TensorSpec` where TensorFlow is loaded, else `TensorSpec`.
-
-    Raises:
-        CheckpointCorruptError: the value is none of these; names `where`.
-        CheckpointMismatchError: a dtype needs a package that is not loaded.
-    """
-    return None if value is None else _decode(value, where, 0)
+    """The signature of a table, see `make_spec` for its leaves; raises as `decode_nest`."""
+    return decode_nest(value, where, make_spec)
 
 
-def _decode(value: object, where: str, depth: int) -> Any:
-    if depth > _MAX_DEPTH or not isinstance(value, list) or not value:
-        raise _bad(where, value)
-    kind, parts = value[0], value[1:]
-    if kind == "none" and not parts:
-        return None
-    if kind == "spec" and len(parts) == 3:
-        return _decode_spec(parts, where)
-    if kind in ("list", "tuple"):
-        children = [_decode(part, where, depth + 1) for part in parts]
-        return children if kind == "list" else tuple(children)
-    if kind == "dict":
-        return dict(_pairs(value, parts, where, depth))
-    if kind == "namedtuple" and parts:
-        pairs = list(_pairs(value, parts[1:], where, depth))
-        names = [parts[0], *(name for name, _ in pairs)]
-        # Plain identifiers only: the standard library makes a class out of them.
-        if not all(
-            type(name) is str and _NAME.fullmatch(name) and not keyword.iskeyword(name)
-            for name in names
-        ):
-            raise _bad(where, value)
-        made: Any = collections.namedtuple(names[0], names[1:])  # type: ignore[misc]
-        return made(*(child for _, child in pairs))
-    raise _bad(where, value)
-
-
-def _pairs(
-    value: object, parts: Sequence[Any], where: str, depth: int
-) -> Iterator[tuple[Any, Any]]:
-    keys = parts[::2]
-    known = all(type(key) in (str, int) for key in keys)
-    if len(parts) % 2 or not known or len(set(keys)) != len(keys):
-        raise _bad(where, value)
-    for key, part in zip(keys, parts[1::2], strict=True):
-        yield key, _decode(part, where, depth + 1)
-
-
-def _decode_spec(parts: Sequence[Any], where: str) -> Any:
-    dtype, extents, name = parts
-    sound = type(dtype) is str and type(name) is str and len(name) <= 1000
-    if not sound or not (extents is None or isinstance(extents, list)):
-        raise _bad(where, parts)
-    for extent in extents or ():
-        if extent is not None and not (type(extent) is int and 0 <= extent < 1 << 63):
-            raise _bad(where, parts)
-    return make_spec(None if extents is None else tuple(extents), dtype, name, where)
-
-
-def make_spec(shape: tuple[int | None, ...] | None, dtype: str, name: str, where: str) -> Any:
+def make_spec(shape: Extents, dtype: str, name: str, where: str) -> Any:
     """A leaf of a signature: `tf.TensorSpec` where TensorFlow is loaded, else `TensorSpec`.
 
     Args:
@@ -186,15 +138,115 @@ def make_spec(shape: tuple[int | None, ...] | None, dtype: str, name: str, where
         if hasattr(tensorflow, "TensorSpec"):
             known = tensorflow.as_dtype("string" if dtype == "object" else dtype)
             return tensorflow.TensorSpec(shape, known, name or None)
-        if not re.fullmatch("object|[a-z]+[a-z0-9_]{0,40}", dtype):
-            raise TypeError("no name of a dtype")
-        return TensorSpec(shape, np.dtype(dtype), name)
+        return TensorSpec(shape, _known_dtype(dtype), name)
     except (TypeError, ValueError) as error:
-        raise CheckpointMismatchError(
-            f"{where}: a signature with the dtype {dtype!r:.100}, which is not known here. "
-            "Import ml_dtypes for bfloat16 and 8-bit floats, TensorFlow for quantized types."
-        ) from error
+        raise _unknown(dtype, where) from error
+
+
+def make_array_spec(shape: Extents, dtype: str, name: str, where: str) -> ArraySpec:
+    """A leaf of a step's spec.
+
+    Raises:
+        CheckpointCorruptError: no step can hold such a leaf.
+        CheckpointMismatchError: nothing here knows the dtype.
+    """
+    try:
+        known = _known_dtype(dtype)
+    except (TypeError, ValueError) as error:
+        raise _unknown(dtype, where) from error
+    try:
+        return ArraySpec(shape, known, name or None)  # type: ignore[arg-type]
+    except SpecError as error:
+        raise CheckpointCorruptError(f"{where}: no spec of a step: {error!s:.200}") from error
+
+
+def decode_nest(value: object, where: str, make_leaf: MakeLeaf = make_spec) -> Any:
+    """The nest of a JSON value that `encode_nest` made; None stays None.
+
+    A namedtuple of the name and the fields of `Trajectory` becomes one. Other
+    namedtuples get a class of their own.
+
+    Args:
+        value: parsed JSON that nobody vouches for.
+        where: the place, for messages.
+        make_leaf: `make_spec` for a signature, `make_array_spec` for the spec of a step.
+
+    Raises:
+        CheckpointCorruptError: the value is none of these; names `where`.
+        CheckpointMismatchError: a dtype needs a package that is not loaded.
+    """
+    return None if value is None else _Decoder(where, make_leaf).decode(value, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoder:
+    where: str
+    make_leaf: MakeLeaf
+
+    def decode(self, value: object, depth: int) -> Any:
+        if depth > _MAX_DEPTH or not isinstance(value, list) or not value:
+            raise _bad(self.where, value)
+        kind, parts = value[0], value[1:]
+        if kind == "none" and not parts:
+            return None
+        if kind == "spec" and len(parts) == 3:
+            return self._leaf(parts)
+        if kind in ("list", "tuple"):
+            children = [self.decode(part, depth + 1) for part in parts]
+            return children if kind == "list" else tuple(children)
+        if kind == "dict":
+            return dict(self._pairs(value, parts, depth))
+        if kind == "namedtuple" and parts:
+            return self._named(value, parts[0], dict(self._pairs(value, parts[1:], depth)))
+        raise _bad(self.where, value)
+
+    def _named(self, value: object, name: Any, children: dict[Any, Any]) -> Any:
+        fields = tuple(children)
+        if (name, fields) == (Trajectory.__name__, Trajectory._fields):
+            return Trajectory(**children)
+        # Plain identifiers only: the standard library makes a class out of them.
+        if not all(
+            type(part) is str and _NAME.fullmatch(part) and not keyword.iskeyword(part)
+            for part in (name, *fields)
+        ):
+            raise _bad(self.where, value)
+        made: Any = collections.namedtuple(name, fields)  # type: ignore[misc]
+        return made(*children.values())
+
+    def _pairs(
+        self, value: object, parts: Sequence[Any], depth: int
+    ) -> Iterator[tuple[Any, Any]]:
+        keys = parts[::2]
+        known = all(type(key) in (str, int) for key in keys)
+        if len(parts) % 2 or not known or len(set(keys)) != len(keys):
+            raise _bad(self.where, value)
+        for key, part in zip(keys, parts[1::2], strict=True):
+            yield key, self.decode(part, depth + 1)
+
+    def _leaf(self, parts: Sequence[Any]) -> Any:
+        dtype, extents, name = parts
+        sound = type(dtype) is str and type(name) is str and len(name) <= 1000
+        if not sound or not (extents is None or isinstance(extents, list)):
+            raise _bad(self.where, parts)
+        for extent in extents or ():
+            if extent is not None and not (type(extent) is int and 0 <= extent < 1 << 63):
+                raise _bad(self.where, parts)
+        shape = None if extents is None else tuple(extents)
+        return self.make_leaf(shape, dtype, name, self.where)
+
+
+def _known_dtype(name: str) -> np.dtype[Any]:
+    if not re.fullmatch("object|[a-z]+[a-z0-9_]{0,40}", name):
+        raise TypeError("no name of a dtype")
+    return np.dtype(name)
+
+
+def _unknown(dtype: str, where: str) -> CheckpointMismatchError:
+    return CheckpointMismatchError(
+        f"{where}: a nest with the dtype {dtype!r:.100}, which is not known here. "
+        "Import ml_dtypes for bfloat16 and 8-bit floats, TensorFlow for quantized types."
+    )
 
 
 def _bad(where: str, found: object) -> CheckpointCorruptError:
-    return CheckpointCorruptError(f"{where}: a malformed signature, found {found!r:.200}.")
+    return CheckpointCorruptError(f"{where}: a malformed nest, found {found!r:.200}.")

@@ -24,8 +24,9 @@ from reverie.nests import structure
 from reverie.nests.codec import TensorSpec
 from reverie.proto import structured_value
 from reverie.reverb.cc import patterns_pb2
+from reverie.reverb.engine.writing.column_errors import about, wrong_column
 from reverie.reverb.trajectory_writer import reraise
-from reverie.table import Handle
+from reverie.runtime.handle import Handle
 
 Config = patterns_pb2.StructuredWriterConfig
 ConditionProto = patterns_pb2.Condition
@@ -73,12 +74,11 @@ class StructuredWriter(Handle):
             else:
                 self._writer.Append(flat)
         except (ValueError, TypeError) as error:
-            parts = str(error).split(" for column ")
-            if len(parts) != 2 or ". " not in parts[1]:
+            column = wrong_column(error)
+            if column is None:
                 raise
-            index, rest = parts[1].split(". ", 1)
-            path = structure.flatten_with_path(self._data_structure)[int(index)][0]
-            raise type(error)(f"{parts[0]} for column {index} (path={path}). {rest}") from None
+            path = structure.flatten_with_path(self._data_structure)[column][0]
+            raise about(error, f"{column} (path={path})") from None
 
     def flush(self, block_until_num_items: int = 0, timeout_ms: int | None = None) -> None:
         """Waits until all but so many items are in their tables. Open to Ctrl-C.

@@ -37,6 +37,8 @@ class TableSettings:
         signature: nest of anything with a shape and a dtype that describes an item's
             data, the time axis included (an extent may be None); None, as for an empty
             nest: anything goes.
+        sequence_length: steps of the windows that go in, of a table whose items are
+            runs of steps; None: any.
 
     Raises:
         TypeError: an attribute is of another type.
@@ -52,6 +54,7 @@ class TableSettings:
     limiter: Limiter = _NO_LIMIT
     max_times_sampled: int = 0
     signature: Any = None
+    sequence_length: int | None = None
 
     def __post_init__(self) -> None:
         """Checks, and brings numbers and the signature into their canonical form."""

@@ -18,7 +18,7 @@ from tests.unit.reverb.support import Serve, fifo_table
 from reverie.errors import EndlessWaitError, InvalidArgumentError
 from reverie.reverb import rate_limiters, reverb_types
 from reverie.reverb.client import Client
-from reverie.reverb.engine.writing.writer import TrajectoryWriter as Engine
+from reverie.reverb.engine.writing.item_writer import TrajectoryWriter as Engine
 from reverie.reverb.errors import UnknownTableError, UnreachableServerError
 from reverie.reverb.server import Server, Table
 from reverie.reverb.trajectory_writer import TrajectoryWriter

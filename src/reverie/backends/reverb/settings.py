@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import reverb
 import tensorflow as tf
 from tf_agents.trajectories import trajectory
 
@@ -13,22 +14,20 @@ from reverie.backends import BufferSettings
 from reverie.errors import InvalidArgumentError, SpecError
 from reverie.nests.nest import Nest, convert
 from reverie.runtime.checks import check_int
-from reverie.table import MAX_ITEMS
+from reverie.tables.limiters import Limiter
+from reverie.tables.selectors import ItemSelector
+from reverie.tables.settings import MAX_ITEMS
 
 
 def check(settings: BufferSettings) -> None:
     """Raises InvalidArgumentError or SpecError for what Reverb or its classes refuse."""
-    check_int("capacity", settings.capacity, 1, MAX_ITEMS)
+    check_int("capacity", settings.table.max_size, 1, MAX_ITEMS)
     check_int("sequence_length", settings.sequence_length, 1, 2**31 - 2)
     check_int("stride_length", settings.stride_length, 1, 2**31 - 1)
     if settings.seed is not None:
         raise InvalidArgumentError(
             f"seed: found {settings.seed!r:.200}, wanted None: Reverb's samplers cannot be "
             'seeded. Use backend="embedded" for runs that can be repeated.'
-        )
-    if settings.tile_end_of_episodes and not settings.pad_end_of_episodes:
-        raise InvalidArgumentError(
-            "Must set `pad_end_of_episodes=True` when using `tile_end_of_episodes`."
         )
     if settings.server_address is not None:
         _check_address(settings.server_address)
@@ -44,25 +43,22 @@ def _check_address(address: Any) -> None:
         )
 
 
-def piece_of(sequence_length: int, num_steps: int | None) -> int:
-    """Steps of each sequence of a batch: `num_steps`, a divisor of `sequence_length`.
+def selector_of(selector: ItemSelector) -> Any:
+    """Reverb's own form of a sampler or remover."""
+    if selector.kind == "prioritized":
+        return reverb.selectors.Prioritized(selector.exponent)
+    # "min_heap" is MinHeap there, "fifo" Fifo.
+    return getattr(reverb.selectors, selector.kind.title().replace("_", ""))()
 
-    Raises:
-        InvalidArgumentError: it is none, in the words of TF-Agents' replay buffer.
-    """
-    if num_steps is None:
-        return sequence_length
-    steps = check_int("num_steps", num_steps, 1, 2**32 - 1)
-    if steps > sequence_length:
-        raise InvalidArgumentError(
-            f"num_steps > sequence_length: found num_steps={steps}, wanted a divisor of "
-            f"sequence_length={sequence_length}."
-        )
-    if sequence_length % steps:
-        raise InvalidArgumentError(
-            f"sequence_length={sequence_length} is not a multiple of num_steps={steps}."
-        )
-    return steps
+
+def limiter_of(limiter: Limiter) -> Any:
+    """Reverb's own form of a limiter."""
+    return reverb.rate_limiters.RateLimiter(
+        samples_per_insert=limiter.samples_per_insert,
+        min_size_to_sample=limiter.min_size_to_sample,
+        min_diff=limiter.min_diff,
+        max_diff=limiter.max_diff,
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +66,7 @@ class StepSpec:
     """What one step looks like, for Reverie and for Reverb.
 
     Attributes:
-        nest: the structure of the user's spec.
+        nest: the structure of the user's spec; its columns stand in Reverb's order.
         tensors: a TF-Agents Trajectory of `tf.TensorSpec`.
     """
 

@@ -50,12 +50,14 @@ def write_file(
     parts: Iterable[Part],
     *,
     on_bytes: Callable[[int], None] | None = None,
+    checksum: bool = True,
 ) -> Written:
     """Writes `parts`, one after the other, to a new file, and makes them durable.
 
-    The CRC runs over the bytes as they are handed to the system. `on_bytes` is
-    told the size of each piece written. After an error the descriptor is closed
-    and never used again: a second fsync could succeed with the data lost.
+    The CRC runs over the bytes as they are handed to the system; without `checksum`
+    it is left 0, where the parts have their own. `on_bytes` is told the size of each
+    piece written. After an error the descriptor is closed and never used again: a
+    second fsync could succeed with the data lost.
 
     Raises:
         OSError: any call failed, close included; its `filename` is `path`.
@@ -71,7 +73,7 @@ def write_file(
                 data = view.cast("B")
                 for start in range(0, len(data), BLOCK_NBYTES):
                     block = data[start : start + BLOCK_NBYTES]
-                    crc = zlib.crc32(block, crc)
+                    crc = zlib.crc32(block, crc) if checksum else 0
                     write_all(fs, fd, block)
                     nbytes += len(block)
                     if on_bytes is not None:
@@ -161,8 +163,27 @@ class CheckedFile:
                 f"{self.where!r} has {self.nbytes} bytes, expected {wanted}."
             )
 
-    def read_into(self, data: memoryview) -> None:
-        """Fills `data` (bytes). Raises CheckpointCorruptError where the file ends before."""
+    def expect(self, wanted: bytes) -> None:
+        """Reads a header. Raises CheckpointCorruptError unless it is exactly this one."""
+        found = bytes(self.read(len(wanted)))
+        if found != wanted:
+            raise CheckpointCorruptError(
+                f"{self.where!r} has another header: found {_shown(found, wanted)}, expected "
+                f"{_shown(wanted, found)}."
+            )
+
+    def skip(self, nbytes: int) -> None:
+        """Leaves bytes out that are nobody's."""
+        if nbytes:
+            with failing_path(self.where):
+                self._fs.skip(self._fd, nbytes)
+
+    def read_into(self, data: memoryview, *, checksum: bool = True) -> None:
+        """Fills `data` (bytes), of which `crc32` knows unless told otherwise.
+
+        Raises:
+            CheckpointCorruptError: the file ends before.
+        """
         with failing_path(self.where):
             for start in range(0, len(data), BLOCK_NBYTES):
                 block = data[start : start + BLOCK_NBYTES]
@@ -175,7 +196,8 @@ class CheckedFile:
                             "was cut while it was read."
                         )
                     done += got
-                self.crc32 = zlib.crc32(block, self.crc32)
+                if checksum:
+                    self.crc32 = zlib.crc32(block, self.crc32)
 
     def read(self, nbytes: int) -> bytearray:
         """The next `nbytes` bytes. Check the size first: this allocates them."""
@@ -191,3 +213,10 @@ class CheckedFile:
                 f"{self.where!r} is damaged: its CRC-32 is {self.crc32:08x}, expected "
                 f"{wanted:08x}."
             )
+
+
+def _shown(header: bytes, other: bytes) -> str:
+    """A header from a little before where it differs from the other on."""
+    pairs = enumerate(zip(header, other, strict=False))
+    start = next((i for i, (one, two) in pairs if one != two), 0)
+    return repr(header[max(0, start - 20) :].rstrip())[:100]

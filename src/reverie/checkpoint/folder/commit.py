@@ -1,4 +1,4 @@
-"""Publishing a checkpoint so that it is wholly there or wholly absent, and retention.
+"""Publishing a checkpoint so that it is wholly there or wholly absent.
 
 The order is the law, and each step has a reason:
 
@@ -94,10 +94,16 @@ class Draft:
                 remove_folder(self.folder, self._fs)
 
     def add(
-        self, name: str, parts: Iterable[Part], *, on_bytes: Callable[[int], None] | None = None
+        self,
+        name: str,
+        parts: Iterable[Part],
+        *,
+        on_bytes: Callable[[int], None] | None = None,
+        checksum: bool = True,
     ) -> Written:
-        """Writes one file and makes it durable."""
-        return write_file(self._fs, self.folder / name, parts, on_bytes=on_bytes)
+        """Writes one file and makes it durable; see `write_file`."""
+        path = self.folder / name
+        return write_file(self._fs, path, parts, on_bytes=on_bytes, checksum=checksum)
 
     def publish(self, name: str) -> Path:
         """Makes the checkpoint visible under its final name, durably; returns its path.

@@ -2,48 +2,47 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from collections.abc import Mapping
 
 from reverie.checkpoint.disk import strict_json as sj
-from reverie.checkpoint.disk.npy import MAX_HEADER_NBYTES
-from reverie.checkpoint.format.columns import (
+from reverie.checkpoint.format.layouts import (
+    BYTES,
     ITEM_NBYTES,
+    MAX_PATH_LENGTH,
     MAX_RANK,
     MAX_RECORD_NBYTES,
     Column,
-    record_nbytes,
-)
-from reverie.checkpoint.format.decode_cells import (
-    decode_cells,
-    element_nbytes,
-    server_roles,
-    trajectory_files,
+    Layout,
+    problem_of,
 )
 from reverie.checkpoint.format.manifest import (
+    CHUNKS_NAME,
     COUNTERS,
-    ELEMENT_NBYTES,
+    ENDS_NAME,
     FILE_NAME,
     FORMAT_VERSION,
     KIND,
     MAX_SEQUENCE_NUMBER,
-    MORE_COUNTERS,
-    TRAJECTORY_PARTS,
-    ChunkEntry,
+    PART_NAME,
+    SEGMENT_NAME,
+    TABLE_FILES,
     FileEntry,
-    FileKind,
     Manifest,
+    Part,
+    Segment,
     TableEntry,
-    TableSettings,
     frame,
 )
+from reverie.checkpoint.format.rows import ROWS, role_of
+from reverie.checkpoint.format.settings import KEYS, SAFE_INT, decode_settings
 from reverie.errors import CheckpointCorruptError, CheckpointVersionError
 
 MAX_NBYTES = sj.MAX_NBYTES + 100  # the frame around the JSON object
+KNOWN_PARTS: frozenset[str] = frozenset()
 
-_SAFE_INT = (1 << 53) - 1
 _TOP = (
     *("kind", "format_version", "library_version", "sequence_number", "saved_at"),
-    *("spec", "columns", "tables", "chunks", "files"),
+    *("layouts", "segments", "tables", "parts", "files"),
 )
 
 
@@ -51,8 +50,8 @@ def decode_manifest(raw: bytes, where: str) -> Manifest:
     """Parses and validates the bytes of `manifest.json`.
 
     Types, ranges, names and the agreement of the parts are checked: every file
-    is described once and used once, sizes fit shapes. References between
-    chunks and items are checked by `references`.
+    is described once and used once, sizes fit counts. Chunks, items and what they
+    refer to are checked by `chunks` and `items`, nests by who asks for them.
 
     Args:
         raw: the bytes.
@@ -61,7 +60,8 @@ def decode_manifest(raw: bytes, where: str) -> Manifest:
     Raises:
         CheckpointCorruptError: the CRC is wrong, or anything is not as the format
             says; the message names the place, what was found and expected.
-        CheckpointVersionError: it was written in a later format.
+        CheckpointVersionError: it was written in a later format, or with a part that
+            must be understood and is not known here.
     """
     try:
         return _decode(raw, where)
@@ -79,149 +79,114 @@ def _decode(raw: bytes, where: str) -> Manifest:
     value = sj.parse(inner)
     if not isinstance(value, dict) or value.get("kind") != KIND:
         raise sj.MalformedError("kind", isinstance(value, dict) and value.get("kind"), KIND)
-    version = sj.take_int(value.get("format_version"), "format_version", 1, _SAFE_INT)
+    version = sj.take_int(value.get("format_version"), "format_version", 1, SAFE_INT)
+    library = repr(value.get("library_version"))[:60]
     if version > FORMAT_VERSION:
-        library = repr(value.get("library_version"))[:60]
         raise CheckpointVersionError(
             f"{where!r} has format version {version}, written by library version {library}; "
             f"this library reads format versions up to {FORMAT_VERSION}. Install a newer one."
         )
-    top = sj.take_object(value, "the manifest", (*_TOP, *({"cells"} & value.keys())))
-    columns = tuple(
-        _column(c, f"columns[{i}]")
-        for i, c in enumerate(sj.take_list(top["columns"], "columns"))
+    top = sj.take_object(value, "the manifest", _TOP)
+    parts = _parts(top["parts"])
+    for name, part in parts.items():
+        if part.required and name not in KNOWN_PARTS:
+            raise CheckpointVersionError(
+                f"{where!r} has a part {name!r}, written by library version {library}, which "
+                "must be understood and is not known to this library. Install a newer one."
+            )
+    layouts = tuple(
+        _layout(layout, f"layouts[{i}]")
+        for i, layout in enumerate(sj.take_list(top["layouts"], "layouts"))
     )
-    if len({c.path for c in columns}) != len(columns):
-        raise sj.MalformedError("columns", "the same path twice", "distinct paths")
-    nbytes = record_nbytes(columns)
-    if columns and not 0 < nbytes <= MAX_RECORD_NBYTES:
-        raise sj.MalformedError("columns", f"{nbytes} bytes", f"1 to {MAX_RECORD_NBYTES} bytes")
-    cells = decode_cells(top["cells"]) if "cells" in top else None
+    segments = tuple(
+        _segment(segment, f"segments[{i}]", len(layouts))
+        for i, segment in enumerate(sj.take_list(top["segments"], "segments"))
+    )
     manifest = Manifest(
         sequence_number=sj.take_int(
             top["sequence_number"], "sequence_number", 1, MAX_SEQUENCE_NUMBER
         ),
         library_version=sj.take_str(top["library_version"], "library_version", limit=100),
         saved_at=sj.take_str(top["saved_at"], "saved_at", limit=100),
-        spec=top["spec"],
-        columns=columns,
+        layouts=layouts,
+        segments=segments,
         tables=tuple(
             _table(t, f"tables[{i}]", i)
             for i, t in enumerate(sj.take_list(top["tables"], "tables"))
         ),
-        chunks=tuple(
-            _chunk(c, f"chunks[{i}]")
-            for i, c in enumerate(sj.take_list(top["chunks"], "chunks"))
-        ),
-        files=_files(top["files"], nbytes, element_nbytes(cells)),
-        cells=cells,
+        parts=parts,
+        files=_files(top["files"], layouts, segments),
     )
-    _check_files_used(manifest)
+    _check_layouts(manifest)
+    _check_files(manifest)
     return manifest
 
 
+def _parts(value: object) -> dict[str, Part]:
+    if not isinstance(value, dict):
+        raise sj.MalformedError("parts", value, "an object")
+    parts = {}
+    for name, inner in value.items():
+        path = f"parts[{name[:80]!r}]"
+        if not PART_NAME.fullmatch(name):
+            raise sj.MalformedError("parts", name, f"names matching {PART_NAME.pattern}")
+        part = sj.take_object(inner, path, ("required", "files", "data"))
+        files = tuple(
+            sj.take_str(file, f"{path}.files", limit=200)
+            for file in sj.take_list(part["files"], f"{path}.files")
+        )
+        for file in files:
+            if not file.startswith(f"part-{name}-") or not FILE_NAME.fullmatch(file):
+                raise sj.MalformedError(f"{path}.files", file, f"names part-{name}-<text>.npy")
+        if len(set(files)) != len(files):
+            raise sj.MalformedError(f"{path}.files", "the same file twice", "distinct files")
+        parts[name] = Part(sj.take_bool(part["required"], path), files, part["data"])
+    return parts
+
+
+def _layout(value: object, path: str) -> Layout:
+    layout = sj.take_object(value, path, ("columns", "nest"))
+    columns = [
+        _column(column, f"{path}.columns[{i}]")
+        for i, column in enumerate(sj.take_list(layout["columns"], f"{path}.columns"))
+    ]
+    if not columns or (len(columns) > 1 and any(c.dtype == BYTES for c in columns)):
+        raise sj.MalformedError(f"{path}.columns", layout["columns"], "some, or one of bytes")
+    found = Layout(tuple(columns), layout["nest"])
+    problem = problem_of(found)
+    if problem:
+        raise sj.MalformedError(path, problem, "a layout that a file can have")
+    return found
+
+
 def _column(value: object, path: str) -> Column:
-    column = sj.take_object(value, path, ("path", "dtype", "shape"))
-    dtype = sj.take_str(column["dtype"], f"{path}.dtype", limit=40)
-    if dtype not in ITEM_NBYTES:
-        raise sj.MalformedError(f"{path}.dtype", dtype, f"one of {', '.join(ITEM_NBYTES)}")
-    shape = sj.take_list(column["shape"], f"{path}.shape")
-    if len(shape) > MAX_RANK:
-        raise sj.MalformedError(f"{path}.shape", len(shape), f"at most {MAX_RANK} sizes")
-    sizes = tuple(sj.take_int(s, f"{path}.shape", 0, MAX_RECORD_NBYTES) for s in shape)
-    name = sj.take_str(column["path"], f"{path}.path", pattern="(?s:.+)", limit=10_000)
-    return Column(name, dtype, sizes)
+    column = sj.take_list(value, path)
+    if len(column) != 3:
+        raise sj.MalformedError(path, column, "a path, a dtype and a shape")
+    name = sj.take_str(column[0], path, pattern="(?s:.+)", limit=MAX_PATH_LENGTH)
+    dtype = sj.take_str(column[1], path, limit=40)
+    shape = sj.take_list(column[2], path)
+    if dtype not in ITEM_NBYTES and dtype != BYTES:
+        raise sj.MalformedError(path, dtype, f"{BYTES} or one of {', '.join(ITEM_NBYTES)}")
+    if len(shape) > (0 if dtype == BYTES else MAX_RANK):
+        raise sj.MalformedError(path, len(shape), "fewer sizes")
+    return Column(name, dtype, tuple(sj.take_int(s, path, 0, MAX_RECORD_NBYTES) for s in shape))
 
 
-def _chunk(value: object, path: str) -> ChunkEntry:
-    chunk = sj.take_object(value, path, ("id", "segment", "offset", "count", "next", "sealed"))
-    return ChunkEntry(
-        chunk_id=_signed(chunk["id"], f"{path}.id"),
-        segment=sj.take_str(chunk["segment"], f"{path}.segment", limit=64),
-        offset=sj.take_int(chunk["offset"], f"{path}.offset", 0, _SAFE_INT),
-        count=sj.take_int(chunk["count"], f"{path}.count", 1, (1 << 32) - 1),
-        next_id=_signed(chunk["next"], f"{path}.next"),
-        sealed=sj.take_bool(chunk["sealed"], f"{path}.sealed"),
+def _segment(value: object, path: str, num_layouts: int) -> Segment:
+    segment = sj.take_object(value, path, ("file", "layout", "sealed"))
+    return Segment(
+        sj.take_str(segment["file"], f"{path}.file", pattern=SEGMENT_NAME.pattern, limit=64),
+        sj.take_int(segment["layout"], f"{path}.layout", 0, num_layouts - 1),
+        sj.take_bool(segment["sealed"], f"{path}.sealed"),
     )
 
 
-def _files(
-    value: object, nbytes_of_record: int, nbytes_of_cell: dict[str, int]
-) -> dict[str, FileEntry]:
-    if not isinstance(value, dict):
-        raise sj.MalformedError("files", value, "an object")
-    files: dict[str, FileEntry] = {}
-    nbytes_of = {"record": nbytes_of_record, **ELEMENT_NBYTES}
-    for name, inner in value.items():
-        path = f"files[{name[:80]!r}]"
-        if not FILE_NAME.fullmatch(name):
-            raise sj.MalformedError("files", name, f"names matching {FILE_NAME.pattern}")
-        entry = sj.take_object(inner, path, ("nbytes", "crc32", "dtype", "shape"))
-        dtype = sj.take_str(entry["dtype"], f"{path}.dtype", limit=10)
-        shape = sj.take_list(entry["shape"], f"{path}.shape")
-        if dtype not in get_args(FileKind) or len(shape) != 1:
-            raise sj.MalformedError(path, (dtype, shape), "a known dtype and one size")
-        file = FileEntry(
-            name=name,
-            nbytes=sj.take_int(entry["nbytes"], f"{path}.nbytes", 0, _SAFE_INT),
-            crc32=int(sj.take_str(entry["crc32"], f"{path}.crc32", pattern="[0-9a-f]{8}"), 16),
-            dtype=dtype,  # type: ignore[arg-type]
-            count=sj.take_int(shape[0], f"{path}.shape", 0, _SAFE_INT),
-        )
-        width = nbytes_of_cell.get(name, -1) if dtype == "cell" else nbytes_of[dtype]
-        if width < 0:
-            raise sj.MalformedError(f"{path}.dtype", dtype, "cells in a segment of cells")
-        if not 0 < file.nbytes - file.count * width <= MAX_HEADER_NBYTES:
-            found = f"{file.nbytes} for {file.count} elements of {width} bytes"
-            raise sj.MalformedError(f"{path}.nbytes", found, "a header and that many elements")
-        files[name] = file
-    return files
-
-
-def _check_files_used(manifest: Manifest) -> None:
-    """Every file is there once, under the name of its role, and belongs to something."""
-    roles = server_roles(manifest)
-    names = [table.settings.name for table in manifest.tables]
-    if len(set(names)) != len(names):
-        raise sj.MalformedError("tables", names, "distinct names")
-    for index, table in enumerate(manifest.tables):
-        parts: tuple[tuple[str, str | None, FileKind], ...] = (
-            ("items", table.items, "item"),
-            ("spans", table.spans, "span"),
-            ("free", table.free, "key"),
-            ("touched", table.touched, "touched"),
-        )
-        for part, name, kind in parts:
-            if name is None:
-                continue
-            if name != f"{part}-{index}.npy":
-                raise sj.MalformedError(f"tables[{index}].{part}", name, f"{part}-{index}.npy")
-            roles[name] = kind
-    for chunk in manifest.chunks:
-        if not chunk.segment.startswith("segment-"):
-            raise sj.MalformedError(f"chunk {chunk.chunk_id}", chunk.segment, "a segment")
-        roles[chunk.segment] = "record"
-    if roles.keys() != manifest.files.keys():
-        odd = sorted(roles.keys() ^ manifest.files.keys())
-        raise sj.MalformedError("files", odd, "each file described once and used")
-    for name, kind in roles.items():
-        if manifest.files[name].dtype != kind:
-            raise sj.MalformedError(f"files[{name!r}].dtype", manifest.files[name].dtype, kind)
-    for table in manifest.tables:
-        count = manifest.files[table.items].count
-        if count > table.settings.max_size:
-            raise sj.MalformedError(
-                table.items, count, f"at most {table.settings.max_size} items"
-            )
-
-
 def _table(value: object, path: str, index: int) -> TableEntry:
-    keys = ("settings", "items", "spans", "free", "counters", "rng_state")
-    parts = TRAJECTORY_PARTS if _has(value, TRAJECTORY_PARTS) else ()
-    touched = ("touched",) if _has(value, ("touched",)) else ()
-    table = sj.take_object(value, path, (*keys, *parts, *touched))
-    more = MORE_COUNTERS if _has(table["counters"], MORE_COUNTERS) else ()
-    counters = sj.take_object(table["counters"], f"{path}.counters", (*COUNTERS, *more))
+    keys = ("settings", "counters", "rng_state", *TABLE_FILES)
+    table = sj.take_object(value, path, keys)
+    settings = sj.take_object(table["settings"], f"{path}.settings", KEYS)
+    counters = sj.take_object(table["counters"], f"{path}.counters", COUNTERS)
     words = sj.take_list(table["rng_state"], f"{path}.rng_state")
     if len(words) != 4:
         raise sj.MalformedError(f"{path}.rng_state", len(words), "4 words")
@@ -231,42 +196,98 @@ def _table(value: object, path: str, index: int) -> TableEntry:
     )
     if not any(rng_state):  # the one state that the generator cannot leave
         raise sj.MalformedError(f"{path}.rng_state", words, "not all zeros")
+    files = {}
+    for role in TABLE_FILES:
+        if table[role] is None and role != "items":
+            continue
+        wanted = f"{role}-{index}.npy"
+        if table[role] != wanted:
+            raise sj.MalformedError(f"{path}.{role}", table[role], wanted)
+        files[role] = wanted
+    trajectories = [role in files for role in ("trajectories", "columns", "pieces")]
+    if any(trajectories) and not all(trajectories):
+        raise sj.MalformedError(path, list(files), "trajectories, columns and pieces, or none")
     return TableEntry(
-        settings=_settings(table["settings"], f"{path}.settings"),
-        items=sj.take_str(table["items"], f"{path}.items", limit=64),
-        spans=sj.take_optional(table["spans"], f"{path}.spans", sj.take_str),
-        free=sj.take_optional(table["free"], f"{path}.free", sj.take_str),
-        counters={
-            name: _signed(counters[name], f"{path}.{name}") for name in (*COUNTERS, *more)
-        },
+        settings=decode_settings(settings, f"{path}.settings"),
+        signature=settings["signature"],
+        files=files,
+        counters={name: _signed(counters[name], f"{path}.{name}") for name in COUNTERS},
         rng_state=rng_state,
-        trajectories=trajectory_files(table, path, index),
-        touched=sj.take_str(table["touched"], f"{path}.touched", limit=64) if touched else None,
     )
 
 
-def _has(value: object, keys: tuple[str, ...]) -> bool:
-    """Whether an object has any of these keys, all of which it must have then."""
-    return isinstance(value, dict) and not value.keys().isdisjoint(keys)
+def _files(
+    value: object, layouts: tuple[Layout, ...], segments: tuple[Segment, ...]
+) -> dict[str, FileEntry]:
+    """All files; their sizes are those that their headers and elements make."""
+    if not isinstance(value, dict):
+        raise sj.MalformedError("files", value, "an object")
+    of_segment = {segment.file: layouts[segment.layout] for segment in segments}
+    files = {}
+    for name, inner in value.items():
+        path = f"files[{name[:80]!r}]"
+        if not FILE_NAME.fullmatch(name):
+            raise sj.MalformedError("files", name, f"names matching {FILE_NAME.pattern}")
+        role = role_of(name)
+        keys = {"segment": ("nbytes", "count"), "part": ("nbytes", "crc32")}
+        entry = sj.take_object(inner, path, keys.get(role, ("nbytes", "count", "crc32")))
+        nbytes = sj.take_int(entry["nbytes"], f"{path}.nbytes", 0, SAFE_INT)
+        count, crc32 = None, None
+        if "count" in entry:
+            count = sj.take_int(entry["count"], f"{path}.count", 0, SAFE_INT)
+            layout = of_segment.get(name)
+            if role == "segment" and layout is None:
+                raise sj.MalformedError("files", name, "each file described once and used")
+            header = layout.header(count) if layout else ROWS[role].header(count)
+            width = layout.nbytes if layout else ROWS[role].dtype.itemsize
+            wanted = len(header) + count * width
+            if nbytes != wanted:
+                raise sj.MalformedError(
+                    f"{path}.nbytes", nbytes, f"{wanted} for {count} elements of {width} bytes"
+                )
+        if "crc32" in entry:
+            text = sj.take_str(entry["crc32"], f"{path}.crc32", pattern="[0-9a-f]{8}")
+            crc32 = int(text, 16)
+        files[name] = FileEntry(name, nbytes, count, crc32)
+    return files
 
 
-def _settings(value: object, path: str) -> TableSettings:
-    s = sj.take_object(value, path, tuple(TableSettings.__dataclass_fields__))
-    return TableSettings(
-        name=sj.take_str(s["name"], f"{path}.name"),
-        max_size=sj.take_int(s["max_size"], f"{path}.max_size", 1, _SAFE_INT),
-        sampler=sj.take_str(s["sampler"], f"{path}.sampler", limit=100),
-        remover=sj.take_str(s["remover"], f"{path}.remover", limit=100),
-        min_size_to_sample=sj.take_int(
-            s["min_size_to_sample"], f"{path}.min_size_to_sample", 0, _SAFE_INT
-        ),
-        samples_per_insert=sj.take_float(s["samples_per_insert"], f"{path}.samples_per_insert"),
-        min_diff=sj.take_float(s["min_diff"], f"{path}.min_diff"),
-        max_diff=sj.take_float(s["max_diff"], f"{path}.max_diff"),
-        max_times_sampled=sj.take_int(
-            s["max_times_sampled"], f"{path}.max_times_sampled", 0, _SAFE_INT
-        ),
-    )
+def _check_layouts(manifest: Manifest) -> None:
+    """Layouts are distinct, and each is in use or named by a nest."""
+    layouts, used = manifest.layouts, {segment.layout for segment in manifest.segments}
+    idle = [i for i, one in enumerate(layouts) if i not in used and one.nest is None]
+    if len({layout.columns for layout in layouts}) != len(layouts) or idle:
+        raise sj.MalformedError("layouts", len(layouts), "distinct ones, each in use")
+
+
+def _check_files(manifest: Manifest) -> None:
+    """Every file is described once and used once; tables hold no more than they may."""
+    names = [table.settings.name for table in manifest.tables]
+    if len(set(names)) != len(names):
+        raise sj.MalformedError("tables", names, "distinct names")
+    used = [segment.file for segment in manifest.segments]
+    used += [CHUNKS_NAME] if used else []
+    used += [ENDS_NAME] if ENDS_NAME in manifest.files and used else []
+    used += [file for table in manifest.tables for file in table.files.values()]
+    used += [file for part in manifest.parts.values() for file in part.files]
+    if len(set(used)) != len(used):
+        raise sj.MalformedError("segments", "the same file twice", "distinct files")
+    if set(used) != manifest.files.keys():
+        odd = sorted(set(used) ^ manifest.files.keys())
+        raise sj.MalformedError("files", odd, "each file described once and used")
+    for table in manifest.tables:
+        count = manifest.files[table.files["items"]].count or 0
+        if count > table.settings.max_size:
+            wanted = f"at most {table.settings.max_size} items"
+            raise sj.MalformedError(table.files["items"], count, wanted)
+
+
+def num_items(manifest: Manifest) -> Mapping[str, int]:
+    """Items of each table, by its name."""
+    return {
+        table.settings.name: manifest.files[table.files["items"]].count or 0
+        for table in manifest.tables
+    }
 
 
 def _signed(value: object, path: str) -> int:

@@ -11,133 +11,86 @@ states as hexadecimal ones), because JSON numbers above 2**53 are not safe.
 from __future__ import annotations
 
 import json
-import math
 import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-from reverie.checkpoint.format.cells import CellLayout
-from reverie.checkpoint.format.columns import Column, record_nbytes
+from reverie.checkpoint.format.layouts import Layout
+from reverie.checkpoint.format.settings import settings_json
+from reverie.tables.settings import TableSettings
 
 KIND = "reverie-checkpoint"
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 MAX_SEQUENCE_NUMBER = 10**15 - 1  # below 2**53, and whole in decimal
 
-FILE_NAME = re.compile(
-    r"(segment|cells)-[0-9]{8,16}-[0-9]{5,9}\.npy|chunks\.npy"
-    r"|(items|spans|free|touched|trajectories|columns|pieces)-(0|[1-9][0-9]{0,5})\.npy"
-)
-FileKind = Literal[
-    "record",
-    "item",
-    "span",
-    "key",
-    "touched",
-    "cell",
-    "chunk",
-    "trajectory",
-    "column",
-    "piece",
-]
-# Bytes of an element; those of records and cells are the manifest's to say.
-ELEMENT_NBYTES = {
-    **{"item": 36, "span": 20, "key": 8, "touched": 8, "chunk": 28},
-    **{"trajectory": 16, "column": 13, "piece": 16},
-}
-
 CHUNKS_NAME = "chunks.npy"
-TRAJECTORY_PARTS = ("trajectories", "columns", "pieces")
+ENDS_NAME = "ends.npy"
+TABLE_FILES = ("items", "free", "touched", "trajectories", "columns", "pieces")
+"""The files of a table; each but the first only where something is in it."""
 
-COUNTERS = ("inserts", "samples", "deletes")
-MORE_COUNTERS = ("num_unique_samples", "num_deleted_episodes")  # where the core counts them
+SEGMENT_NAME = re.compile(r"segment-[0-9]{8,16}-[0-9]{5,9}\.npy")
+PART_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+FILE_NAME = re.compile(
+    rf"{SEGMENT_NAME.pattern}|chunks\.npy|ends\.npy"
+    rf"|({'|'.join(TABLE_FILES)})-(0|[1-9][0-9]{{0,5}})\.npy"
+    rf"|part-{PART_NAME.pattern}-[A-Za-z0-9_-]{{1,64}}\.npy"
+)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableSettings:
-    """One table as it was configured; what a load needs to build it anew.
-
-    `sampler` and `remover` are selector names. `min_diff` and `max_diff` may be
-    infinite; `max_times_sampled` 0 means without end.
-    """
-
-    name: str
-    max_size: int
-    sampler: str
-    remover: str
-    min_size_to_sample: int
-    samples_per_insert: float
-    min_diff: float
-    max_diff: float
-    max_times_sampled: int
+COUNTERS = ("inserts", "samples", "deletes", "num_unique_samples", "num_deleted_episodes")
 
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """One file: its name, size, CRC-32, what its elements are, and how many."""
+    """One file.
+
+    Attributes:
+        name: of the file, which says its role.
+        nbytes: of the whole file.
+        count: its elements; None where only a named part knows what they are.
+        crc32: over the whole file; None for a segment, whose chunks have their own.
+    """
 
     name: str
     nbytes: int
-    crc32: int
-    dtype: FileKind
-    count: int
+    count: int | None
+    crc32: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkEntry:
-    """Where a chunk's records stand: `count` of them from record `offset` of a segment."""
+class Segment:
+    """A file of chunks: its name, the number of their layout, whether none can grow."""
 
-    chunk_id: int
-    segment: str
-    offset: int
-    count: int
-    next_id: int
-    sealed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class TableEntry:
-    """One table: settings, files (None where there would be nothing in it), state.
-
-    `trajectories` are the files of the items that are trajectories, of their
-    columns and of their pieces; none where no item is. `touched` is there where a
-    heap needs the order of the last updates.
-    """
-
-    settings: TableSettings
-    items: str
-    spans: str | None
-    free: str | None
-    counters: Mapping[str, int]
-    rng_state: tuple[int, ...]
-    trajectories: tuple[str, str, str] | None = None
-    touched: str | None = None
-
-    @property
-    def prioritized(self) -> bool:
-        """Whether a selector draws in proportion to priorities."""
-        selectors = (self.settings.sampler, self.settings.remover)
-        return any(selector.startswith("prioritized") for selector in selectors)
-
-
-@dataclass(frozen=True, slots=True)
-class CellSegment:
-    """A file of cells: its name, the number of their layout, whether it can still grow."""
-
-    name: str
+    file: str
     layout: int
     sealed: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Cells:
-    """All cells of trajectories: the file of their chunks, their layouts, their segments."""
+class TableEntry:
+    """One table: settings (the signature apart, as JSON), its files by role, its state."""
 
-    chunks: str
-    layouts: tuple[CellLayout, ...]
-    segments: tuple[CellSegment, ...]
+    settings: TableSettings
+    signature: object
+    files: Mapping[str, str]
+    counters: Mapping[str, int]
+    rng_state: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Something that a later library may have put beside all else.
+
+    Attributes:
+        required: whether a reader that does not know it must give up.
+        files: names of its files.
+        data: any JSON.
+    """
+
+    required: bool
+    files: tuple[str, ...]
+    data: object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,17 +100,11 @@ class Manifest:
     sequence_number: int
     library_version: str
     saved_at: str
-    spec: object
-    columns: tuple[Column, ...]
+    layouts: tuple[Layout, ...]
+    segments: tuple[Segment, ...]
     tables: tuple[TableEntry, ...]
-    chunks: tuple[ChunkEntry, ...]
+    parts: Mapping[str, Part]
     files: Mapping[str, FileEntry]
-    cells: Cells | None = None
-
-    @property
-    def record_nbytes(self) -> int:
-        """Bytes of one record."""
-        return record_nbytes(self.columns)
 
     @property
     def nbytes(self) -> int:
@@ -166,45 +113,30 @@ class Manifest:
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """The bytes of `manifest.json`; equal manifests give equal bytes.
-
-    Raises:
-        ValueError: `spec` or a string in it is no JSON.
-    """
+    """The bytes of `manifest.json`; equal manifests give equal bytes."""
     document: dict[str, object] = {
         "kind": KIND,
         "format_version": FORMAT_VERSION,
         "library_version": manifest.library_version,
         "sequence_number": manifest.sequence_number,
         "saved_at": manifest.saved_at,
-        "spec": manifest.spec,
-        "columns": [
-            {"path": c.path, "dtype": c.dtype, "shape": list(c.shape)} for c in manifest.columns
+        "layouts": [
+            {
+                "columns": [[c.path, c.dtype, list(c.shape)] for c in layout.columns],
+                "nest": layout.nest,
+            }
+            for layout in manifest.layouts
+        ],
+        "segments": [
+            {"file": s.file, "layout": s.layout, "sealed": s.sealed} for s in manifest.segments
         ],
         "tables": [_table_json(table) for table in manifest.tables],
-        "chunks": [
-            {
-                "id": str(c.chunk_id),
-                "segment": c.segment,
-                "offset": c.offset,
-                "count": c.count,
-                "next": str(c.next_id),
-                "sealed": c.sealed,
-            }
-            for c in manifest.chunks
-        ],
-        "files": {
-            f.name: {
-                "nbytes": f.nbytes,
-                "crc32": f"{f.crc32:08x}",
-                "dtype": f.dtype,
-                "shape": [f.count],
-            }
-            for f in manifest.files.values()
+        "parts": {
+            name: {"required": part.required, "files": list(part.files), "data": part.data}
+            for name, part in manifest.parts.items()
         },
+        "files": {file.name: _file_json(file) for file in manifest.files.values()},
     }
-    if manifest.cells is not None:
-        document["cells"] = _cells_json(manifest.cells)
     inner = json.dumps(
         document, sort_keys=True, allow_nan=False, separators=(",", ":")
     ).encode()
@@ -217,43 +149,18 @@ def frame(inner: bytes) -> bytes:
 
 
 def _table_json(table: TableEntry) -> dict[str, object]:
-    s = table.settings
-    names = dict(zip(TRAJECTORY_PARTS, table.trajectories or (), strict=False))
-    if table.touched is not None:
-        names["touched"] = table.touched
     return {
-        **names,
-        "settings": {
-            "name": s.name,
-            "max_size": s.max_size,
-            "sampler": s.sampler,
-            "remover": s.remover,
-            "min_size_to_sample": s.min_size_to_sample,
-            "samples_per_insert": _float_json(s.samples_per_insert),
-            "min_diff": _float_json(s.min_diff),
-            "max_diff": _float_json(s.max_diff),
-            "max_times_sampled": s.max_times_sampled,
-        },
-        "items": table.items,
-        "spans": table.spans,
-        "free": table.free,
+        "settings": {**settings_json(table.settings), "signature": table.signature},
+        **{role: table.files.get(role) for role in TABLE_FILES},
         "counters": {name: str(value) for name, value in table.counters.items()},
         "rng_state": [f"{word:016x}" for word in table.rng_state],
     }
 
 
-def _cells_json(cells: Cells) -> dict[str, object]:
-    return {
-        "chunks": cells.chunks,
-        "layouts": [{"dtype": la.dtype, "shape": list(la.shape)} for la in cells.layouts],
-        "segments": [
-            {"file": seg.name, "layout": seg.layout, "sealed": seg.sealed}
-            for seg in cells.segments
-        ],
-    }
-
-
-def _float_json(value: float) -> float | str:
-    if math.isinf(value):
-        return "inf" if value > 0 else "-inf"
-    return float(value)
+def _file_json(file: FileEntry) -> dict[str, object]:
+    entry: dict[str, object] = {"nbytes": file.nbytes}
+    if file.count is not None:
+        entry["count"] = file.count
+    if file.crc32 is not None:
+        entry["crc32"] = f"{file.crc32:08x}"
+    return entry

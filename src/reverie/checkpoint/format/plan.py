@@ -1,146 +1,125 @@
-"""What a save will write: planned and checked before the disk is touched."""
+"""What a save will write: which chunk stands where, and the files in their order.
+
+Nothing that the core gave is examined: what could not be saved was refused when the
+table or the writer was made, and that what is saved can be loaded is shown by the tests.
+"""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reverie._version import __version__
-from reverie.checkpoint.disk.crc_file import Part
-from reverie.checkpoint.disk.npy import MAX_HEADER_NBYTES, Descr, encode_header
+from reverie.checkpoint.disk.crc_file import BLOCK_NBYTES, Part
+from reverie.checkpoint.disk.strict_json import MAX_NBYTES, MAX_VALUES
 from reverie.checkpoint.folder.commit import Draft
-from reverie.checkpoint.format.cells import CHUNK_FIELDS, CellMap
-from reverie.checkpoint.format.columns import (
-    Column,
-    columns_of,
-    record_nbytes,
-    with_clean_bools,
-)
-from reverie.checkpoint.format.decode import MAX_NBYTES, decode_manifest
+from reverie.checkpoint.format.chunks import together
+from reverie.checkpoint.format.items import TableArrays
+from reverie.checkpoint.format.layouts import Layout, layout_of
 from reverie.checkpoint.format.manifest import (
     CHUNKS_NAME,
     COUNTERS,
+    ENDS_NAME,
     MANIFEST_NAME,
-    MORE_COUNTERS,
-    ChunkEntry,
     FileEntry,
-    FileKind,
     Manifest,
+    Segment,
     TableEntry,
-    TableSettings,
     encode_manifest,
 )
-from reverie.checkpoint.format.plan_cells import CellPlan, cell_chunk_ids
-from reverie.checkpoint.format.references import ChunkMap
-from reverie.checkpoint.format.snapshot import ChunkLike, SnapshotLike, TableSnapshotLike
-from reverie.checkpoint.format.table_arrays import SmallFile, TableArrays
-from reverie.errors import CheckpointError, InvalidArgumentError
+from reverie.checkpoint.format.rows import ROWS
+from reverie.checkpoint.format.settings import nest_json
+from reverie.checkpoint.format.snapshot import SnapshotLike, TableSnapshotLike
+from reverie.errors import InvalidArgumentError
+from reverie.nests.codec import encode_nest
+from reverie.nests.nest import Nest
+from reverie.tables.settings import TableSettings
 
 SEGMENT_NBYTES = 256 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class _Segment:
-    name: str
-    chunks: tuple[ChunkLike, ...]
+@dataclass(frozen=True, slots=True, eq=False)
+class PlannedSegment:
+    """One segment: its layout's number, whether no chunk grows, and its chunks.
+
+    Attributes:
+        chunks: their rows in the snapshot, in the order in which they will stand.
+        counts: elements of each: records, or bytes of a variable cell.
+    """
+
+    layout: int
+    sealed: bool
+    chunks: NDArray[np.int64]
+    counts: NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """All that will be written, checked with the checks of a load."""
+    """All that will be written."""
 
-    manifest: Manifest  # its sequence number, file sizes and CRCs are still to come
-    chunk_groups: tuple[tuple[ChunkLike, ...], ...]
-    cells: CellPlan
-    tables: tuple[TableArrays, ...]
-    arrays: tuple[SmallFile, ...]
+    manifest: Manifest  # its number and files are still to come
+    snapshot: SnapshotLike
+    segments: tuple[PlannedSegment, ...]
+    arrays: tuple[tuple[str, str, NDArray[Any]], ...]  # of tables: role, file, rows
 
     @staticmethod
     def of(
         snapshot: SnapshotLike,
-        record_dtype: np.dtype[Any] | None,
-        spec: object,
-        tables: Sequence[TableSettings],
+        settings: Sequence[TableSettings],
+        nests: Sequence[Nest],
         saved_at: str,
     ) -> Plan:
-        """Plans a save. Raises InvalidArgumentError where a load would refuse the result."""
-        columns = () if record_dtype is None else columns_of(record_dtype)
+        """Plans a save.
+
+        Raises:
+            InvalidArgumentError: the settings are not those of the snapshot's tables, or
+                a layout is one that no checkpoint can hold.
+        """
         states = list(snapshot.tables)
-        if len(states) != len(tables):
+        if len(states) != len(settings):
             raise InvalidArgumentError(
-                f"The snapshot has {len(states)} tables, the settings are for {len(tables)}."
+                f"The snapshot has {len(states)} tables, the settings are for {len(settings)}."
             )
-        of_cells = cell_chunk_ids(states)
-        chunks = sorted(snapshot.chunks, key=lambda chunk: chunk.chunk_id)
-        records = [chunk for chunk in chunks if chunk.chunk_id not in of_cells]
-        if records and not columns:
-            raise InvalidArgumentError(
-                "A table holds items of whole records, and no record_dtype says of what."
-            )
-        cells = CellPlan.of([c for c in chunks if c.chunk_id in of_cells], SEGMENT_NBYTES)
-        contents = tuple(TableArrays.of(state) for state in states)
-        arrays: list[SmallFile] = []
-        entries: list[TableEntry] = []
-        for index, (state, settings) in enumerate(zip(states, tables, strict=True)):
-            own = list(contents[index].files(index))
+        arrays: list[tuple[str, str, NDArray[Any]]] = []
+        tables: list[TableEntry] = []
+        for index, (state, wanted) in enumerate(zip(states, settings, strict=True)):
+            own = list(TableArrays.of(state).files(index))
             arrays += own
-            entries.append(_entry(settings, state, {file.dtype: file.name for file in own}))
-        if cells.groups:
-            arrays.append(SmallFile(CHUNKS_NAME, "chunk", CHUNK_FIELDS, cells.chunk_array()))
+            tables.append(_entry(wanted, state, {role: name for role, name, _ in own}))
+        layouts, numbers = _layouts(snapshot.layouts, nests)
         manifest = Manifest(
             sequence_number=1,
             library_version=__version__,
             saved_at=saved_at,
-            spec=spec,
-            columns=columns,
-            tables=tuple(entries),
-            chunks=(),
+            layouts=layouts,
+            segments=(),
+            tables=tuple(tables),
+            parts={},
             files={},
         )
-        groups = tuple(_groups(records, columns))
-        plan = Plan(manifest, groups, cells, contents, tuple(arrays))
-        plan._check()
-        return plan
-
-    def _check(self) -> None:
-        """Refuses now what a load would refuse later."""
-        columns = self.manifest.columns
-        try:
-            blank = self._complete(1, {})
-            raw = encode_manifest(blank)
-            if len(raw) > MAX_NBYTES:
-                raise ValueError(f"the manifest would have {len(raw)} bytes")
-            decode_manifest(raw, MANIFEST_NAME)
-            if len(encode_header(self._descr(), 1 << 53)) > MAX_HEADER_NBYTES:
-                raise ValueError(f"{len(columns)} columns do not fit a .npy header")
-            rows = {f.name: f.count for f in blank.files.values() if f.dtype == "record"}
-            chunks = ChunkMap(blank.chunks, rows, "the snapshot")
-            cells = CellMap(
-                self.cells.chunk_array(),
-                [group.layout for group in self.cells.groups],
-                [group.count for group in self.cells.groups],
-                "the snapshot",
-            )
-            for entry, table in zip(self.manifest.tables, self.tables, strict=True):
-                table.check(entry, chunks, cells, len(columns), "the snapshot's {}".format)
-        except (ValueError, TypeError, RecursionError, CheckpointError) as error:
-            raise InvalidArgumentError(
-                f"This cannot be saved, because it could not be loaded: {str(error)[:500]}"
-            ) from error
+        segments = _segments(snapshot, layouts, numbers)
+        return Plan(manifest, snapshot, tuple(segments), tuple(arrays))
 
     def write(
-        self,
-        draft: Draft,
-        number: int,
-        progress: Callable[[int, int], None] | None,
+        self, draft: Draft, number: int, progress: Callable[[int, int], None] | None
     ) -> bytes:
         """Writes all files but the manifest, whose bytes it returns. Raises OSError."""
-        total = self._complete(number, {}).nbytes
-        done = 0
+        # The number makes a segment's name unique in the folder for all time, so that a
+        # later checkpoint may link to the file under its own name.
+        names = [f"segment-{number:08d}-{index:05d}.npy" for index in range(len(self.segments))]
+        chunks = self._chunk_rows()
+        arrays = [("chunks", CHUNKS_NAME, chunks)] if len(chunks) else []
+        if len(self.snapshot.ends["chunk"]):
+            arrays.append(("ends", ENDS_NAME, self._end_rows()))
+        arrays += self.arrays
+        files = {name: entry for name, entry in self._described(names, arrays)}
+        done, total = 0, sum(file.nbytes for file in files.values())
 
         def count(nbytes: int) -> None:
             nonlocal done
@@ -148,115 +127,136 @@ class Plan:
             if progress is not None:
                 progress(done, total)
 
-        written: dict[str, tuple[int, int]] = {}
-        for segment in self._segments(number):
-            result = draft.add(segment.name, self._records(segment.chunks), on_bytes=count)
-            written[segment.name] = result.nbytes, result.crc32
-        for name, group in self.cells.named(number):
-            result = draft.add(name, group.parts(), on_bytes=count)
-            written[name] = result.nbytes, result.crc32
-        for array in self.arrays:
-            header = encode_header(array.descr, len(array.values))
-            parts: list[Part] = [header, array.values.view(np.uint8).data]
-            result = draft.add(array.name, parts, on_bytes=count)
-            written[array.name] = result.nbytes, result.crc32
-        raw = encode_manifest(self._complete(number, written))
-        if len(raw) > MAX_NBYTES:
-            raise OSError(
-                errno.EFBIG, f"the manifest would have {len(raw)} bytes", MANIFEST_NAME
-            )
+        at = 0
+        for name, segment in zip(names, self.segments, strict=True):
+            crcs = chunks["crc32"][at : at + len(segment.chunks)]
+            draft.add(name, self._segment(segment, crcs), on_bytes=count, checksum=False)
+            at += len(segment.chunks)
+        for role, name, rows in arrays:
+            parts: list[Part] = [ROWS[role].header(len(rows)), rows.view(np.uint8).data]
+            crc32 = draft.add(name, parts, on_bytes=count).crc32
+            files[name] = replace(files[name], crc32=crc32)
+        segments = tuple(
+            Segment(name, segment.layout, segment.sealed)
+            for name, segment in zip(names, self.segments, strict=True)
+        )
+        raw = encode_manifest(
+            replace(self.manifest, sequence_number=number, segments=segments, files=files)
+        )
+        if len(raw) > MAX_NBYTES or raw.count(b",") > MAX_VALUES:
+            problem = f"the manifest would have {len(raw)} bytes, {raw.count(b',')} values"
+            raise OSError(errno.EFBIG, problem, MANIFEST_NAME)
         return raw
 
-    def _records(self, chunks: Sequence[ChunkLike]) -> Iterator[Part]:
-        columns = self.manifest.columns
-        shape = (0, self.manifest.record_nbytes)
-        yield encode_header(self._descr(), sum(chunk.count for chunk in chunks))
-        for chunk in chunks:
-            records = chunk.data()
-            if records.shape != (chunk.count, shape[1]) or records.dtype != np.uint8:
-                raise InvalidArgumentError(
-                    f"Chunk {chunk.chunk_id} gave {records.dtype} of shape {records.shape}, "
-                    f"expected bytes of shape {(chunk.count, shape[1])}."
-                )
-            yield np.ascontiguousarray(with_clean_bools(records, columns)).data
+    def _segment(self, segment: PlannedSegment, crcs: NDArray[np.uint32]) -> Iterator[Part]:
+        """The bytes of a segment; small chunks are joined, so that calls are few.
 
-    def _descr(self) -> Descr:
-        return tuple(column.field for column in self.manifest.columns)
+        Fills `crcs` with the CRC-32 of each chunk on the way.
+        """
+        layout, data = self.manifest.layouts[segment.layout], self.snapshot.data
+        yield layout.header(int(segment.counts.sum()))
+        nbytes = segment.counts * layout.nbytes
+        for low, high in together(nbytes, BLOCK_NBYTES):
+            rows = segment.chunks[low:high].tolist()
+            raw = (
+                data(rows[0])
+                if len(rows) == 1
+                else np.frombuffer(b"".join(data(row).data for row in rows), np.uint8)
+            )
+            elements = raw.reshape(int(segment.counts[low:high].sum()), layout.nbytes)
+            view = np.ascontiguousarray(layout.with_clean_bools(elements)).reshape(-1).data
+            ends = np.cumsum(nbytes[low:high]).tolist()
+            starts = [0, *ends[:-1]]
+            crcs[low:high] = [zlib.crc32(view[a:b]) for a, b in zip(starts, ends, strict=True)]
+            yield view
 
-    def _segments(self, number: int) -> Iterator[_Segment]:
-        # The number makes the name unique in the folder for all time, so that a later
-        # checkpoint may link to the file under its own name.
-        for index, chunks in enumerate(self.chunk_groups):
-            yield _Segment(f"segment-{number:08d}-{index:05d}.npy", chunks)
+    def _chunk_rows(self) -> NDArray[Any]:
+        """The rows of `chunks.npy`, their CRC-32 still to come."""
+        chunks = self.snapshot.chunks
+        rows = np.zeros(sum(len(s.chunks) for s in self.segments), ROWS["chunks"].dtype)
+        at = 0
+        for number, segment in enumerate(self.segments):
+            part = rows[at : at + len(segment.chunks)]
+            part["id"] = chunks["id"][segment.chunks]
+            part["next"] = chunks["next"][segment.chunks]
+            part["segment"] = number
+            part["count"] = segment.counts
+            part["offset"] = np.cumsum(segment.counts) - segment.counts
+            at += len(segment.chunks)
+        return rows
 
-    def _complete(self, number: int, written: dict[str, tuple[int, int]]) -> Manifest:
-        """The whole manifest; file sizes are known even before writing."""
-        chunks: list[ChunkEntry] = []
-        files: dict[str, FileEntry] = {}
+    def _end_rows(self) -> NDArray[Any]:
+        ends = self.snapshot.ends
+        rows = np.empty(len(ends["chunk"]), ROWS["ends"].dtype)
+        for name in ("chunk", "step", "how"):
+            rows[name] = ends[name]
+        return rows
 
-        def describe(
-            name: str, dtype: FileKind, header: bytes, count: int, itemsize: int
-        ) -> None:
-            size = len(header) + count * itemsize
-            nbytes, crc32 = written.get(name, (size, 0))
-            files[name] = FileEntry(name, nbytes, crc32, dtype, count)
+    def _described(
+        self, names: Sequence[str], arrays: Sequence[tuple[str, str, NDArray[Any]]]
+    ) -> Iterator[tuple[str, FileEntry]]:
+        """All files; their sizes are known before they are written."""
+        for name, segment in zip(names, self.segments, strict=True):
+            layout, count = self.manifest.layouts[segment.layout], int(segment.counts.sum())
+            nbytes = len(layout.header(count)) + count * layout.nbytes
+            yield name, FileEntry(name, nbytes, count, None)
+        for role, name, rows in arrays:
+            nbytes = len(ROWS[role].header(len(rows))) + rows.nbytes
+            yield name, FileEntry(name, nbytes, len(rows), 0)
 
-        for segment in self._segments(number):
-            rows = 0
-            for chunk in segment.chunks:
-                place = (segment.name, rows, chunk.count, chunk.next_id, chunk.sealed)
-                chunks.append(ChunkEntry(chunk.chunk_id, *place))
-                rows += chunk.count
-            header = encode_header(self._descr(), rows)
-            describe(segment.name, "record", header, rows, self.manifest.record_nbytes)
-        for name, group in self.cells.named(number):
-            describe(name, "cell", group.header, group.count, group.layout.nbytes)
-        for array in self.arrays:
-            count, itemsize = len(array.values), array.values.dtype.itemsize
-            header = encode_header(array.descr, count)
-            describe(array.name, array.dtype, header, count, itemsize)
-        return replace(
-            self.manifest,
-            sequence_number=number,
-            chunks=tuple(chunks),
-            files=files,
-            cells=self.cells.cells(number),
+
+def _layouts(
+    found: Sequence[Any], nests: Sequence[Nest]
+) -> tuple[tuple[Layout, ...], list[int]]:
+    """The layouts of the manifest, and the number of each of the snapshot's among them.
+
+    Those of the nests stand there even where no chunk has them, so that an empty
+    checkpoint says what it is for. Where two nests of other names have the same columns
+    nobody can tell whose a chunk is: then it has no names.
+    """
+    named: dict[object, Layout | None] = {}
+    for nest in nests:
+        columns = tuple((column.spec.dtype, column.spec.shape) for column in nest.columns)
+        paths = [column.path for column in nest.columns]
+        layout = layout_of(columns, paths, nest_json(nest))
+        named[columns] = layout if named.get(columns, layout) == layout else None
+    layouts = [layout for layout in named.values() if layout is not None]
+    numbers = []
+    for columns in found:
+        key = (
+            None
+            if columns is None
+            else tuple((dtype, tuple(shape)) for dtype, shape in columns)
         )
+        layout = named.get(key) or layout_of(columns)
+        if layout not in layouts:
+            layouts.append(layout)
+        numbers.append(layouts.index(layout))
+    in_use = [i for i in range(len(layouts)) if i in numbers or layouts[i].nest is not None]
+    return tuple(layouts[i] for i in in_use), [in_use.index(number) for number in numbers]
 
 
-def _groups(
-    chunks: Sequence[ChunkLike], columns: tuple[Column, ...]
-) -> Iterator[tuple[ChunkLike, ...]]:
-    """Chunks per segment: sealed ones and still open ones never share a file."""
-    width = record_nbytes(columns)
-    for sealed in (True, False):
-        group: list[ChunkLike] = []
-        nbytes = 0
-        for chunk in chunks:
-            if chunk.sealed != sealed:
-                continue
-            if group and nbytes + chunk.count * width > SEGMENT_NBYTES:
-                yield tuple(group)
-                group, nbytes = [], 0
-            group.append(chunk)
-            nbytes += chunk.count * width
-        if group:
-            yield tuple(group)
+def _segments(
+    snapshot: SnapshotLike, layouts: Sequence[Layout], numbers: Sequence[int]
+) -> Iterator[PlannedSegment]:
+    """Chunks per segment: one layout each; sealed ones and open ones never share a file."""
+    chunks = snapshot.chunks
+    layout = np.array(numbers, np.int64)[chunks["layout"].astype(np.int64)]
+    for number, one in enumerate(layouts):
+        for sealed in (True, False):
+            rows = np.flatnonzero((layout == number) & ((chunks["sealed"] != 0) == sealed))
+            counts = chunks["nbytes" if one.variable else "count"][rows].astype(np.int64)
+            for low, high in together(counts * one.nbytes, SEGMENT_NBYTES):
+                yield PlannedSegment(number, sealed, rows[low:high], counts[low:high])
 
 
 def _entry(
-    settings: TableSettings, state: TableSnapshotLike, names: Mapping[FileKind, str]
+    settings: TableSettings, state: TableSnapshotLike, files: dict[str, str]
 ) -> TableEntry:
-    more = [name for name in MORE_COUNTERS if name in state.counters]
     return TableEntry(
         settings=settings,
-        items=names["item"],
-        spans=names.get("span"),
-        free=names.get("key"),
-        counters={name: int(state.counters[name]) for name in (*COUNTERS, *more)},
+        signature=encode_nest(settings.signature),
+        files=files,
+        counters={name: int(state.counters[name]) for name in COUNTERS},
         rng_state=tuple(int(word) for word in state.rng_state),
-        trajectories=(names["trajectory"], names["column"], names["piece"])
-        if "trajectory" in names
-        else None,
-        touched=names.get("touched"),
     )

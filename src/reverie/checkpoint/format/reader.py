@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import stat
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,33 +12,63 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reverie.checkpoint.disk.crc_file import BLOCK_NBYTES, CheckedFile
-from reverie.checkpoint.disk.files import FileSystem, OpenFolder, failing_path
-from reverie.checkpoint.disk.npy import Descr, read_header
-from reverie.checkpoint.format.cells import CHUNK_DTYPE, CHUNK_FIELDS, CellLayout, CellMap
-from reverie.checkpoint.format.columns import bad_bools
+from reverie.checkpoint.disk.crc_file import BLOCK_NBYTES, CheckedFile, reading
+from reverie.checkpoint.disk.files import (
+    FILE_SYSTEM,
+    FileSystem,
+    OpenFolder,
+    failing_path,
+    opened_folder,
+)
+from reverie.checkpoint.folder.names import sequence_number_of
+from reverie.checkpoint.format.chunks import ChunkIndex, together
+from reverie.checkpoint.format.decode import MAX_NBYTES, decode_manifest
+from reverie.checkpoint.format.items import TableArrays
+from reverie.checkpoint.format.layouts import Layout
 from reverie.checkpoint.format.manifest import (
-    ELEMENT_NBYTES,
+    CHUNKS_NAME,
+    ENDS_NAME,
     MANIFEST_NAME,
-    ChunkEntry,
     FileEntry,
     Manifest,
     TableEntry,
 )
-from reverie.checkpoint.format.references import ChunkMap
-from reverie.checkpoint.format.table_arrays import TableArrays
+from reverie.checkpoint.format.rows import ROWS, role_of
 from reverie.errors import CheckpointCorruptError, CheckpointLimitError
 from reverie.tables.text_cells import MARK, check_text
 
-CellTarget = Callable[[int, CellLayout, int], NDArray[np.uint8]]
-"""Given a chunk's id, layout and elements: its writable bytes, of that size in all."""
+Target = Callable[[int, int, int], NDArray[np.uint8]]
+"""Given a chunk's layout, id and elements: its writable bytes, of that size in all."""
+
+
+def read_manifest(folder: Path, *, fs: FileSystem = FILE_SYSTEM) -> Manifest:
+    """Reads and validates the manifest of one checkpoint folder.
+
+    Raises:
+        CheckpointNotFoundError: there is no such folder.
+        CheckpointCorruptError: there is no manifest in it, or no sound one.
+        CheckpointVersionError: it was written in a later format.
+        CheckpointReadError: the system refused to read it.
+    """
+    folder = Path(folder)
+    with (
+        reading(fs, folder),
+        opened_folder(fs, folder) as opened,
+        CheckedFile(fs, opened, MANIFEST_NAME) as file,
+    ):
+        file.check_size(1, MAX_NBYTES)
+        manifest = decode_manifest(bytes(file.read(file.nbytes)), file.where)
+        number = sequence_number_of(folder.name)
+        if number not in (None, manifest.sequence_number):
+            raise CheckpointCorruptError(
+                f"{file.where!r} has sequence number {manifest.sequence_number}, expected "
+                f"{number}: the folder was renamed. Give it back its name."
+            )
+        return manifest
 
 
 class Reader:
-    """Reads the files of one checkpoint, each once, against its manifest.
-
-    Raises CheckpointCorruptError where the manifest's own references do not fit.
-    """
+    """Reads the files of one checkpoint, each once, against its manifest."""
 
     def __init__(
         self,
@@ -50,9 +82,6 @@ class Reader:
         self._fs = fs
         self._progress = progress
         self._done = 0
-        self._cells: CellMap | None = None
-        rows = {f.name: f.count for f in manifest.files.values() if f.dtype == "record"}
-        self._chunks = ChunkMap(manifest.chunks, rows, str(path / MANIFEST_NAME))
 
     def check_sizes(self, folder: OpenFolder, max_nbytes: int) -> None:
         """Compares every file's size with the manifest, before anything is allocated."""
@@ -62,7 +91,7 @@ class Reader:
                 f"than the limit of {max_nbytes}. If you trust it, raise max_nbytes."
             )
         for file in self._manifest.files.values():
-            where = str(self.path / file.name)
+            where = self.where(file.name)
             with failing_path(where):
                 status = self._fs.lstat_in(folder, file.name)
             if not stat.S_ISREG(status.st_mode) or status.st_size != file.nbytes:
@@ -71,143 +100,146 @@ class Reader:
                     f"{where!r} is {kind}{status.st_size} bytes, expected {file.nbytes}."
                 )
 
-    def table(self, folder: OpenFolder, entry: TableEntry) -> dict[str, Any]:
-        """One table's state, by the names that the core uses."""
-        arrays = TableArrays.read(entry, lambda *what: self._array(folder, *what))
-        arrays.check(
-            entry,
-            self._chunks,
-            self.cell_map(folder),
-            len(self._manifest.columns),
-            lambda name: str(self.path / name),
+    def where(self, name: str) -> str:
+        """A file, for messages."""
+        return str(self.path / name)
+
+    def chunks(self, folder: OpenFolder) -> ChunkIndex:
+        """Where the chunks stand; checked."""
+        manifest = self._manifest
+        return ChunkIndex(
+            self._rows(folder, CHUNKS_NAME),
+            manifest.layouts,
+            [segment.layout for segment in manifest.segments],
+            [manifest.files[segment.file].count or 0 for segment in manifest.segments],
+            self.where(CHUNKS_NAME if manifest.segments else MANIFEST_NAME),
         )
-        return arrays.state(entry)
 
-    def cell_map(self, folder: OpenFolder) -> CellMap:
-        """Where the chunks of cells stand; their file is read once."""
-        if self._cells is None:
-            cells, files = self._manifest.cells, self._manifest.files
-            rows, layouts, counts, name = np.empty(0, CHUNK_DTYPE), [], [], MANIFEST_NAME
-            if cells is not None:
-                name = cells.chunks
-                rows = self._array(folder, name, CHUNK_DTYPE, CHUNK_FIELDS)
-                layouts = [cells.layouts[segment.layout] for segment in cells.segments]
-                counts = [files[segment.name].count for segment in cells.segments]
-            where = str(self.path / name)
-            self._cells = CellMap(rows, layouts, counts, where)
-            both = np.intersect1d(self._cells.ids, self._chunks.ids)
-            if len(both):
-                raise CheckpointCorruptError(
-                    f"{where!r}: chunk {both[0]} is one of records as well, expected another."
-                )
-        return self._cells
+    def ends(self, folder: OpenFolder, chunks: ChunkIndex) -> NDArray[Any]:
+        """Where episodes end; checked."""
+        ends = self._rows(folder, ENDS_NAME)
+        chunks.check_ends(ends, self.where(ENDS_NAME))
+        return ends
 
-    def cells(self, folder: OpenFolder, target: CellTarget) -> None:
-        """Reads all cells, each chunk into the array that `target` gives.
+    def table(self, folder: OpenFolder, entry: TableEntry, chunks: ChunkIndex) -> TableArrays:
+        """One table's files; checked."""
+        arrays = TableArrays.read(entry, lambda name: self._rows(folder, name))
+        arrays.check(
+            chunks,
+            entry.settings.prioritized,
+            lambda role: self.where(entry.files.get(role, MANIFEST_NAME)),
+        )
+        return arrays
 
-        Small chunks are read together, so that their number costs few calls.
+    def segments(self, folder: OpenFolder, chunks: ChunkIndex, target: Target) -> None:
+        """Reads all chunks, each into the array that `target` gives, checked.
+
+        Small ones that touch are read together, so that their number costs few calls.
         """
-        cells, bounds = self._manifest.cells, self.cell_map(folder).bounds
-        chunks = self.cell_map(folder).chunks
-        for number, segment in enumerate(cells.segments if cells is not None else ()):
-            layout = cells.layouts[segment.layout]  # type: ignore[union-attr]
-            entry, rows = self._manifest.files[segment.name], bounds[number : number + 2]
-            of_segment = chunks[rows[0] : rows[1]]
-            ids, counts = of_segment["id"].tolist(), of_segment["count"].tolist()
-            with self._open(folder, entry, layout.descr, layout.shape, layout.nbytes) as file:
-                for low, high in _batches(counts, layout.nbytes):
-                    self._read_cells(file, layout, ids[low:high], counts[low:high], target)
-                file.check_crc(entry.crc32)
+        for number, segment in enumerate(self._manifest.segments):
+            entry = self._manifest.files[segment.file]
+            layout, rows = self._manifest.layouts[segment.layout], chunks.segment(number)
+            header = layout.header(entry.count or 0)
+            end = at = 0
+            with self._open(folder, entry, header) as file:
+                for low, high in _batches(rows, layout.nbytes):
+                    gap = (int(rows["offset"][low]) - end) * layout.nbytes
+                    file.skip(gap)
+                    self._read_chunks(file, segment.layout, rows[low:high], target)
+                    end = int(rows["offset"][high - 1] + rows["count"][high - 1])
+                    self._tell(end * layout.nbytes - at)
+                    at = end * layout.nbytes
+            self._tell(entry.nbytes - len(header) - at)
 
-    def _read_cells(
-        self,
-        file: CheckedFile,
-        layout: CellLayout,
-        ids: list[int],
-        counts: list[int],
-        target: CellTarget,
+    def part_files(self, folder: OpenFolder) -> None:
+        """Reads the files of named parts that nobody here knows, for their CRC-32 alone."""
+        for part in self._manifest.parts.values():
+            for name in part.files:
+                entry = self._manifest.files[name]
+                with self._open(folder, entry, b"") as file:
+                    for start in range(0, entry.nbytes, BLOCK_NBYTES):
+                        file.read(min(BLOCK_NBYTES, entry.nbytes - start))
+                    file.check_crc(entry.crc32 or 0)
+                self._tell(entry.nbytes)
+
+    def _read_chunks(
+        self, file: CheckedFile, layout_number: int, rows: NDArray[Any], target: Target
     ) -> None:
-        raw = None
-        if len(ids) > 1:
-            raw = np.empty((sum(counts), layout.nbytes), np.uint8)
-            file.read_into(raw.reshape(-1).data)
+        """Reads neighbours."""
+        layout = self._manifest.layouts[layout_number]
+        ids, counts, crcs = (rows[name].tolist() for name in ("id", "count", "crc32"))
+        if len(rows) == 1:
+            elements = target(layout_number, ids[0], counts[0])
+            elements = elements.reshape(counts[0], layout.nbytes)
+        else:
+            elements = np.empty((sum(counts), layout.nbytes), np.uint8)
+        view = elements.reshape(-1).data
+        file.read_into(view, checksum=False)
         at = 0
-        for chunk_id, count in zip(ids, counts, strict=True):
-            into = target(chunk_id, layout, count).reshape(count, layout.nbytes)
-            if raw is None:
-                file.read_into(into.reshape(-1).data)
-            else:
-                into[:] = raw[at : at + count]
-            at += count
-            if layout.variable:
-                _check_text(into, f"{file.where!r}, chunk {chunk_id}")
-            if bad_bools(into, (layout.column,)):
+        for chunk_id, count, wanted in zip(ids, counts, crcs, strict=True):
+            end = at + count * layout.nbytes
+            found = zlib.crc32(view[at:end])
+            if found != wanted:
                 raise CheckpointCorruptError(
-                    f"{file.where!r}, chunk {chunk_id}: a bool is neither 0 nor 1."
+                    f"{file.where!r}, chunk {chunk_id}, is damaged: its CRC-32 is {found:08x}, "
+                    f"expected {wanted:08x}."
                 )
-        self._tell(at * layout.nbytes)
+            at = end
+        self._check_values(layout, elements, rows, file.where)
+        for chunk_id, count, start in zip(ids, counts, _starts(rows), strict=True):
+            if len(ids) > 1:
+                into = target(layout_number, chunk_id, count)
+                into.reshape(count, layout.nbytes)[:] = elements[start : start + count]
 
-    def segments(
-        self, folder: OpenFolder, target: Callable[[ChunkEntry], NDArray[np.uint8]]
+    def _check_values(
+        self, layout: Layout, elements: NDArray[np.uint8], rows: NDArray[Any], where: str
     ) -> None:
-        """Reads all segments, each chunk straight into the array that `target` gives."""
-        columns = self._manifest.columns
-        descr = tuple(column.field for column in columns)
-        for name, chunks in self._chunks.by_segment.items():
-            entry, width = self._manifest.files[name], self._manifest.record_nbytes
-            with self._open(folder, entry, descr, (), width) as file:
-                for chunk in chunks:
-                    records = target(chunk)
-                    file.read_into(records.reshape(-1).data)
-                    self._tell(records.nbytes)
-                    if path := bad_bools(records, columns):
-                        raise CheckpointCorruptError(
-                            f"{file.where!r}, chunk {chunk.chunk_id}, column {path[:200]!r}: a "
-                            "bool is neither 0 nor 1."
-                        )
-                file.check_crc(self._manifest.files[name].crc32)
+        """Refuses bools that are none, and arrays of texts that are none."""
+        bad = layout.bad_bools(elements)
+        if bad is not None:
+            row = int(np.searchsorted(_starts(rows), bad[0], side="right")) - 1
+            raise CheckpointCorruptError(
+                f"{where!r}, chunk {rows['id'][row]}, column {bad[1][:200]!r}: a bool is "
+                "neither 0 nor 1."
+            )
+        if not layout.variable:
+            return
+        starts, cells = _starts(rows), elements.reshape(-1)
+        filled = np.flatnonzero(rows["count"] != 0)
+        for row in filled[cells[starts[filled]] == MARK[0]].tolist():
+            cell = cells[starts[row] : starts[row] + int(rows["count"][row])]
+            try:
+                check_text(cell.tobytes())
+            except ValueError as error:
+                raise CheckpointCorruptError(
+                    f"{where!r}, chunk {rows['id'][row]}: {str(error)[:200]}."
+                ) from error
 
-    def _array(
-        self, folder: OpenFolder, name: str, dtype: np.dtype[Any], descr: Descr
-    ) -> NDArray[Any]:
-        entry = self._manifest.files[name]
-        with self._open(folder, entry, descr, (), ELEMENT_NBYTES[entry.dtype]) as file:
-            raw = np.empty(entry.count * dtype.itemsize, np.uint8)
+    def _rows(self, folder: OpenFolder, name: str) -> NDArray[Any]:
+        """The rows of a small file; none where there is no such file."""
+        rows, entry = ROWS[role_of(name)], self._manifest.files.get(name)
+        if entry is None:
+            return np.empty(0, rows.dtype)
+        count = entry.count or 0
+        header = rows.header(count)
+        with self._open(folder, entry, header) as file:
+            raw = np.empty(count * rows.dtype.itemsize, np.uint8)
             file.read_into(raw.data)
-            file.check_crc(entry.crc32)
+            file.check_crc(entry.crc32 or 0)
         self._tell(raw.nbytes)
-        return raw.view(dtype)
+        return raw.view(rows.dtype)
 
-    def _open(
-        self,
-        folder: OpenFolder,
-        entry: FileEntry,
-        descr: Descr,
-        shape: tuple[int, ...],
-        itemsize: int,
-    ) -> CheckedFile:
+    def _open(self, folder: OpenFolder, entry: FileEntry, header: bytes) -> CheckedFile:
         """Opens a file and reads its header; what is left to read is exactly its data."""
         with failing_path(self.path / entry.name):
             file = CheckedFile(self._fs, folder, entry.name)
         try:
             file.check_size(entry.nbytes, entry.nbytes)
-            header = read_header(file.read, file.where, entry.nbytes)
-            wanted = (entry.count, *shape)
-            if header.descr != descr or header.shape != wanted:
-                found = f"{header.descr} of shape {header.shape}"[:200]
-                raise CheckpointCorruptError(
-                    f"{file.where!r} holds {found}, expected {str(descr)[:200]} of shape "
-                    f"{wanted}."
-                )
-            if header.nbytes + entry.count * itemsize != entry.nbytes:
-                raise CheckpointCorruptError(
-                    f"{file.where!r}: a header of {header.nbytes} bytes and {entry.count} "
-                    f"elements of {itemsize} are not its {entry.nbytes} bytes."
-                )
+            file.expect(header)
         except BaseException:
             file.close()
             raise
-        self._tell(header.nbytes)
+        self._tell(len(header))
         return file
 
     def _tell(self, nbytes: int) -> None:
@@ -216,22 +248,17 @@ class Reader:
             self._progress(self._done, self._manifest.nbytes)
 
 
-def _check_text(cell: NDArray[np.uint8], where: str) -> None:
-    """Refuses a cell that claims to be an array of texts and is none."""
-    if cell.size and cell.flat[0] == MARK[0]:
-        try:
-            check_text(cell.tobytes())
-        except ValueError as error:
-            raise CheckpointCorruptError(f"{where}: {str(error)[:200]}.") from error
+def _starts(rows: NDArray[Any]) -> NDArray[np.int64]:
+    """Where each of these neighbours begins, from the first on."""
+    starts: NDArray[np.int64] = (rows["offset"] - rows["offset"][:1]).astype(np.int64)
+    return starts
 
 
-def _batches(counts: list[int], width: int) -> Iterator[tuple[int, int]]:
+def _batches(rows: NDArray[Any], width: int) -> Iterator[tuple[int, int]]:
     """Neighbours to be read together: a large chunk alone, small ones up to a block."""
-    low, nbytes = 0, 0
-    for at, count in enumerate(counts):
-        if at > low and nbytes + count * width > BLOCK_NBYTES:
-            yield low, at
-            low, nbytes = at, 0
-        nbytes += count * width
-    if counts:
-        yield low, len(counts)
+    touching = rows["offset"][1:] == (rows["offset"] + rows["count"])[:-1]
+    gaps = [0, *(np.flatnonzero(~touching) + 1).tolist(), len(rows)]
+    nbytes = rows["count"].astype(np.int64) * width
+    for first, last in itertools.pairwise(gaps):
+        for low, high in together(nbytes[first:last], BLOCK_NBYTES):
+            yield first + low, first + high

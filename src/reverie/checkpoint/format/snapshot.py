@@ -12,35 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from reverie.nests.nest import Nest
+from reverie.tables.settings import TableSettings
+
 Progress = Callable[[int, int], None]
 """Called with the bytes done so far and in all."""
-
-
-class ChunkLike(Protocol):
-    """A chunk pinned by a snapshot."""
-
-    @property
-    def chunk_id(self) -> int:
-        """Its id, from 1."""
-
-    @property
-    def next_id(self) -> int:
-        """The chunk that the stream goes on in, or 0."""
-
-    @property
-    def sealed(self) -> bool:
-        """Whether it can no longer grow."""
-
-    @property
-    def count(self) -> int:
-        """Filled records."""
-
-    @property
-    def columns(self) -> list[tuple[np.dtype[Any], tuple[int, ...]]] | None:
-        """Dtype and shape of each; None for one cell of any size. Asked of cells only."""
-
-    def data(self) -> NDArray[np.uint8]:
-        """Its records as bytes, shape (count, record_nbytes)."""
 
 
 class TableSnapshotLike(Protocol):
@@ -56,7 +32,7 @@ class TableSnapshotLike(Protocol):
 
     @property
     def counters(self) -> Mapping[str, int]:
-        """Its inserts, samples and deletes, and more where the core counts more."""
+        """Its inserts, samples, deletes, num_unique_samples and num_deleted_episodes."""
 
     @property
     def rng_state(self) -> NDArray[np.uint64]:
@@ -64,38 +40,66 @@ class TableSnapshotLike(Protocol):
 
 
 class SnapshotLike(Protocol):
-    """A store at one point in time."""
+    """A core store at one point in time."""
 
     @property
-    def chunks(self) -> Sequence[ChunkLike]:
-        """Every chunk that an item refers to."""
+    def chunks(self) -> Mapping[str, NDArray[Any]]:
+        """Every chunk that an item refers to, as columns, by id."""
+
+    @property
+    def layouts(self) -> Sequence[Any]:
+        """Their layouts: dtype and shape of each column; None for a cell of any size."""
+
+    @property
+    def ends(self) -> Mapping[str, NDArray[Any]]:
+        """Where episodes end, as columns, by chunk and step."""
+
+    def data(self, row: int) -> NDArray[np.uint8]:
+        """The bytes of a chunk, given its row."""
 
     @property
     def tables(self) -> Sequence[TableSnapshotLike]:
         """All tables, in the order of their creation."""
 
 
+class CoreLike(Protocol):
+    """A core store that can be saved."""
+
+    def snapshot(self) -> SnapshotLike:
+        """A consistent point in time of all its tables."""
+
+
 class StoreLike(Protocol):
-    """A fresh store to restore into."""
+    """A store with its tables, that can be saved."""
+
+    @property
+    def core(self) -> CoreLike:
+        """The core's store."""
+
+    @property
+    def settings(self) -> Sequence[TableSettings]:
+        """Of its tables, in the order of the core's."""
+
+    @property
+    def nests(self) -> Sequence[Nest]:
+        """Nests of the steps that live in it, for the names of columns."""
+
+    def check_open(self) -> None:
+        """Raises where it was closed, or is a forked child's."""
+
+
+class FreshCoreLike(Protocol):
+    """A fresh core store to restore into."""
 
     def restore_chunk(
         self, layout: Any, chunk_id: int, count: int, nbytes: int = 0
     ) -> NDArray[np.uint8]:
         """A new chunk's writable bytes, shape (count, record_nbytes)."""
 
-    def link_chunk(self, chunk_id: int, next_id: int) -> None:
-        """Says where a stream goes on."""
+    def link_chunks(self, ids: NDArray[np.uint64], next_ids: NDArray[np.uint64]) -> None:
+        """Says where streams go on."""
 
-    def seal_restore(self) -> None:
-        """Ends restoring."""
-
-
-class TableLike(Protocol):
-    """A fresh, empty table to restore into."""
-
-    @property
-    def max_size(self) -> int:
-        """How many items it may hold."""
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Takes the arrays of a table snapshot, by name."""
+    def restore_ends(
+        self, chunk: NDArray[np.uint64], step: NDArray[np.uint32], how: NDArray[np.uint8]
+    ) -> None:
+        """Says where episodes end."""

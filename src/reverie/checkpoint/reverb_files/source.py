@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from reverie import _core
 from reverie.checkpoint.disk.crc_file import reading
 from reverie.checkpoint.disk.files import FILE_SYSTEM
-from reverie.checkpoint.restore import VerifyReport
 from reverie.checkpoint.reverb_files.as_cells import fill_cells
 from reverie.checkpoint.reverb_files.as_records import (
     Column,
@@ -27,6 +26,7 @@ from reverie.checkpoint.reverb_files.budget import shown_path
 from reverie.checkpoint.reverb_files.finding import DATA_FILES, DONE
 from reverie.checkpoint.reverb_files.stored import Stored, read_stored
 from reverie.checkpoint.reverb_files.tensors import Array
+from reverie.checkpoint.source import VerifyReport
 from reverie.errors import CheckpointLimitError, CheckpointMismatchError, SpecError
 from reverie.nests import structure
 from reverie.nests.nest import Nest
@@ -50,6 +50,10 @@ class ReverbSource:
     path: Path
     settings: Mapping[str, TableSettings]
     _stored: Stored
+    foreign: bool = True
+
+    def columns(self, table: str) -> None:
+        """Nothing: its steps are stored column by column."""
 
     def nest(self, table: str) -> Any | None:
         """The spec of one step of a table, where its signature describes steps.
@@ -138,9 +142,9 @@ class ReverbSource:
             nbytes=nbytes,
             num_files=len(DATA_FILES) + 1,
             num_chunks=len(chunks.keys),
-            num_steps=0,
+            num_ends=0,
             num_items={name: len(table) for name, table in stored.tables.items()},
-            num_cells=sum(packed.rows for packed in chunks.tensors),
+            num_records=sum(packed.rows for packed in chunks.tensors),
             extra_files=tuple(sorted(present.keys() - {*DATA_FILES, DONE})),
         )
 

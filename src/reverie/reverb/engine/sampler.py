@@ -133,7 +133,7 @@ class ItemStream:
 
     def _describe(self) -> str:
         state = self._table.state()
-        limiter = self._table.rate_limiter
+        limiter = self._table.settings.limiter
         return (
             f"to sample from table {self._table.name!r:.200}: it holds {state['size']} items "
             f"and wants at least {limiter.min_size_to_sample}; after {state['inserts']} "

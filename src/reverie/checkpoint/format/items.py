@@ -1,0 +1,224 @@
+"""One table's items: from the core's arrays to files and back, with all checks.
+
+An item is a run of records, or a trajectory: columns of arbitrary pieces of chunks.
+Trajectories have three files beside the items', each in the order of the one before:
+
+    trajectories   which items they are, and the episode of each
+    columns        each one's columns: whose, which column of the chunks, squeezed or not
+    pieces         each column's pieces: cells of a chunk, from one on
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reverie.checkpoint.format.chunks import ChunkIndex
+from reverie.checkpoint.format.manifest import TABLE_FILES, TableEntry
+from reverie.checkpoint.format.rows import ROWS, bad_row, refuse
+from reverie.checkpoint.format.snapshot import TableSnapshotLike
+from reverie.errors import CheckpointCorruptError
+
+SPARE_SLOTS = 1024  # a slot whose generations are used up is named by no key
+
+# What the core calls the fields of a file: they stand behind this.
+_PREFIX = {"items": "", "trajectories": "traj_", "columns": "column_", "pieces": "piece_"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TableArrays:
+    """What a table's files hold, each by its role, in the dtype of `ROWS`.
+
+    `touched` is empty where no heap needs it.
+    """
+
+    items: NDArray[Any]
+    free: NDArray[Any]
+    touched: NDArray[Any]
+    trajectories: NDArray[Any]
+    columns: NDArray[Any]
+    pieces: NDArray[Any]
+
+    @staticmethod
+    def of(state: TableSnapshotLike) -> TableArrays:
+        """From the core's snapshot of a table."""
+        made = {
+            "free": np.ascontiguousarray(state.free_keys, ROWS["free"].dtype),
+            "touched": np.ascontiguousarray(
+                state.items.get("touched", ()), ROWS["touched"].dtype
+            ),
+        }
+        for role, prefix in _PREFIX.items():
+            dtype = ROWS[role].dtype
+            columns = [state.items.get(f"{prefix}{name}", ()) for name in _names(dtype)]
+            made[role] = np.empty(len(columns[0]), dtype)
+            for name, column in zip(_names(dtype), columns, strict=True):
+                made[role][name] = column
+        return TableArrays(**made)
+
+    @staticmethod
+    def read(entry: TableEntry, read: Callable[[str], NDArray[Any]]) -> TableArrays:
+        """From the files of a table, by what `read` gives for their names; unchecked."""
+        return TableArrays(
+            **{
+                role: read(entry.files[role])
+                if role in entry.files
+                else np.empty(0, ROWS[role].dtype)
+                for role in TABLE_FILES
+            }
+        )
+
+    def files(self, index: int) -> Iterator[tuple[str, str, NDArray[Any]]]:
+        """Roles, names and rows of the files: the items', and those that are not empty."""
+        for role in TABLE_FILES:
+            rows = getattr(self, role)
+            if role == "items" or len(rows):
+                yield role, f"{role}-{index}.npy", rows
+
+    def state(self, entry: TableEntry) -> dict[str, Any]:
+        """What the core's `Table.restore` takes."""
+        state: dict[str, Any] = {
+            "free_keys": self.free,
+            "counters": dict(entry.counters),
+            "rng_state": np.array(entry.rng_state, np.uint64),
+        }
+        if "touched" in entry.files:
+            state["touched"] = self.touched
+        for role, prefix in _PREFIX.items():
+            if role in entry.files:
+                rows = getattr(self, role)
+                state |= {
+                    f"{prefix}{name}": np.ascontiguousarray(rows[name])
+                    for name in _names(rows.dtype)
+                }
+        return state
+
+    def runs(self) -> NDArray[np.int64]:
+        """The rows of the items that are runs of records."""
+        return np.delete(np.arange(len(self.items)), self.trajectories["item"].astype(np.int64))
+
+    def check(self, chunks: ChunkIndex, prioritized: bool, where: Callable[[str], str]) -> None:
+        """Checks all references and values.
+
+        Args:
+            chunks: what items may refer to.
+            prioritized: whether a selector draws in proportion to priorities.
+            where: names the file of a role, for messages.
+
+        Raises:
+            CheckpointCorruptError: naming the row. Of items: see `ChunkIndex.check_runs`;
+                a trajectory with a run of its own, a priority that is NaN, or of a
+                prioritized table negative or infinite, a negative times_sampled, or keys
+                as `_check_keys` refuses them. Of trajectories: no such item, no columns,
+                columns that do not fit, or pieces as `ChunkIndex.check_pieces` refuses
+                them. Of `touched`: another number than there are items.
+        """
+        self._check_trajectories(chunks, where)
+        items = self.items
+        inside = (items["chunk"] != 0) | (items["offset"] != 0) | (items["length"] != 0)
+        runs = self.runs()
+        inside[runs] = False
+        wanted = "no chunk, offset or length, because the item is a trajectory"
+        refuse(items, where("items"), [(inside, "chunk", wanted)])
+        chunks.check_runs(items[runs], runs, where("items"))
+        priority = items["priority"]
+        odd = ~np.isfinite(priority) | (priority < 0) if prioritized else np.isnan(priority)
+        refuse(
+            items,
+            where("items"),
+            (
+                (odd, "priority", "finite and at least 0" if prioritized else "a number"),
+                (items["times_sampled"] < 0, "times_sampled", "at least 0"),
+            ),
+        )
+        if len(self.touched) not in (0, len(items)):
+            raise CheckpointCorruptError(
+                f"{where('touched')!r} has {len(self.touched)} elements, expected one for each "
+                f"of {len(items)} items."
+            )
+        _check_keys(items["key"], self.free, where("free" if len(self.free) else "items"))
+
+    def _check_trajectories(self, chunks: ChunkIndex, where: Callable[[str], str]) -> None:
+        item, columns = self.trajectories["item"], self.columns
+        refuse(
+            self.trajectories,
+            where("trajectories"),
+            (
+                (item >= len(self.items), "item", f"a row below {len(self.items)}"),
+                (self.trajectories["episode"] >= 1 << 62, "episode", "one below 2**62"),
+                (_not_rising(item, strictly=True), "item", _ASCENDING),
+            ),
+        )
+        at = where("columns")
+        refuse(
+            columns,
+            at,
+            (
+                (_not_rising(columns["item"], strictly=False), "item", _ASCENDING),
+                (columns["squeeze"] > 1, "squeeze", "0 or 1"),
+                (columns["pieces"] == 0, "pieces", "at least 1"),
+            ),
+        )
+        if not np.array_equal(np.unique(columns["item"]), item):
+            wanted = "columns of each trajectory and of no other item"
+            raise bad_row(at, 0, "columns of other items", wanted)
+        total = int(columns["pieces"].sum(dtype=np.uint64))
+        if total != len(self.pieces):
+            raise bad_row(at, 0, f"{total} pieces in all", f"{len(self.pieces)}")
+        of_column = np.repeat(np.arange(len(columns)), columns["pieces"])
+        chunks.check_pieces(self.pieces, of_column, columns["field"], where("pieces"), at)
+        starts = np.cumsum(columns["pieces"], dtype=np.int64) - columns["pieces"]
+        length = self.pieces["length"].astype(np.uint64)
+        cells = np.add.reduceat(length, starts) if len(starts) else length[:0]
+        for wrong, wanted in (
+            (cells >= 1 << 32, "fewer than 2**32"),
+            ((columns["squeeze"] != 0) & (cells != 1), "one, because the column is squeezed"),
+        ):
+            if wrong.any():
+                row = int(np.argmax(wrong))
+                raise bad_row(at, row, f"{cells[row]} cells", wanted)
+
+
+_ASCENDING = "rows in ascending order of the items"
+
+
+def _names(dtype: np.dtype[Any]) -> tuple[str, ...]:
+    return dtype.names or ()
+
+
+def _not_rising(values: NDArray[Any], *, strictly: bool) -> NDArray[np.bool_]:
+    wrong = np.zeros(len(values), np.bool_)
+    wrong[1:] = values[1:] <= values[:-1] if strictly else values[1:] < values[:-1]
+    return wrong
+
+
+def _check_keys(of_items: NDArray[Any], free: NDArray[Any], where: str) -> None:
+    """Checks the keys of one table's items, and those last used in its free slots.
+
+    A key is `generation << 32 | slot`. Generations of keys are odd, and no slot
+    occurs twice. Slots count from 0 and nearly all are named, so the table that
+    they ask for is no larger than the files.
+
+    Raises:
+        CheckpointCorruptError: naming the row, counted through the items and then
+            the free keys. O(N log N).
+    """
+    keys = np.concatenate((of_items, free))
+    slots = keys & np.uint64(0xFFFFFFFF)
+    for wrong, wanted in (
+        ((keys >> np.uint64(32)) % np.uint64(2) == 0, "an odd generation"),
+        (slots >= len(keys) + SPARE_SLOTS, f"a slot below {len(keys) + SPARE_SLOTS}"),
+    ):
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise bad_row(where, row, f"key {keys[row]}", wanted)
+    ordered = np.sort(slots)
+    twice = ordered[1:] == ordered[:-1]
+    if twice.any():
+        slot = ordered[int(np.argmax(twice))]
+        row = int(np.argmax(slots == slot))
+        raise bad_row(where, row, f"slot {slot} occurs twice", "distinct ones")

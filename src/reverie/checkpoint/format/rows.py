@@ -1,0 +1,86 @@
+"""The small files: what one row of each is, and how a refusal names a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reverie.checkpoint.disk.npy import Descr, encode_header
+from reverie.errors import CheckpointCorruptError
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What the rows of a file are.
+
+    Attributes:
+        dtype: packed and little endian.
+        descr: the same in a file's header.
+    """
+
+    dtype: np.dtype[Any]
+    descr: Descr
+
+    @staticmethod
+    def of(**fields: str) -> Rows:
+        """Rows of these scalar fields, in this order."""
+        return Rows(
+            np.dtype(list(fields.items())),
+            tuple((name, dtype, ()) for name, dtype in fields.items()),
+        )
+
+    def header(self, count: int) -> bytes:
+        """The header of a file of so many rows."""
+        return encode_header(self.descr, count)
+
+
+_KEY = Rows(np.dtype("<u8"), "<u8")
+
+ROWS = {
+    "chunks": Rows.of(
+        id="<u8", segment="<u4", offset="<u8", count="<u8", crc32="<u4", next="<u8"
+    ),
+    "ends": Rows.of(chunk="<u8", step="<u4", how="|u1"),
+    "items": Rows.of(
+        key="<u8", chunk="<u8", offset="<u4", length="<u4", priority="<f8", times_sampled="<i4"
+    ),
+    "free": _KEY,
+    "touched": _KEY,
+    "trajectories": Rows.of(item="<u8", episode="<u8"),
+    "columns": Rows.of(item="<u8", field="<u4", squeeze="|u1", pieces="<u4"),
+    "pieces": Rows.of(chunk="<u8", offset="<u4", length="<u4"),
+}
+"""By the role of the file, the beginning of its name."""
+
+
+def role_of(file: str) -> str:
+    """The role of a file, the beginning of its name: `segment`, `items`, `part`, ..."""
+    return file.partition("-")[0].removesuffix(".npy")
+
+
+def refuse(
+    rows: NDArray[Any], where: str, checks: Iterable[tuple[NDArray[np.bool_], str, str]]
+) -> None:
+    """Refuses the first row that is wrong by the first check that finds one.
+
+    Args:
+        rows: structured.
+        where: their file, for messages.
+        checks: which rows are wrong, the field that shows it, what was expected.
+
+    Raises:
+        CheckpointCorruptError: naming file, row, field and value.
+    """
+    for wrong, name, wanted in checks:
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise bad_row(where, row, f"{name} {rows[name][row]}", wanted)
+
+
+def bad_row(where: str, row: int, found: str, wanted: str) -> CheckpointCorruptError:
+    """The error for one row of a file."""
+    return CheckpointCorruptError(f"{where!r}, row {row}: {found}, expected {wanted}.")

@@ -1,0 +1,100 @@
+"""What items of one make have in common, worked out once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from reverie.errors import InvalidArgumentError
+from reverie.runtime.checks import priority_range
+from reverie.tables import cells
+from reverie.tables.cells import CellSpec
+from reverie.tables.table import Table
+
+
+class ItemPlan:
+    """Table, runs and limits of the priority, as the core's `create_item` wants them.
+
+    Args:
+        table: for which the items are.
+        columns: the core's column of each run.
+        lengths: cells of each run.
+        runs: runs of each column of the item.
+        squeezed: whether it is without a time axis.
+    """
+
+    __slots__ = ("columns", "highest", "lengths", "lowest", "runs", "squeezed", "table")
+
+    def __init__(
+        self,
+        table: Table,
+        columns: Sequence[int],
+        *,
+        lengths: Sequence[int],
+        runs: Sequence[int],
+        squeezed: Sequence[bool],
+    ) -> None:
+        self.table = table.core
+        self.columns = np.array(columns, np.uint32)
+        self.lengths = np.array(lengths, np.uint32)
+        self.runs = np.array(runs, np.uint32)
+        self.squeezed = np.array(squeezed, np.uint8)
+        self.lowest, self.highest = priority_limits(table)
+
+
+def priority_limits(table: Table) -> tuple[float, float]:
+    """The lowest and the highest priority of a table's items."""
+    return priority_range(table.settings.prioritized)
+
+
+def priority_error(priority: float, table: str) -> InvalidArgumentError:
+    """That a priority is none for a table."""
+    if math.isnan(priority):
+        return InvalidArgumentError(
+            f"`priority` must not be nan. (Table {table!r:.200}; nothing was changed.)"
+        )
+    return InvalidArgumentError(
+        f"`priority` must be finite and not negative but got {priority}: table "
+        f"{table!r:.200} draws by priority. Nothing was changed."
+    )
+
+
+def joined(position: int, specs: Sequence[CellSpec], length: int, squeeze: bool) -> CellSpec:
+    """The spec of one column of an item.
+
+    Args:
+        position: of the column, for messages.
+        specs: of the cells of each of its runs.
+        length: cells of all its runs.
+        squeeze: whether it is without a time axis.
+
+    Raises:
+        InvalidArgumentError: it is empty, of several dtypes or shapes, or squeezed and
+            not of one cell.
+    """
+    where = f"Error in column {position}:"
+    if not specs:
+        raise InvalidArgumentError(f"{where} it is empty; wanted at least one cell.")
+    for i, spec in enumerate(specs):
+        if spec.dtype != specs[0].dtype:
+            raise InvalidArgumentError(
+                f"{where} Column references tensors with different dtypes: "
+                f"{cells.dtype_name(specs[0].dtype)} (index 0) != "
+                f"{cells.dtype_name(spec.dtype)} (index {i})."
+            )
+        if spec.shape != specs[0].shape:
+            raise InvalidArgumentError(
+                f"{where} Column references tensors with incompatible shapes: "
+                f"{cells.shape_name(specs[0].shape)} (index 0) not compatible with "
+                f"{cells.shape_name(spec.shape)} (index {i})."
+            )
+    if not squeeze:
+        return CellSpec(specs[0].dtype, (length, *specs[0].shape))
+    if length != 1:
+        raise InvalidArgumentError(
+            f"{where} TrajectoryColumn must contain exactly one row when squeeze is set but "
+            f"got {length}."
+        )
+    return specs[0]
