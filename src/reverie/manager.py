@@ -126,8 +126,8 @@ class ReplayBufferManager(Handle):
         if max_to_keep is not None:
             check_int("max_to_keep", max_to_keep, 1, 2**31)
         self._engine = find_backend(backend)
-        check_int("capacity", capacity, 1, 2**63 - 1)
-        check_int("sequence_length", sequence_length, 1, 2**63 - 1)
+        capacity = check_int("capacity", capacity, 1, 2**63 - 1)
+        sequence_length = check_int("sequence_length", sequence_length, 1, 2**32 - 1)
         nest = Nest(data_spec)
         self._settings = BufferSettings(
             table=TableSettings(

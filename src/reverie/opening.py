@@ -67,7 +67,7 @@ def open_buffer(
     name = names[0] if table is None else table
     if name not in names:
         raise CheckpointMismatchError(
-            f"{where}: found the tables {names!r:.200}, not {name!r}."
+            f"{where}: found the tables {names!r:.200}, wanted {name!r:.200}."
         )
     store = Store(f"The buffer of {where}", way_out="Open it anew.", anew="Open it")
     tables = {other: Table(settings) for other, settings in source.settings.items()}

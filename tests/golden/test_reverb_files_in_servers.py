@@ -27,7 +27,7 @@ def loaded(case: Path, root: Path) -> Server:
 
 def rows(made: Server, name: str) -> list[tuple[float, int, list[Any]]]:
     """All items of a table in insertion order, read through the core's chunks."""
-    snapshot = made.store.snapshot()
+    snapshot = made.store.core.snapshot()
     chunks = {chunk.chunk_id: chunk for chunk in snapshot.chunks}
     state = snapshot.tables[list(made.tables).index(name)].items
     found: list[tuple[float, int, list[Any]]] = [
@@ -150,7 +150,7 @@ def test_steps_that_tables_share_are_stored_once(tmp_path: Path) -> None:
     made = loaded(FIXTURES["resent"], tmp_path)
     one, two = (set(stored.used([name]).tolist()) for name in stored.tables)
     assert one & two
-    assert made.store.info()["num_chunks"] == len(one | two)
+    assert made.store.core.info()["num_chunks"] == len(one | two)
 
 
 def test_texts_are_read_as_reverb_gives_them(tmp_path: Path) -> None:

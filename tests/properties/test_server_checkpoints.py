@@ -56,7 +56,7 @@ class Run:
 
     def new_writer(self) -> None:
         """A writer with fresh columns and some steps in them."""
-        self.writer = self.served.store.create_trajectory_writer()
+        self.writer = self.served.store.core.create_trajectory_writer()
         for layout in LAYOUTS:
             self.writer.add_column(layout and _core.RecordLayout([layout]), 8)
         for _ in range(8):

@@ -36,7 +36,8 @@ def prepared(folder: Path, **settings: Any) -> ReplayBufferManager:
     manager = make(folder, **settings)
     add(manager, *range(11))
     keys = {steps[0]: key for key, steps in contents(manager)}
-    manager.update_priorities([keys[3], keys[6]], [9.0, 0.5])
+    known = {key: priority for n, priority in ((3, 9.0), (6, 0.5)) if (key := keys.get(n))}
+    manager.update_priorities(list(known), list(known.values()))
     return manager
 
 

@@ -18,7 +18,7 @@ def served() -> Served:
 
 
 def steps_of(served: Served) -> int:
-    return int(served.tables["queue"].store.info()["num_steps"])
+    return int(served.tables["queue"].store.core.info()["num_steps"])
 
 
 def test_each_environment_has_windows_of_its_own(served: Served) -> None:

@@ -27,7 +27,6 @@ def validate(settings: BufferSettings) -> None:
             'backend="reverb".'
         )
     check_int("capacity", settings.table.max_size, 1, MAX_ITEMS)
-    check_int("sequence_length", settings.sequence_length, 1, 2**32 - 1)
     check_int("stride_length", settings.stride_length, 1, 2**32 - 1)
     if settings.seed is not None:
         check_int("seed", settings.seed, 0, 2**64 - 1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reverie.errors import InvalidArgumentError
-from reverie.runtime.checks import as_int
+from reverie.runtime.checks import as_int, check_int
 from reverie.tables.limiters import Limiter, MinSize
 from reverie.tables.selectors import FifoSelector, ItemSelector, UniformSelector
 from reverie.tables.signature import checked_signature
@@ -83,9 +83,13 @@ class TableSettings:
                 f"max_size ({size}). Raise max_size or lower min_size_to_sample."
             )
         times = as_int("max_times_sampled", self.max_times_sampled)
+        length = self.sequence_length
+        if length is not None:
+            length = check_int("sequence_length", length, 1, 2**32 - 1)
         for name, value in (
             ("max_size", size),
             ("max_times_sampled", times),
+            ("sequence_length", length),
             ("signature", checked_signature(self.signature)),
         ):
             object.__setattr__(self, name, value)

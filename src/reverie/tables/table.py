@@ -51,8 +51,6 @@ class Table(Handle):
         seed: of the selectors.
     """
 
-    _WAY_OUT = "Make a new one of the same settings there."
-
     def __init__(
         self, settings: TableSettings, *, nest: Nest | None = None, seed: int | None = None
     ) -> None:

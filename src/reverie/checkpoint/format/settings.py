@@ -58,7 +58,7 @@ def check_settings(settings: TableSettings) -> None:
         decode_nest(value["signature"], "signature", lambda *_: None)  # type: ignore[index]
     except (ReverieError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidArgumentError(
-            f"Table {settings.name!r:.200} could be filled, but not saved: {error!s:.500}"
+            f"Table {settings.name!r:.200} could be filled, but cannot be saved: {error!s:.500}"
         ) from error
 
 
