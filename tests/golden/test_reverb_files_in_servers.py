@@ -28,7 +28,6 @@ def loaded(case: Path, root: Path) -> Server:
 def rows(made: Server, name: str) -> list[tuple[float, int, list[Any]]]:
     """All items of a table in insertion order, read through the core's chunks."""
     snapshot = made.store.core.snapshot()
-    chunks = {chunk.chunk_id: chunk for chunk in snapshot.chunks}
     state = snapshot.tables[list(made.tables).index(name)].items
     found: list[tuple[float, int, list[Any]]] = [
         (priority, times, [])
@@ -42,24 +41,26 @@ def rows(made: Server, name: str) -> list[tuple[float, int, list[Any]]]:
             strict=True,
         )
     )
+    assert not state["column_field"].any()
     for item, squeeze, count in zip(
         *(state[f"column_{part}"].tolist() for part in ("item", "squeeze", "pieces")),
         strict=True,
     ):
         own, pieces = pieces[:count], pieces[count:]
-        found[item][2].append(_column(chunks, own, bool(squeeze)))
+        found[item][2].append(_column(snapshot, own, bool(squeeze)))
     return found
 
 
-def _column(chunks: dict[int, Any], pieces: list[tuple[int, int, int]], squeeze: bool) -> Any:
-    columns = chunks[pieces[0][0]].columns
-    if columns is None:
-        texts = [chunks[chunk].data().tobytes() for chunk, _, _ in pieces]
+def _column(snapshot: Any, pieces: list[tuple[int, int, int]], squeeze: bool) -> Any:
+    row_of = {number: row for row, number in enumerate(snapshot.chunks["id"].tolist())}
+    layout = snapshot.layouts[snapshot.chunks["layout"][row_of[pieces[0][0]]]]
+    if layout is None:
+        texts = [snapshot.data(row_of[chunk]).tobytes() for chunk, _, _ in pieces]
         return column_of(texts[0] if squeeze else texts)
-    ((dtype, shape),) = columns
+    ((dtype, shape),) = layout
     parts = []
     for chunk, offset, length in pieces:
-        raw = np.ascontiguousarray(chunks[chunk].data()[offset : offset + length])
+        raw = np.ascontiguousarray(snapshot.data(row_of[chunk])[offset : offset + length])
         parts.append(raw.view(dtype).reshape(length, *shape))
     whole = np.concatenate(parts)
     return whole[0] if squeeze else whole
@@ -72,32 +73,18 @@ def differences(made: Server, expected_file: Path, order: dict[str, list[int]]) 
     infos = {info["name"]: info for info in json.loads(str(expected["infos"]))}
     found = [] if made.tables.keys() == infos.keys() else ["table names"]
     for name, one in made.tables.items():
-        info, state = infos[name], one.state()
-        settings = {
-            "max_size": one.max_size,
-            "max_times_sampled": one.max_times_sampled,
-            "sampler": [one.sampler.kind, one.sampler.exponent],
-            "remover": [one.remover.kind, one.remover.exponent],
-            "samples_per_insert": one.rate_limiter.samples_per_insert,
-            "min_diff": one.rate_limiter.min_diff,
-            "max_diff": one.rate_limiter.max_diff,
-            "min_size_to_sample": one.rate_limiter.min_size_to_sample,
-            "insert_count": state["inserts"],
-            "sample_count": state["samples"],
-            "num_deleted_episodes": state["num_deleted_episodes"],
-            "num_unique_samples": state["num_unique_samples"],
-        }
-        found += [f"{name}: {key}" for key, value in settings.items() if info[key] != value]
-        ours = rows(made, name)
+        info, ours = infos[name], support.described(one.settings, one.state())
+        found += [f"{name}: {key}" for key, value in ours.items() if info[key] != value]
+        items = rows(made, name)
         wanted = expected[f"{name}/keys"].tolist()
-        ours = [ours[order[name].index(key)] for key in wanted]
+        items = [items[order[name].index(key)] for key in wanted]
         for at, field in enumerate(("priorities", "times_sampled")):
-            same = [row[at] for row in ours] == expected[f"{name}/{field}"].tolist()
+            same = [row[at] for row in items] == expected[f"{name}/{field}"].tolist()
             found += [] if same else [f"{name}: {field}"]
-        for column in range(len(ours[0][2]) if ours else 0):
-            if ours[0][2][column].dtype == object:
+        for column in range(len(items[0][2]) if items else 0):
+            if items[0][2][column].dtype == object:
                 continue  # the fixtures have no texts: a test of their own compares them
-            raw = b"".join(row[2][column].tobytes() for row in ours)
+            raw = b"".join(row[2][column].tobytes() for row in items)
             same = raw == expected[f"{name}/{column}"].tobytes()
             found += [] if same else [f"{name}: column {column}"]
     return found
