@@ -241,6 +241,7 @@ class NativeSource:
                 for table in self.manifest.tables
             }
             reader.segments(opened, chunks, target)
+            reader.leave_parts()
         try:
             store.link_chunks(*chunks.links())
             if len(ends):
@@ -271,7 +272,7 @@ class NativeSource:
                 chunks,
                 lambda number, _, count: np.empty((count, layouts[number].nbytes), np.uint8),
             )
-            reader.part_files(opened)
+            reader.parts(opened)
             extra = set(self.fs.names_in(opened)) - manifest.files.keys() - {MANIFEST_NAME}
         return VerifyReport(
             sequence_number=manifest.sequence_number,
