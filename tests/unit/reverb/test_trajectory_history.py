@@ -184,7 +184,7 @@ def told(writer: TrajectoryWriter, table: str, seed: int) -> list[Any]:
         try:
             if rng.random() < 0.08:
                 writer.end_episode(clear_buffers=rng.random() < 0.5)
-            elif rng.random() < 0.05:
+            elif number > 9 and rng.random() < 0.05:
                 writer.append({"x": "a text", "y": 1})
             writer.append({name: number for name in names}, partial_step=rng.random() < 0.1)
             seen.append(
