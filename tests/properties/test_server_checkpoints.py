@@ -10,10 +10,10 @@ from unittest import mock
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from reverie.checkpoint.format.table_arrays import TableArrays
 from tests.server_support import KINDS, comparable, server, table
 
 from reverie import _core
-from reverie.checkpoint.format.table_arrays import TableArrays
 from reverie.reverb.engine.server import Server
 from reverie.tables.cells import column_of
 from reverie.tables.limiters import Limiter as RateLimiter
