@@ -3,65 +3,150 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from reverie.checkpoint import (
-    TableSettings,
-    find_newest,
-    read_manifest,
-    restore,
-    write_checkpoint,
-)
+from reverie import ArraySpec
+from reverie.checkpoint import find_newest, open_source
 from reverie.checkpoint.disk.files import FileSystem
+from reverie.checkpoint.format.reader import read_manifest
+from reverie.checkpoint.save import write_checkpoint
+from reverie.nests.nest import Nest
+from reverie.tables.limiters import Limiter
+from reverie.tables.selectors import PrioritizedSelector
+from reverie.tables.settings import TableSettings
 
-RECORD = np.dtype([("observation/position", "<f4", (3,)), ("done", "?"), ("step", "<i8")])
-SPEC = {"observation": {"position": "float32[3]"}, "done": "bool", "step": "int64"}
+STEP = {
+    "observation": {"position": ArraySpec((3,), np.float32)},
+    "done": ArraySpec((), np.bool_),
+    "step": ArraySpec((), np.int64),
+}
+NEST = Nest(STEP)
+RECORD = NEST.record_dtype  # done, observation/position, step: 21 bytes
+DONE = 0  # where the bool stands in a record
+LAYOUTS = [
+    [(column.spec.dtype, column.spec.shape) for column in NEST.columns],
+    [(np.dtype("?"), ())],
+    None,
+]
+_RECORDS, _FLAGS, _TEXTS = range(len(LAYOUTS))
 
 
 class Chunk:
-    def __init__(
-        self, chunk_id: int, count: int, next_id: int, sealed: bool, seed: int
-    ) -> None:
-        self.chunk_id, self.count, self.next_id, self.sealed = chunk_id, count, next_id, sealed
-        records = np.zeros(count, RECORD)
-        rng = np.random.default_rng([seed, chunk_id])
-        records["observation/position"] = rng.normal(size=(count, 3))
-        records["done"] = rng.integers(0, 2, count)
-        records["step"] = np.arange(count) + 1000 * (chunk_id % 1000)
-        self.records = records
+    """One chunk of a snapshot: what the core would tell of it."""
 
-    def data(self) -> np.ndarray:
-        return self.records.view(np.uint8).reshape(self.count, RECORD.itemsize)
+    def __init__(
+        self,
+        chunk_id: int,
+        raw: np.ndarray,
+        *,
+        layout: int = _RECORDS,
+        after: int = 0,
+        sealed: bool = True,
+        ends: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        self.chunk_id, self.raw, self.layout = chunk_id, raw, layout
+        self.after, self.sealed, self.ends = after, sealed, list(ends)
+
+
+def records(chunk_id: int, count: int, seed: int = 0, **more: Any) -> Chunk:
+    """A chunk of records that only its id, length and seed decide."""
+    made = np.zeros(count, RECORD)
+    rng = np.random.default_rng([seed, chunk_id])
+    made["observation/position"] = rng.normal(size=(count, 3))
+    made["done"] = rng.integers(0, 2, count)
+    made["step"] = np.arange(count) + 1000 * (chunk_id % 1000)
+    return Chunk(chunk_id, made.view(np.uint8).reshape(count, RECORD.itemsize), **more)
+
+
+def flags(chunk_id: int, values: Sequence[int]) -> Chunk:
+    """A chunk of bools, cells of one column."""
+    return Chunk(chunk_id, np.array(values, np.uint8).reshape(-1, 1), layout=_FLAGS)
+
+
+def text(chunk_id: int, cell: bytes) -> Chunk:
+    """A chunk of one cell of any size."""
+    return Chunk(chunk_id, np.frombuffer(cell, np.uint8).reshape(1, -1), layout=_TEXTS)
 
 
 class TableSnapshot:
+    """One table: items as rows, trajectories as (item, episode, columns) below them.
+
+    A column is (field, squeeze, pieces), a piece (chunk, offset, length).
+    """
+
     def __init__(
-        self, items: list[tuple], spans: list[tuple] = (), free: list[int] = ()
+        self,
+        items: list[tuple],
+        free: Sequence[int] = (),
+        trajectories: Sequence[tuple] = (),
+        touched: Sequence[int] = (),
     ) -> None:
-        names = ("key", "chunk", "offset", "length", "priority", "times_sampled")
-        dtypes = ("u8", "u8", "u4", "u4", "f8", "i4")
-        columns = list(zip(*items, strict=True)) or [()] * 6
-        self.items = {n: np.array(c, d) for n, c, d in zip(names, columns, dtypes, strict=True)}
-        columns = list(zip(*spans, strict=True)) or [()] * 4
-        for name, column, dtype in zip(
-            ("item", "column", "start", "length"),
-            columns,
-            ("u8", "u4", "u4", "u4"),
-            strict=True,
-        ):
-            self.items[f"span_{name}"] = np.array(column, dtype)
+        self.items = _columns(
+            items,
+            {"key": "u8", "chunk": "u8", "offset": "u4", "length": "u4", "priority": "f8"}
+            | {"times_sampled": "i4"},
+        )
+        columns = [(item, *column) for item, _, own in trajectories for column in own]
+        self.items |= _columns(
+            [(item, episode) for item, episode, _ in trajectories],
+            {"traj_item": "u8", "traj_episode": "u8"},
+        )
+        self.items |= _columns(
+            [(item, field, squeeze, len(own)) for item, field, squeeze, own in columns],
+            {"column_item": "u8", "column_field": "u4", "column_squeeze": "u1"}
+            | {"column_pieces": "u4"},
+        )
+        self.items |= _columns(
+            [piece for *_, own in columns for piece in own],
+            {"piece_chunk": "u8", "piece_offset": "u4", "piece_length": "u4"},
+        )
+        self.items["touched"] = np.array(touched, "u8")
         self.free_keys = np.array(free, "u8")
-        self.counters = {"inserts": len(items) + len(free), "samples": 7, "deletes": len(free)}
+        self.counters = {
+            "inserts": len(items) + len(free),
+            "samples": 7,
+            "deletes": len(free),
+            "num_unique_samples": 3,
+            "num_deleted_episodes": 2,
+        }
         self.rng_state = np.array([1, 2**63, 3, 2**64 - 1], np.uint64)
 
 
+def _columns(rows: Sequence[tuple], dtypes: dict[str, str]) -> dict[str, np.ndarray]:
+    columns = list(zip(*rows, strict=True)) or [()] * len(dtypes)
+    pairs = zip(dtypes.items(), columns, strict=True)
+    return {name: np.array(column, dtype) for (name, dtype), column in pairs}
+
+
 class Snapshot:
-    def __init__(self, chunks: list[Chunk], tables: list[TableSnapshot]) -> None:
-        self.chunks, self.tables = chunks, tables
+    """As the core's: arrays over all chunks, by id."""
+
+    def __init__(self, chunks: Sequence[Chunk], tables: list[TableSnapshot]) -> None:
+        self.all = sorted(chunks, key=lambda chunk: chunk.chunk_id)
+        self.tables = tables
+        used = sorted({chunk.layout for chunk in chunks})
+        self.layouts = [LAYOUTS[layout] for layout in used]
+        rows = [
+            (c.chunk_id, c.after, len(c.raw), c.raw.nbytes, c.sealed, used.index(c.layout))
+            for c in self.all
+        ]
+        self.chunks = _columns(
+            rows,
+            {"id": "u8", "next": "u8", "count": "u4", "nbytes": "u8", "sealed": "u1"}
+            | {"layout": "u4"},
+        )
+        ends = [(c.chunk_id, *end) for c in self.all for end in c.ends]
+        self.ends = _columns(ends, {"chunk": "u8", "step": "u4", "how": "u1"})
+
+    def data(self, row: int) -> np.ndarray:
+        return self.all[row].raw
+
+    def chunk(self, chunk_id: int) -> Chunk:
+        return next(chunk for chunk in self.all if chunk.chunk_id == chunk_id)
 
 
 def key(slot: int, generation: int = 1) -> int:
@@ -69,12 +154,19 @@ def key(slot: int, generation: int = 1) -> int:
 
 
 def snapshot(seed: int = 0) -> Snapshot:
-    """Two tables over a stream of three chunks (the last still open) and a lone chunk."""
+    """Two tables over a stream of three chunks, the last one open, a lone one, flags, texts.
+
+    The first holds runs, the second a run and two trajectories, whose pieces are texts,
+    flags, and cells of one column of records.
+    """
     chunks = [
-        Chunk(3, 4, 5, True, seed),
-        Chunk(5, 4, 9, True, seed),
-        Chunk(7, 3, 0, True, seed),
-        Chunk(9, 2, 0, False, seed),
+        records(3, 4, seed, after=5, ends=[(1, 2), (3, 1)]),
+        records(5, 4, seed, after=9),
+        records(7, 3, seed),
+        records(9, 2, seed, sealed=False, ends=[(0, 4)]),
+        flags(11, [1, 0, seed % 2]),
+        text(12, b"text %d" % seed),
+        text(13, b""),
     ]
     windows = [
         (key(0, 3), 3, 0, 2, 1.0, 5),
@@ -82,30 +174,35 @@ def snapshot(seed: int = 0) -> Snapshot:
         (key(1), 5, 2, 4, 2.0, 1),
         (key(4), 7, 0, 3, 0.0, 2**31 - 1),
     ]
-    episode = [(key(0), 3, 0, 10, 1.0 + seed, 0)]
-    tables = [
-        TableSnapshot(windows, free=[key(3, 5)]),
-        TableSnapshot(episode, spans=[(0, 0, 1, 9), (0, 2, 0, 3)]),
+    mixed = [
+        (key(0), 3, 0, 10, 1.0 + seed, 0),
+        (key(1), 0, 0, 0, 2.0, 1),
+        (key(2), 0, 0, 0, 0.0, 0),
     ]
-    return Snapshot(chunks, tables)
+    trajectories = [
+        (1, 4, [(0, 0, [(11, 0, 2), (11, 2, 1)]), (0, 1, [(12, 0, 1)])]),
+        (2, 5, [(1, 0, [(3, 1, 3), (9, 0, 2)]), (0, 0, [(13, 0, 1), (12, 0, 1)])]),
+    ]
+    return Snapshot(
+        chunks,
+        [
+            TableSnapshot(windows, free=[key(3, 5)]),
+            TableSnapshot(mixed, trajectories=trajectories, touched=[2, 0, 1]),
+        ],
+    )
+
+
+NO_LIMIT = Limiter(1.5, 1, float("-inf"), float("inf"))
 
 
 def settings(name: str, **changes: Any) -> TableSettings:
-    values = {
-        "name": name,
-        "max_size": 100,
-        "sampler": "uniform",
-        "remover": "fifo",
-        "min_size_to_sample": 1,
-        "samples_per_insert": 1.5,
-        "min_diff": float("-inf"),
-        "max_diff": float("inf"),
-        "max_times_sampled": 0,
-    }
-    return TableSettings(**{**values, **changes})
+    return TableSettings(**{"name": name, "max_size": 100, "limiter": NO_LIMIT, **changes})
 
 
-SETTINGS = (settings("windows"), settings("whole/épisodes", sampler="prioritized:0.8"))
+SETTINGS = (
+    settings("windows"),
+    settings("mixed/épisodes", sampler=PrioritizedSelector(0.8)),
+)
 
 
 class QuickFileSystem(FileSystem):
@@ -118,11 +215,10 @@ class QuickFileSystem(FileSystem):
         os.stat(path)
 
 
-def save(root: Path, what: Snapshot | None = None, **changes: Any) -> Path:
+def save(root: Path, what: Any = None, **changes: Any) -> Path:
     arguments = {
-        "record_dtype": RECORD,
-        "spec_json": SPEC,
-        "tables": SETTINGS,
+        "settings": SETTINGS,
+        "nests": [NEST],
         "saved_at": "2026-11-23T21:45:00Z",
         "max_to_keep": 2,
         "fs": QuickFileSystem(),
@@ -131,55 +227,51 @@ def save(root: Path, what: Snapshot | None = None, **changes: Any) -> Path:
 
 
 class Store:
-    """Takes what a restore gives it, and can be compared."""
+    """Takes what a source gives it, and can be compared."""
 
     def __init__(self) -> None:
         self.chunks: dict[int, np.ndarray] = {}
+        self.layouts: dict[int, Any] = {}
         self.links: dict[int, int] = {}
-        self.sealed = False
+        self.ends: list[tuple[int, int, int]] = []
 
-    def restore_chunk(self, layout: object, chunk_id: int, count: int) -> np.ndarray:
-        self.chunks[chunk_id] = np.zeros((count, RECORD.itemsize), np.uint8)
+    def restore_chunk(
+        self, layout: Any, chunk_id: int, count: int, nbytes: int = 0
+    ) -> np.ndarray:
+        width = nbytes if layout is None else layout.record_nbytes
+        self.chunks[chunk_id] = np.zeros((count, width), np.uint8)
+        self.layouts[chunk_id] = layout and [(d.str, tuple(s)) for d, s in layout.columns]
         return self.chunks[chunk_id]
 
-    def link_chunk(self, chunk_id: int, next_id: int) -> None:
-        self.links[chunk_id] = next_id
+    def link_chunks(self, ids: np.ndarray, next_ids: np.ndarray) -> None:
+        self.links |= dict(zip(ids.tolist(), next_ids.tolist(), strict=True))
 
-    def seal_restore(self) -> None:
-        self.sealed = True
-
-
-class Table:
-    max_size = 100
-
-    def __init__(self) -> None:
-        self.state: dict[str, Any] = {}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.state = state
+    def restore_ends(self, chunk: np.ndarray, step: np.ndarray, how: np.ndarray) -> None:
+        assert (chunk.dtype, step.dtype, how.dtype) == ("u8", "u4", "u1")
+        self.ends += zip(chunk.tolist(), step.tolist(), how.tolist(), strict=True)
 
 
 def load(folder: Path, **changes: Any) -> dict[str, Any]:
-    """Everything that a checkpoint restores, as plain comparable values."""
-    manifest = read_manifest(folder, **{k: v for k, v in changes.items() if k == "fs"})
+    """Everything that a checkpoint holds, as plain comparable values."""
+    source = open_source(folder, **changes)
     store = Store()
-    tables = {t.settings.name: Table() for t in manifest.tables}
-    restore(folder, manifest, store, tables, layout=None, record_dtype=RECORD, **changes)
-    assert store.sealed
+    states = source.read(store)
+    assert list(states) == list(source.settings)
     return {
-        "chunks": {i: chunk.tobytes() for i, chunk in store.chunks.items()},
+        "chunks": {i: (store.layouts[i], c.tobytes()) for i, c in store.chunks.items()},
         "links": store.links,
-        "spec": manifest.spec,
-        "tables": {t.settings: _plain(tables[t.settings.name].state) for t in manifest.tables},
+        "ends": store.ends,
+        "tables": {s: _plain(states[name]) for name, s in source.settings.items()},
     }
 
 
 def contents(what: Snapshot) -> dict[str, Any]:
     """What `load` gives for a checkpoint of this snapshot."""
+    layouts = [own and [(d.str, s) for d, s in own] for own in LAYOUTS]
     return {
-        "chunks": {c.chunk_id: c.data().tobytes() for c in what.chunks},
-        "links": {c.chunk_id: c.next_id for c in what.chunks if c.next_id},
-        "spec": SPEC,
+        "chunks": {c.chunk_id: (layouts[c.layout], c.raw.tobytes()) for c in what.all},
+        "links": {c.chunk_id: c.after for c in what.all if c.after},
+        "ends": [(c.chunk_id, *end) for c in what.all for end in c.ends],
         "tables": {
             s: _plain(
                 {
@@ -195,17 +287,25 @@ def contents(what: Snapshot) -> dict[str, Any]:
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
+    """The state, arrays as lists; without those of trajectories where there are none."""
+    optional = ("touched", "traj_", "column_", "piece_")
     return {
         name: (value.dtype.str, value.tolist())
         if isinstance(value, np.ndarray)
         else dict(value)
         for name, value in state.items()
+        if len(value) or not name.startswith(optional)
     }
 
 
 def newest_contents(root: Path) -> dict[str, Any] | None:
     path = find_newest(root)
     return None if path is None else load(path)
+
+
+def segments_of(folder: Path) -> dict[str, np.ndarray]:
+    """The segments by name, as NumPy loads them."""
+    return {s.file: np.load(folder / s.file) for s in read_manifest(folder).segments}
 
 
 CALLS = sorted(

@@ -21,7 +21,8 @@ from tests.checkpoint_support import (
     snapshot,
 )
 
-from reverie.checkpoint import find_newest, list_checkpoints, native
+from reverie.checkpoint import find_newest, list_checkpoints
+from reverie.checkpoint import save as saving
 from reverie.checkpoint.folder import retention
 from reverie.checkpoint.folder.commit import Draft
 from reverie.errors import CheckpointCorruptError
@@ -292,7 +293,7 @@ def test_retention_is_asked_for_after_the_publication_only(
 ) -> None:
     seen: list[bool] = []
     monkeypatch.setattr(
-        native, "prune", lambda root, *_, **__: seen.append(find_newest(root) is not None)
+        saving, "prune", lambda root, *_, **__: seen.append(find_newest(root) is not None)
     )
     save(tmp_path)
     assert seen == [True]

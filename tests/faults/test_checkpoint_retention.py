@@ -14,7 +14,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tests.checkpoint_support import contents, load, save, snapshot
 
-from reverie.checkpoint import list_checkpoints, native, verify
+from reverie.checkpoint import list_checkpoints, verify
+from reverie.checkpoint import save as saving
 from reverie.errors import CheckpointError
 
 HEX = "0123456789abcdef" * 2
@@ -99,7 +100,7 @@ def _by_clock(root: Path, keep: int, **_: object) -> None:
 def test_the_check_sees_a_retention_that_takes_foreign_entries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Callable
 ) -> None:
-    monkeypatch.setattr(native, "prune", broken)
+    monkeypatch.setattr(saving, "prune", broken)
     with pytest.raises((AssertionError, CheckpointError)):
         check_retention(tmp_path / "root", tmp_path / "precious")
 
@@ -118,7 +119,7 @@ def test_a_clock_that_goes_backwards_changes_nothing(tmp_path: Path) -> None:
 def test_the_clock_check_sees_an_order_by_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(native, "prune", _by_clock)
+    monkeypatch.setattr(saving, "prune", _by_clock)
     with pytest.raises(AssertionError):
         check_clock(tmp_path)
 

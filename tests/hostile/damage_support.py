@@ -10,8 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
+
 from reverie.checkpoint.disk.files import FileSystem, OpenFolder
 from reverie.checkpoint.format.manifest import frame
+from reverie.checkpoint.format.rows import ROWS, role_of
 
 Files = dict[str, bytes]
 
@@ -59,8 +62,16 @@ class MemoryFileSystem(FileSystem):
         self.at[fd][1] += len(piece)
         return len(piece)
 
+    def skip(self, fd: int, nbytes: int) -> None:
+        self.at[fd][1] += nbytes
+
     def close(self, fd: int) -> None:
         pass
+
+
+def files_of(folder: Path) -> Files:
+    """A checkpoint's files, in memory."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def forge(files: Files, edit: Callable[[dict, Files], None]) -> Files:
@@ -69,12 +80,36 @@ def forge(files: Files, edit: Callable[[dict, Files], None]) -> Files:
     made = {name: data for name, data in files.items() if name != "manifest.json"}
     before = dict(made)
     edit(document, made)
-    for name, data in made.items():
-        if before.get(name) != data and name in document["files"]:
-            document["files"][name]["nbytes"] = len(data)
-            document["files"][name]["crc32"] = f"{zlib.crc32(data):08x}"
+    changed = {name for name, data in made.items() if before.get(name) != data}
+    if "chunks.npy" in made:
+        made["chunks.npy"] = _with_right_crcs(document, made, changed)
+        changed.add("chunks.npy")
+    for name in changed & document["files"].keys():
+        document["files"][name]["nbytes"] = len(made[name])
+        if "crc32" in document["files"][name]:
+            document["files"][name]["crc32"] = f"{zlib.crc32(made[name]):08x}"
     made["manifest.json"] = frame(json.dumps(document).encode())
     return made
+
+
+def _with_right_crcs(document: dict, files: Files, changed: set[str]) -> bytes:
+    """`chunks.npy` with the checksums of the chunks in segments that were changed."""
+    head, raw = split(files["chunks.npy"])
+    rows = np.frombuffer(raw, ROWS["chunks"].dtype).copy()
+    for number, segment in enumerate(document["segments"]):
+        if segment["file"] in changed & files.keys():
+            data = split(files[segment["file"]])[1]
+            width = len(data) // max(1, document["files"][segment["file"]]["count"])
+            for row in rows[rows["segment"] == number]:
+                at, end = int(row["offset"]) * width, int(row["offset"] + row["count"]) * width
+                rows["crc32"][rows["id"] == row["id"]] = zlib.crc32(data[at:end])
+    return head + rows.tobytes()
+
+
+def split(data: bytes) -> tuple[bytes, bytes]:
+    """The header of a `.npy` file, its newline included, and the rest."""
+    at = data.index(b"\n") + 1
+    return data[:at], data[at:]
 
 
 def patched(name: str, at: int, data: bytes) -> Callable[[dict, Files], None]:
@@ -117,6 +152,30 @@ def both(*edits: Callable[[dict, Files], None]) -> Callable[[dict, Files], None]
     def edit(document: dict, files: Files) -> None:
         for one in edits:
             one(document, files)
+
+    return edit
+
+
+def field(file: str, row: int, name: str, value: object) -> Callable[[dict, Files], None]:
+    """Sets one field of one row of a small file."""
+
+    def edit(document: dict, files: Files) -> None:
+        head, raw = split(files[file])
+        rows = np.frombuffer(raw, ROWS[role_of(file)].dtype).copy()
+        rows[name][row] = value
+        files[file] = head + rows.tobytes()
+
+    return edit
+
+
+def rewritten(file: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable:
+    """Puts other rows into a small file."""
+
+    def edit(document: dict, files: Files) -> None:
+        rows = ROWS[role_of(file)]
+        made = change(np.frombuffer(split(files[file])[1], rows.dtype))
+        files[file] = rows.header(len(made)) + made.tobytes()
+        document["files"][file]["count"] = len(made)
 
     return edit
 

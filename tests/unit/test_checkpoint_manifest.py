@@ -5,20 +5,23 @@ from __future__ import annotations
 import copy
 import json
 import math
-import time
 import zlib
 from pathlib import Path
+from typing import get_args
 
 import jsonschema
+import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tests.checkpoint_support import save, settings
 
-from reverie.checkpoint.disk import strict_json
+from reverie.checkpoint import open_source
 from reverie.checkpoint.format.decode import decode_manifest
-from reverie.checkpoint.format.manifest import KIND, TableSettings, encode_manifest, frame
+from reverie.checkpoint.format.manifest import KIND, encode_manifest, frame
 from reverie.errors import CheckpointCorruptError, CheckpointVersionError
+from reverie.nests.codec import TensorSpec
+from reverie.tables.limiters import Limiter
+from reverie.tables.selectors import SelectorKind, selector_of
+from reverie.tables.settings import TableSettings
 
 SCHEMA = json.loads(
     (Path(__file__).resolve().parents[2] / "docs" / "manifest.schema.json").read_text("utf-8")
@@ -68,17 +71,26 @@ BOTH_REFUSE = [
     (("saved_at",), None),
     (("saved_at",), "x" * 101),
     (("library_version",), 1),
-    (("columns",), {}),
-    (("columns", 0, "dtype"), "O"),
-    (("columns", 0, "dtype"), ">f4"),
-    (("columns", 0, "dtype"), "|S0"),
-    (("columns", 0, "shape"), [-1]),
-    (("columns", 0, "shape"), [2**40]),
-    (("columns", 0, "shape"), [True]),
-    (("columns", 0, "shape"), [3.5]),
-    (("columns", 0, "shape"), [1] * 33),
-    (("columns", 0, "path"), ""),
-    (("columns", 0, "extra"), 1),
+    (("layouts",), {}),
+    (("layouts", 0, "extra"), 1),
+    (("layouts", 0, "columns"), []),
+    (("layouts", 0, "columns", 0), ["a", "|b1"]),
+    (("layouts", 0, "columns", 0), ["a", "|b1", [], 1]),
+    (("layouts", 0, "columns", 0, 1), "O"),
+    (("layouts", 0, "columns", 0, 1), ">f4"),
+    (("layouts", 0, "columns", 0, 1), "|S0"),
+    (("layouts", 0, "columns", 0, 2), [-1]),
+    (("layouts", 0, "columns", 0, 2), [2**40]),
+    (("layouts", 0, "columns", 0, 2), [True]),
+    (("layouts", 0, "columns", 0, 2), [3.5]),
+    (("layouts", 0, "columns", 0, 2), [1] * 32),
+    (("layouts", 0, "columns", 0, 0), ""),
+    (("segments",), None),
+    (("segments", 0, "layout"), -1),
+    (("segments", 0, "layout"), "0"),
+    (("segments", 0, "sealed"), 1),
+    (("segments", 0, "file"), "items-0.npy"),
+    (("segments", 0, "extra"), 1),
     (("tables",), None),
     (("tables", 0, "rng_state"), ["0" * 16] * 3),
     (("tables", 0, "rng_state", 0), "0x00000000000000"),
@@ -89,54 +101,60 @@ BOTH_REFUSE = [
     (("tables", 0, "counters", "extra"), "5"),
     (("tables", 0, "settings", "max_size"), 0),
     (("tables", 0, "settings", "max_size"), 2**53),
+    (("tables", 0, "settings", "min_size_to_sample"), 0),
+    (("tables", 0, "settings", "sampler"), "prioritized"),
+    (("tables", 0, "settings", "sampler"), "best"),
     (("tables", 0, "settings", "min_diff"), "infinity"),
     (("tables", 0, "settings", "min_diff"), None),
     (("tables", 0, "settings", "max_times_sampled"), -1),
     (("tables", 0, "settings", "name"), 3),
     (("tables", 0, "settings", "extra"), 3),
     (("tables", 0, "items"), None),
-    (("chunks", 0, "id"), 3),
-    (("chunks", 0, "id"), "3.0"),
-    (("chunks", 0, "offset"), -1),
-    (("chunks", 0, "offset"), 2**63),
-    (("chunks", 0, "count"), 0),
-    (("chunks", 0, "count"), 2**32),
-    (("chunks", 0, "sealed"), 1),
-    (("chunks", 0, "extra"), 1),
+    (("tables", 0, "free"), 0),
+    (("parts",), []),
+    (("parts", "Capital"), {"required": False, "files": [], "data": 0}),
+    (("parts", "a"), {"required": 0, "files": [], "data": 0}),
+    (("parts", "a"), {"required": False, "files": [], "data": 0, "more": 1}),
+    (("parts", "a"), {"required": False, "files": ["items-0.npy"], "data": 0}),
+    (("parts", "a"), {"required": False, "files": ["part-a-../b.npy"], "data": 0}),
     (("files",), []),
     (("files", "items-0.npy", "crc32"), "0"),
     (("files", "items-0.npy", "crc32"), 0),
     (("files", "items-0.npy", "crc32"), "ABCDEF01"),
     (("files", "items-0.npy", "nbytes"), 0),
-    (("files", "items-0.npy", "shape"), [1, 1]),
-    (("files", "items-0.npy", "shape"), [-1]),
-    (("files", "items-0.npy", "dtype"), "object"),
+    (("files", "items-0.npy", "count"), -1),
+    (("files", "items-0.npy", "count"), [4]),
     (("files", "items-0.npy", "extra"), 1),
-    (
-        ("files", "../items-0.npy"),
-        {"nbytes": 1, "crc32": "00000000", "dtype": "item", "shape": [0]},
-    ),
+    (("files", "segment-00000001-00000.npy", "crc32"), "00000000"),
+    (("files", "../items-0.npy"), {"nbytes": 1, "crc32": "00000000", "count": 0}),
     (("extra",), 1),
 ]
 
 # What only the parser can see: how the parts agree.
 ONLY_THE_PARSER = [
-    (("chunks", 0, "id"), str(2**63)),
+    (("layouts", 0, "columns", 1, 0), "step"),
+    (("layouts", 0, "columns", 1, 2), [2**30]),
+    (("layouts", 0, "columns", 0, 1), "bytes"),
+    (("layouts", 2, "columns", 0, 2), [1]),
+    (("segments", 0, "layout"), 3),
+    (("segments", 0, "layout"), 1),
+    (("segments", 0, "file"), "segment-00000009-00000.npy"),
     (("tables", 0, "rng_state"), ["0" * 16] * 4),
     (("tables", 0, "counters", "samples"), str(2**63)),
-    (("columns", 1, "path"), "step"),
-    (("columns", 0, "shape"), [2**30]),
     (("tables", 0, "items"), "items-1.npy"),
     (("tables", 0, "free"), None),
-    (("tables", 0, "spans"), "items-0.npy"),
+    (("tables", 0, "touched"), "free-0.npy"),
+    (("tables", 1, "columns"), None),
     (("tables", 0, "settings", "max_size"), 3),
+    (("tables", 0, "settings", "samples_per_insert"), 0),
     (("tables", 1, "settings", "name"), "windows"),
-    (("chunks", 0, "segment"), "items-0.npy"),
-    (("chunks", 0, "segment"), "segment-00000009-00000.npy"),
+    (("parts", "a"), {"required": False, "files": ["part-b-c.npy"], "data": 0}),
+    (("parts", "a"), {"required": False, "files": ["part-a-c.npy"] * 2, "data": 0}),
+    (("parts", "a"), {"required": False, "files": ["part-a-c.npy"], "data": 0}),
+    (("files", "part-a-c.npy"), {"nbytes": 1, "crc32": "00000000"}),
     (("files", "items-0.npy", "nbytes"), 10),
     (("files", "items-0.npy", "nbytes"), 2**53 - 1),
-    (("files", "items-0.npy", "shape"), [2**40]),
-    (("files", "items-0.npy", "dtype"), "key"),
+    (("files", "items-0.npy", "count"), 2**40),
 ]
 
 
@@ -192,97 +210,51 @@ def test_whitespace_around_the_frame_is_refused(raw: bytes) -> None:
 def test_text_from_the_file_is_quoted_and_cut_in_messages(document: dict) -> None:
     evil = "\x1b[2J" + "x" * 10_000
     with pytest.raises(CheckpointCorruptError) as caught:
-        decode_manifest(encoded(changed(document, ("columns", 0, "dtype"), evil)), "m")
+        decode_manifest(encoded(changed(document, ("layouts", 0, "columns", 0, 1), evil)), "m")
     assert "\x1b" not in str(caught.value)
     assert len(str(caught.value)) < 1000
 
 
-@pytest.mark.parametrize("value", [0.1, 1e300, -1e-300, 3.0, math.inf, -math.inf])
+def with_settings(root: Path, **changes: object) -> TableSettings:
+    """The settings of a table that was saved with these, as they come back."""
+    first = settings("windows", **changes)
+    return open_source(save(root, settings=(first, settings("b")))).settings["windows"]
+
+
+@pytest.mark.parametrize("value", [0.1, 1e300, -1e-300, 3.0, -math.inf])
 def test_floats_of_settings_come_back_exactly(tmp_path: Path, value: float) -> None:
-    first = settings("windows", min_diff=value, max_diff=-value)
-    raw = (save(tmp_path, tables=(first, settings("b"))) / "manifest.json").read_bytes()
-    back = decode_manifest(raw, "m").tables[0].settings
-    assert isinstance(back, TableSettings)
-    assert (back.min_diff, back.max_diff) == (value, -value)
+    limiter = Limiter(0.1, 2, value, -value)
+    assert with_settings(tmp_path, limiter=limiter).limiter == limiter
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        b"",
-        b"{",
-        b"nul",
-        b"NaN",
-        b"Infinity",
-        b"-Infinity",
-        b"1e400",
-        b"-1e400",
-        b"1" * 21,
-        b"1" * 5000,
-        b'{"a":1,"a":1}',
-        b'{"x":[{"a":1,"a":2}]}',
-        b'"\\ud800"',
-        b'{"\\udfff":1}',
-        '"\u00fc"'.encode(),
-        b"\xff",
-        b"[" * 33 + b"]" * 33,
-        b"[" * 100_000 + b"]" * 100_000,
-        b"[" * 100_000,
-        b'{"a":' * 100_000,
-        b"[1] [2]",
-        b"[1,]",
-        b"{'a':1}",
-        b"[" + b"0," * (strict_json.MAX_VALUES + 1) + b"0]",
-    ],
-    ids=lambda text: repr(text[:20]),
-)
-def test_strict_json_refuses(text: bytes) -> None:
-    with pytest.raises(strict_json.MalformedError):
-        strict_json.parse(text)
+@pytest.mark.parametrize("kind", get_args(SelectorKind))
+def test_selectors_come_back(tmp_path: Path, kind: SelectorKind) -> None:
+    selector = selector_of(kind, 1 / 3 if kind == "prioritized" else None)
+    back = with_settings(tmp_path, sampler=selector, remover=selector)
+    assert (back.sampler, back.remover) == (selector, selector)
 
 
-def test_strict_json_refuses_a_document_that_is_too_large() -> None:
-    with pytest.raises(strict_json.MalformedError, match="at most 67108864"):
-        strict_json.parse(b" " * (strict_json.MAX_NBYTES + 1))
+def test_sizes_and_signatures_come_back(tmp_path: Path) -> None:
+    signature = {"a": TensorSpec((None, 3), np.dtype("f4"), "a")}
+    wanted = settings("windows", max_size=7, max_times_sampled=9, signature=signature)
+    changes = {"max_size": 7, "max_times_sampled": 9, "signature": signature}
+    assert repr(with_settings(tmp_path, **changes)) == repr(wanted)
 
 
-def test_strict_json_takes_what_is_allowed() -> None:
-    text = (
-        b'{"a":[1,-2.5,true,null,"\\ud83d\\ude00\\\\\\"[[{"],"b":'
-        + b"[" * 31
-        + b"]" * 31
-        + b"}"
-    )
-    assert strict_json.parse(text)["a"] == [1, -2.5, True, None, '\U0001f600\\"[[{']
+@pytest.mark.parametrize("files", [[], ["part-later-0.npy", "part-later-x_Y.npy"]])
+def test_an_unknown_optional_part_is_left_alone_and_comes_back(
+    tmp_path: Path, document: dict, files: list[str]
+) -> None:
+    part = {"required": False, "files": files, "data": {"any": [1, None, "JSON"]}}
+    document["parts"]["later"] = part
+    for name in files:
+        document["files"][name] = {"nbytes": 5, "crc32": "0000abcd"}
+    raw = encoded(document)
+    assert encode_manifest(decode_manifest(raw, "m")) == raw
+    jsonschema.validate(json.loads(raw), SCHEMA)
 
 
-_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
-    max_leaves=20,
-)
-
-
-def _depth(value: object) -> int:
-    inner = (
-        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    )
-    return int(isinstance(value, (dict, list))) + max((_depth(v) for v in inner), default=0)
-
-
-@given(_JSON)
-def test_the_nesting_depth_is_that_of_the_parsed_value(value: object) -> None:
-    assert strict_json.nesting_depth(json.dumps(value).encode()) == _depth(value)
-
-
-def test_the_nesting_depth_is_carried_over_blocks() -> None:
-    filler = b'"' + b"[" * (1 << 20) + b'",'
-    assert strict_json.nesting_depth(b"[[" + filler * 2 + b"[[[0]]]]]") == 5
-
-
-def test_a_large_document_is_refused_or_parsed_quickly() -> None:
-    before = time.monotonic()
-    for text in (b'"' + b"\\a" * 10**7, b'"' * 10**7, b"\\" * 10**7, b'{"a":1,' * 10**6):
-        with pytest.raises(strict_json.MalformedError):
-            strict_json.parse(text)
-    assert time.monotonic() - before < 10
+def test_an_unknown_required_part_is_a_matter_of_the_version(document: dict) -> None:
+    document["parts"]["later"] = {"required": True, "files": [], "data": None}
+    with pytest.raises(CheckpointVersionError, match=r"part 'later'.*'0\.1\.0'.*newer"):
+        decode_manifest(encoded(document), "m")

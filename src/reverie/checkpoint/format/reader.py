@@ -167,7 +167,7 @@ class Reader:
     ) -> None:
         """Reads neighbours."""
         layout = self._manifest.layouts[layout_number]
-        ids, counts, crcs = (rows[name].tolist() for name in ("id", "count", "crc32"))
+        ids, counts = rows["id"].tolist(), rows["count"].tolist()
         if len(rows) == 1:
             elements = target(layout_number, ids[0], counts[0])
             elements = elements.reshape(counts[0], layout.nbytes)
@@ -175,45 +175,12 @@ class Reader:
             elements = np.empty((sum(counts), layout.nbytes), np.uint8)
         view = elements.reshape(-1).data
         file.read_into(view, checksum=False)
-        at = 0
-        for chunk_id, count, wanted in zip(ids, counts, crcs, strict=True):
-            end = at + count * layout.nbytes
-            found = zlib.crc32(view[at:end])
-            if found != wanted:
-                raise CheckpointCorruptError(
-                    f"{file.where!r}, chunk {chunk_id}, is damaged: its CRC-32 is {found:08x}, "
-                    f"expected {wanted:08x}."
-                )
-            at = end
-        self._check_values(layout, elements, rows, file.where)
+        _check_crcs(view, rows, layout.nbytes, file.where)
+        _check_values(layout, elements, rows, file.where)
         for chunk_id, count, start in zip(ids, counts, _starts(rows), strict=True):
             if len(ids) > 1:
                 into = target(layout_number, chunk_id, count)
                 into.reshape(count, layout.nbytes)[:] = elements[start : start + count]
-
-    def _check_values(
-        self, layout: Layout, elements: NDArray[np.uint8], rows: NDArray[Any], where: str
-    ) -> None:
-        """Refuses bools that are none, and arrays of texts that are none."""
-        bad = layout.bad_bools(elements)
-        if bad is not None:
-            row = int(np.searchsorted(_starts(rows), bad[0], side="right")) - 1
-            raise CheckpointCorruptError(
-                f"{where!r}, chunk {rows['id'][row]}, column {bad[1][:200]!r}: a bool is "
-                "neither 0 nor 1."
-            )
-        if not layout.variable:
-            return
-        starts, cells = _starts(rows), elements.reshape(-1)
-        filled = np.flatnonzero(rows["count"] != 0)
-        for row in filled[cells[starts[filled]] == MARK[0]].tolist():
-            cell = cells[starts[row] : starts[row] + int(rows["count"][row])]
-            try:
-                check_text(cell.tobytes())
-            except ValueError as error:
-                raise CheckpointCorruptError(
-                    f"{where!r}, chunk {rows['id'][row]}: {str(error)[:200]}."
-                ) from error
 
     def _rows(self, folder: OpenFolder, name: str) -> NDArray[Any]:
         """The rows of a small file; none where there is no such file."""
@@ -252,6 +219,47 @@ def _starts(rows: NDArray[Any]) -> NDArray[np.int64]:
     """Where each of these neighbours begins, from the first on."""
     starts: NDArray[np.int64] = (rows["offset"] - rows["offset"][:1]).astype(np.int64)
     return starts
+
+
+def _check_crcs(data: memoryview, rows: NDArray[Any], width: int, where: str) -> None:
+    """Refuses chunks whose bytes are not those that were written."""
+    start = 0
+    for row, (count, wanted) in enumerate(
+        zip(rows["count"].tolist(), rows["crc32"].tolist(), strict=True)
+    ):
+        end = start + count * width
+        found = zlib.crc32(data[start:end])
+        if found != wanted:
+            raise CheckpointCorruptError(
+                f"{where!r}, chunk {rows['id'][row]}, is damaged: its CRC-32 is {found:08x}, "
+                f"expected {wanted:08x}."
+            )
+        start = end
+
+
+def _check_values(
+    layout: Layout, elements: NDArray[np.uint8], rows: NDArray[Any], where: str
+) -> None:
+    """Refuses bools that are none, and arrays of texts that are none."""
+    bad = layout.bad_bools(elements)
+    if bad is not None:
+        row = int(np.searchsorted(_starts(rows), bad[0], side="right")) - 1
+        raise CheckpointCorruptError(
+            f"{where!r}, chunk {rows['id'][row]}, column {bad[1][:200]!r}: a bool is "
+            "neither 0 nor 1."
+        )
+    if not layout.variable:
+        return
+    starts, cells = _starts(rows), elements.reshape(-1)
+    filled = np.flatnonzero(rows["count"] != 0)
+    for row in filled[cells[starts[filled]] == MARK[0]].tolist():
+        cell = cells[starts[row] : starts[row] + int(rows["count"][row])]
+        try:
+            check_text(cell.tobytes())
+        except ValueError as error:
+            raise CheckpointCorruptError(
+                f"{where!r}, chunk {rows['id'][row]}: {str(error)[:200]}."
+            ) from error
 
 
 def _batches(rows: NDArray[Any], width: int) -> Iterator[tuple[int, int]]:

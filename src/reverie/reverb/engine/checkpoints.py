@@ -44,39 +44,13 @@ def save(store: Store, path: str | os.PathLike[str]) -> str:
         saver.close()
 
 
-def find(
-    path: str | os.PathLike[str],
-    fallback: str | os.PathLike[str] | None,
+def load(
+    store: Store,
     tables: Mapping[str, Table],
-) -> Source | None:
-    """The newest checkpoint that a server may start from; None: there is none.
-
-    Args:
-        path: the folder of checkpoints, or a checkpoint's own folder.
-        fallback: one checkpoint's own folder, native or Reverb's, where `path` holds
-            none.
-        tables: of the server, for the log.
-
-    Raises:
-        CheckpointError: the newest one cannot be opened; it is never taken for none, nor
-            is an older one taken instead.
-    """
-    for place in (path, fallback or path):
-        found = candidates(Path(os.path.abspath(place)))
-        if found:
-            return open_source(found[0])
-    if fallback:
-        _log.warning(
-            "There is no checkpoint in %r, nor in the fallback %r: the tables %s start empty.",
-            str(path),
-            str(fallback),
-            repr(list(tables))[:200],
-        )
-    return None
-
-
-def load(source: Source, store: Store, tables: Mapping[str, Table]) -> None:
-    """Fills a new server's tables, their `core` not used yet, from a checkpoint.
+    path: str | os.PathLike[str],
+    fallback: str | os.PathLike[str] | None = None,
+) -> bool:
+    """Fills a new server's tables, their `core` not used yet, from its newest checkpoint.
 
     Tables are matched by name. A checkpoint's table replaces the settings of the one
     here, as in Reverb; a table that it does not hold stays empty, with its own
@@ -84,10 +58,32 @@ def load(source: Source, store: Store, tables: Mapping[str, Table]) -> None:
     From Reverb's come items in their order with their priorities, sample counts and the
     limiter's counters; their keys are new.
 
+    Args:
+        store: of the server.
+        tables: all of it, by name.
+        path: the folder of checkpoints, or a checkpoint's own folder.
+        fallback: one checkpoint's own folder, native or Reverb's, where `path` holds
+            none.
+
+    Returns:
+        Whether there was a checkpoint. False: the tables are as they were.
+
     Raises:
         CheckpointMismatchError: a table of the checkpoint is not among `tables`.
-        CheckpointError: see `load.fill`.
+        CheckpointError: the newest checkpoint cannot be read; it is never taken for none,
+            nor is an older one taken instead.
     """
+    source = _newest(path) or (_newest(fallback) if fallback else None)
+    if source is None:
+        if fallback:
+            _log.warning(
+                "There is no checkpoint in %r, nor in the fallback %r: the tables %s start "
+                "empty.",
+                str(path),
+                str(fallback),
+                repr(list(tables))[:200],
+            )
+        return False
     for name, settings in source.settings.items():
         if name not in tables:
             raise CheckpointMismatchError(
@@ -98,3 +94,9 @@ def load(source: Source, store: Store, tables: Mapping[str, Table]) -> None:
             )
         tables[name].configure(settings)
     fill(source, store, tables)
+    return True
+
+
+def _newest(path: str | os.PathLike[str]) -> Source | None:
+    found = candidates(Path(os.path.abspath(path)))
+    return open_source(found[0]) if found else None

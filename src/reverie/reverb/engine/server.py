@@ -123,9 +123,7 @@ class Server:
             return
         from reverie.reverb.engine import checkpoints
 
-        source = checkpoints.find(checkpointer.path, checkpointer.fallback, self.tables)
-        if source is not None:
-            checkpoints.load(source, self._store, self.tables)
+        checkpoints.load(self._store, self.tables, checkpointer.path, checkpointer.fallback)
 
     @property
     def store(self) -> Store:
