@@ -179,7 +179,9 @@ def open_source(
         if not _is_native(path, fs) and exists(fs, path):
             from reverie.checkpoint.reverb_files.source import reverb_source
 
-            source: Source = reverb_source(path)
+            # Their files are compressed: a few bytes may claim to be terabytes.
+            limit = min(max_nbytes, DEFAULT_MAX_NBYTES)
+            source: Source = reverb_source(path, max_nbytes=limit)
             return source
     return NativeSource(path, read_manifest(path, fs=fs), progress, max_nbytes, fs)
 

@@ -204,10 +204,12 @@ class _Decoder:
         fields = tuple(children)
         if (name, fields) == (Trajectory.__name__, Trajectory._fields):
             return Trajectory(**children)
-        # Plain identifiers only: the standard library makes a class out of them.
+        # Plain identifiers only: the standard library makes a class out of them. It takes a
+        # leading underscore in the name of the class alone.
+        stem = name.removeprefix("_") if type(name) is str else name
         if not all(
             type(part) is str and _NAME.fullmatch(part) and not keyword.iskeyword(part)
-            for part in (name, *fields)
+            for part in (stem, *fields)
         ):
             raise _bad(self.where, value)
         made: Any = collections.namedtuple(name, fields)  # type: ignore[misc]

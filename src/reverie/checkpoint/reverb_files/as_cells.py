@@ -13,7 +13,7 @@ import numpy as np
 
 from reverie import _core
 from reverie.checkpoint.reverb_files.budget import shown
-from reverie.checkpoint.reverb_files.runs import Bools, Ints
+from reverie.checkpoint.reverb_files.runs import Bools, Ints, Slices, changes
 from reverie.checkpoint.reverb_files.stored import Stored, StoredTable
 from reverie.checkpoint.reverb_files.tensors import Array
 from reverie.errors import CheckpointLimitError
@@ -40,9 +40,11 @@ def fill_cells(
     states = {}
     for name in names:
         table = stored.tables[name]
-        tensor = np.zeros(0, np.int64) if table.slices is None else table.slices.tensor
-        first = numbers[np.searchsorted(used, tensor)]
-        states[name] = table.state() | _pieces(table, first, texts[tensor])
+        states[name] = table.state()
+        if table.slices is not None:
+            tensor = table.slices.tensor
+            first = numbers[np.searchsorted(used, tensor)]
+            states[name] |= _pieces(table, table.slices, first, texts[tensor])
     for tensor, number in zip(used.tolist(), numbers.tolist(), strict=True):
         cells = stored.chunks.unpack(tensor)
         if isinstance(cells, list):
@@ -72,13 +74,9 @@ def _first_numbers(stored: Stored, used: Ints) -> tuple[Ints, int]:
     return np.cumsum(counts) - counts + 1, int(counts.sum()) + 1
 
 
-def _pieces(table: StoredTable, number: Ints, texts: Bools) -> dict[str, Any]:
+def _pieces(table: StoredTable, of: Slices, number: Ints, texts: Bools) -> dict[str, Any]:
     """The arrays of trajectories; `number` and `texts` are of each slice."""
-    empty = np.zeros(0, np.int64)
-    of = table.slices
-    item, column, offset, length, episode = (
-        (empty,) * 5 if of is None else (of.item, of.column, of.offset, of.length, of.episode)
-    )
+    length = of.length
     # A text is a chunk of its own, so a slice of texts is as many pieces.
     pieces = np.where(texts, length, 1)
     count = int(pieces.sum())
@@ -89,23 +87,19 @@ def _pieces(table: StoredTable, number: Ints, texts: Bools) -> dict[str, Any]:
         )
     within = np.arange(count) - np.repeat(np.cumsum(pieces) - pieces, pieces)
     is_text = np.repeat(texts, pieces)
-    offset, number = np.repeat(offset, pieces), np.repeat(number, pieces)
-    new_item = np.append(True, np.diff(item) != 0)[: len(item)]
-    new_column = new_item | np.append(True, np.diff(column) != 0)[: len(item)]
-    starts = np.flatnonzero(new_column)
+    offset, number = np.repeat(of.offset, pieces), np.repeat(number, pieces)
+    starts = np.flatnonzero(changes(of.item, of.column))
     squeezed = table.items.squeezed
-    pairs = zip(item[starts].tolist(), column[starts].tolist(), strict=True)
+    pairs = zip(of.item[starts].tolist(), of.column[starts].tolist(), strict=True)
     return {
         "traj_item": np.arange(len(table), dtype=np.uint64),
-        "traj_episode": (episode[np.flatnonzero(new_item)] + 1).astype(np.uint64),
-        "column_item": item[starts].astype(np.uint64),
+        "traj_episode": (of.episode[changes(of.item)] + 1).astype(np.uint64),
+        "column_item": of.item[starts].astype(np.uint64),
         "column_field": np.zeros(len(starts), np.uint32),
         "column_squeeze": np.array(
             [i in squeezed and squeezed[i][c] for i, c in pairs], np.uint8
         ),
-        "column_pieces": (np.add.reduceat(pieces, starts) if len(starts) else empty).astype(
-            np.uint32
-        ),
+        "column_pieces": np.add.reduceat(pieces, starts).astype(np.uint32),
         "piece_chunk": np.where(is_text, number + offset + within, number).astype(np.uint64),
         "piece_offset": np.where(is_text, 0, offset).astype(np.uint32),
         "piece_length": np.where(is_text, 1, np.repeat(length, pieces)).astype(np.uint32),

@@ -103,7 +103,7 @@ def arrange(slices: Slices, num_items: int, num_columns: int) -> Runs:
         CheckpointLimitError: The numbers are too large for 64-bit arithmetic.
     """
     shape = (num_items, num_columns)
-    first = np.flatnonzero(_changes(slices.item, slices.column))
+    first = np.flatnonzero(changes(slices.item, slices.column))
     lengths = np.add.reduceat(slices.length, first).reshape(shape)
     if float(lengths.max(axis=1).sum(dtype=np.float64)) * (num_columns + 1) >= 1 << 62:
         raise errors.CheckpointLimitError("A table has too many steps to be laid out")
@@ -190,7 +190,7 @@ def _merge(keys: tuple[Ints, ...], begin: Ints, end: Ints) -> tuple[Ints, Ints, 
         begin, its end, and the first interval that is part of it.
     """
     order = np.lexsort((begin, *keys))
-    group = np.cumsum(_changes(*(key[order] for key in keys)), dtype=np.int64) - 1
+    group = np.cumsum(changes(*(key[order] for key in keys)), dtype=np.int64) - 1
     width = int(end.max()) + 1
     if (int(group[-1]) + 1) * width >= 1 << 62:
         raise errors.CheckpointLimitError("A table has too many steps to be laid out")
@@ -210,7 +210,7 @@ def _merge(keys: tuple[Ints, ...], begin: Ints, end: Ints) -> tuple[Ints, Ints, 
     )
 
 
-def _changes(*keys: Ints) -> Bools:
+def changes(*keys: Ints) -> Bools:
     """True at the first element, and where any key differs from the one before."""
     changed = np.ones(len(keys[0]), dtype=np.bool_)
     changed[1:] = False

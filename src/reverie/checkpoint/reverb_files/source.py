@@ -35,8 +35,6 @@ from reverie.tables.settings import TableSettings
 from reverie.tables.signature import Wanted
 from reverie.tables.signature import columns_of as wanted_columns
 
-_NO_ROWS: Mapping[str, Nest] = MappingProxyType({})
-
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class ReverbSource:
@@ -76,7 +74,7 @@ class ReverbSource:
             return None
 
     def read(
-        self, store: _core.Store, rows: Mapping[str, Nest] = _NO_ROWS
+        self, store: _core.Store, rows: Mapping[str, Nest] | None = None
     ) -> dict[str, dict[str, Any]]:
         """Fills a fresh store; nothing refers to its chunks yet.
 
@@ -95,7 +93,7 @@ class ReverbSource:
             CheckpointCorruptError: The packed steps are damaged; names the file.
             CheckpointLimitError: It needs more memory than the limit, or than there is.
         """
-        stored = self._fresh()
+        stored, rows = self._fresh(), rows or {}
         with self._enough_memory():
             cells = [name for name in stored.tables if name not in rows]
             states, number = fill_cells(stored, cells, store)
