@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import threading
 
 from hypothesis import settings
 
@@ -11,6 +13,15 @@ from hypothesis import settings
 # tests of Ctrl-C would then fail there alone.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # A thread of pytest-xdist listens to the process that hands out the tests. It ends no
+    # wait, so a test that is alone must not seem to have company.
+    _ITS_OWN = set(sys._current_frames()) - {threading.get_ident()}
+    _every_frame = sys._current_frames
+    sys._current_frames = lambda: {
+        thread: frame for thread, frame in _every_frame().items() if thread not in _ITS_OWN
+    }
 
 # Hypothesis' profile: `modest` unless HYPOTHESIS_PROFILE=long looks further. No deadline: on a
 # busy machine it fails a test that is right. Without a database nothing is written beside the

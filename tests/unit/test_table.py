@@ -56,7 +56,9 @@ def test_a_bad_batch_size_is_refused(size: Any, manager: ReplayBufferManager) ->
     assert manager.info().samples == 0
 
 
-@pytest.mark.parametrize("steps", [*(set(BAD_SIZES) - {None, True}), 3, 5, 8, True])
+@pytest.mark.parametrize(
+    "steps", [*(size for size in BAD_SIZES if size not in (None, True)), 3, 5, 8, True]
+)
 def test_a_bad_number_of_steps_is_refused(steps: Any, manager: ReplayBufferManager) -> None:
     with pytest.raises(InvalidArgumentError, match="num_steps"):
         manager.sample(2, steps)

@@ -293,6 +293,7 @@ class NativeSource:
         with reading(self.fs, self.path), opened_folder(self.fs, self.path) as opened:
             ends = reader.ends(opened, chunks)
             reader.segments(opened, chunks, target)
+            reader.leave_parts()
         states = {
             table.settings.name: tables[table.settings.name].state(table)
             for table in self.manifest.tables
@@ -323,7 +324,7 @@ class NativeSource:
                 chunks,
                 lambda number, _, count: np.empty((count, layouts[number].nbytes), np.uint8),
             )
-            reader.part_files(opened)
+            reader.parts(opened)
             extra = set(self.fs.names_in(opened)) - manifest.files.keys() - {MANIFEST_NAME}
         return VerifyReport(
             sequence_number=manifest.sequence_number,

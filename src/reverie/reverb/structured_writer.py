@@ -25,8 +25,7 @@ from reverie.nests.codec import TensorSpec
 from reverie.proto import structured_value
 from reverie.reverb.cc import patterns_pb2
 from reverie.reverb.engine.writing.column_errors import about, wrong_column
-from reverie.reverb.trajectory_writer import reraise
-from reverie.runtime.handle import Handle
+from reverie.reverb.trajectory_writer import ItemWriter
 
 Config = patterns_pb2.StructuredWriterConfig
 ConditionProto = patterns_pb2.Condition
@@ -36,11 +35,11 @@ ReferenceStep: TypeAlias = Any
 PatternTransform: TypeAlias = Callable[[ReferenceStep], Pattern]
 
 
-class StructuredWriter(Handle):
+class StructuredWriter(ItemWriter):
     """Steps in, items by patterns out. For one thread at a time.
 
     Made by `Client.structured_writer`. Items are not compared with their table's
-    signature, as in Reverb.
+    signature, as in Reverb. `end_episode` first makes the items of the episode's end.
     """
 
     _WAY_OUT = "Make each its own with client.structured_writer()."
@@ -79,43 +78,6 @@ class StructuredWriter(Handle):
                 raise
             path = structure.flatten_with_path(self._data_structure)[column][0]
             raise about(error, f"{column} (path={path})") from None
-
-    def flush(self, block_until_num_items: int = 0, timeout_ms: int | None = None) -> None:
-        """Waits until all but so many items are in their tables. Open to Ctrl-C.
-
-        Args:
-            block_until_num_items: so many may still wait.
-            timeout_ms: None waits for ever.
-
-        Raises:
-            ValueError: `block_until_num_items` < 0.
-            DeadlineExceededError: the timeout passed. The items go in later.
-            EndlessWaitError: a wait without timeout that nobody could end.
-            RuntimeError: the server was stopped.
-        """
-        if block_until_num_items < 0:
-            raise ValueError(f"block_until_num_items must be >= 0, got {block_until_num_items}")
-        try:
-            self._writer.Flush(block_until_num_items, timeout_ms)
-        except RuntimeError as error:
-            reraise("Flush", error, timeout_ms)
-
-    def end_episode(self, clear_buffers: bool = True, timeout_ms: int | None = None) -> None:
-        """Makes the items of the episode's end, waits for all, begins another episode.
-
-        Args:
-            clear_buffers: whether no item may span the episodes.
-            timeout_ms: None waits for ever.
-
-        Raises:
-            DeadlineExceededError: the timeout passed; the episode goes on.
-            EndlessWaitError: a wait without timeout that nobody could end.
-            RuntimeError: the server was stopped.
-        """
-        try:
-            self._writer.EndEpisode(clear_buffers, timeout_ms)
-        except RuntimeError as error:
-            reraise("End episode", error, timeout_ms)
 
     @property
     def step_is_open(self) -> bool:

@@ -29,7 +29,50 @@ _MAX_LAYOUTS = 64  # kinds of partial steps that are remembered
 _ColumnHistory = ColumnHistory  # by which name Reverb's programs know it
 
 
-class TrajectoryWriter(Handle):
+class ItemWriter(Handle):
+    """What writers share whose items wait in a queue until their table has room."""
+
+    _writer: Any
+
+    def flush(self, block_until_num_items: int = 0, timeout_ms: int | None = None) -> None:
+        """Waits until all but so many items are in their tables. Open to Ctrl-C.
+
+        Args:
+            block_until_num_items: so many may still wait.
+            timeout_ms: None waits for ever.
+
+        Raises:
+            ValueError: `block_until_num_items` < 0.
+            DeadlineExceededError: the timeout passed. The items go in later.
+            EndlessWaitError: a wait without timeout that nobody could end.
+            RuntimeError: closed, or the server was stopped.
+        """
+        if block_until_num_items < 0:
+            raise ValueError(f"block_until_num_items must be >= 0, got {block_until_num_items}")
+        try:
+            self._writer.Flush(block_until_num_items, -1 if timeout_ms is None else timeout_ms)
+        except RuntimeError as error:
+            _reraise("Flush", error, timeout_ms)
+
+    def end_episode(self, clear_buffers: bool = True, timeout_ms: int | None = None) -> None:
+        """Waits for all items, as `flush` does; later steps are of another episode.
+
+        Args:
+            clear_buffers: whether no item may span the episodes.
+            timeout_ms: None waits for ever.
+
+        Raises:
+            DeadlineExceededError: the timeout passed; the episode goes on.
+            EndlessWaitError: a wait without timeout that nobody could end.
+            RuntimeError: closed, or the server was stopped.
+        """
+        try:
+            self._writer.EndEpisode(clear_buffers, timeout_ms)
+        except RuntimeError as error:
+            _reraise("End episode", error, timeout_ms)
+
+
+class TrajectoryWriter(ItemWriter):
     """Writes items that may refer to any cells of a stream's latest steps.
 
     Made by `Client.trajectory_writer`. For one thread at a time. A step is any nest;
@@ -214,43 +257,9 @@ class TrajectoryWriter(Handle):
         squeezed = [column.is_squeezed for column in columns]
         self._writer.CreateItem(table, priority, columns, squeezed)
 
-    def flush(self, block_until_num_items: int = 0, timeout_ms: int | None = None) -> None:
-        """Waits until all but so many items are in their tables. Open to Ctrl-C.
-
-        Args:
-            block_until_num_items: so many may still wait.
-            timeout_ms: None waits for ever.
-
-        Raises:
-            ValueError: `block_until_num_items` < 0.
-            DeadlineExceededError: the timeout passed. The items go in later.
-            EndlessWaitError: a wait without timeout that nobody could end.
-            RuntimeError: closed, or the server was stopped.
-        """
-        if block_until_num_items < 0:
-            raise ValueError(f"block_until_num_items must be >= 0, got {block_until_num_items}")
-        try:
-            self._writer.Flush(block_until_num_items, -1 if timeout_ms is None else timeout_ms)
-        except RuntimeError as error:
-            reraise("Flush", error, timeout_ms)
-
     def end_episode(self, clear_buffers: bool = True, timeout_ms: int | None = None) -> None:
-        """Waits for all items, as `flush` does; later steps are of another episode.
-
-        Args:
-            clear_buffers: whether `history` becomes empty, so that no item spans the
-                episodes.
-            timeout_ms: None waits for ever.
-
-        Raises:
-            DeadlineExceededError: the timeout passed; the episode goes on.
-            EndlessWaitError: a wait without timeout that nobody could end.
-            RuntimeError: closed, or the server was stopped.
-        """
-        try:
-            self._writer.EndEpisode(clear_buffers, timeout_ms)
-        except RuntimeError as error:
-            reraise("End episode", error, timeout_ms)
+        """As the base class has it; with `clear_buffers` the `history` becomes empty."""
+        super().end_episode(clear_buffers, timeout_ms)
         if clear_buffers:
             self._steps.count = 0
             self._steps.gaps = len(self._columns)
@@ -398,7 +407,7 @@ class TrajectoryWriter(Handle):
         return columns
 
 
-def reraise(what: str, error: RuntimeError, timeout_ms: int | None) -> NoReturn:
+def _reraise(what: str, error: RuntimeError, timeout_ms: int | None) -> NoReturn:
     """Raises `error`, or DeadlineExceededError where it tells of a timeout."""
     if "Timeout exceeded" in str(error) and timeout_ms is not None:
         raise errors.DeadlineExceededError(

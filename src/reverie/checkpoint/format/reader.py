@@ -151,16 +151,24 @@ class Reader:
                     at = end * layout.nbytes
             self._tell(entry.nbytes - len(header) - at)
 
-    def part_files(self, folder: OpenFolder) -> None:
-        """Reads the files of named parts that nobody here knows, for their CRC-32 alone."""
+    def leave_parts(self) -> None:
+        """Leaves out the files of named parts: nobody here knows any."""
+        for entry in self._part_files():
+            self._tell(entry.nbytes)
+
+    def parts(self, folder: OpenFolder) -> None:
+        """Reads the files of named parts, for their CRC-32 alone."""
+        for entry in self._part_files():
+            with self._open(folder, entry, b"") as file:
+                for start in range(0, entry.nbytes, BLOCK_NBYTES):
+                    file.read(min(BLOCK_NBYTES, entry.nbytes - start))
+                file.check_crc(entry.crc32 or 0)
+            self._tell(entry.nbytes)
+
+    def _part_files(self) -> Iterator[FileEntry]:
         for part in self._manifest.parts.values():
             for name in part.files:
-                entry = self._manifest.files[name]
-                with self._open(folder, entry, b"") as file:
-                    for start in range(0, entry.nbytes, BLOCK_NBYTES):
-                        file.read(min(BLOCK_NBYTES, entry.nbytes - start))
-                    file.check_crc(entry.crc32 or 0)
-                self._tell(entry.nbytes)
+                yield self._manifest.files[name]
 
     def _read_chunks(
         self, file: CheckedFile, layout_number: int, rows: NDArray[Any], target: Target

@@ -106,8 +106,7 @@ class Client:
         target = server.table(table)
         pairs = list(updates)
         keys = _keys((key for key, _ in pairs), target.key_mask)
-        priorities = _priorities([priority for _, priority in pairs])
-        _check_priorities(target, priorities)
+        priorities = _priorities([priority for _, priority in pairs], target)
         gone = _keys(deletes, target.key_mask)
         stale = 0
         if len(keys):
@@ -208,14 +207,12 @@ def _keys(keys: Iterable[int], mask: int) -> np.ndarray[Any, np.dtype[np.uint64]
     return np.array(checked, np.uint64)
 
 
-def _priorities(values: list[Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    if all(type(value) is float for value in values):
-        return np.array(values, np.float64)
-    return np.array([as_float("priority", value) for value in values], np.float64)
-
-
-def _check_priorities(table: Table, priorities: np.ndarray[Any, np.dtype[np.float64]]) -> None:
+def _priorities(values: list[Any], table: Table) -> np.ndarray[Any, np.dtype[np.float64]]:
+    if not all(type(value) is float for value in values):
+        values = [as_float("priority", value) for value in values]
+    priorities = np.array(values, np.float64)
     lowest, highest = priority_limits(table)
-    good = (lowest <= priorities) & (priorities <= highest)
-    if not good.all():
-        raise priority_error(float(priorities[~good][0]), table.name)
+    bad = ~((lowest <= priorities) & (priorities <= highest))
+    if bad.any():
+        raise priority_error(float(priorities[bad][0]), table.name)
+    return priorities

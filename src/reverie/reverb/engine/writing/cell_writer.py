@@ -22,29 +22,11 @@ from reverie.tables.text_cells import unpack_texts
 _SCALARS = (float, int, bool, str, bytes)
 
 
-class _Column:
-    """One column once its first cell is known."""
-
-    __slots__ = ("core", "spec")
-
-    def __init__(self, core: int, spec: CellSpec) -> None:
-        self.core = core  # index among the core's columns
-        self.spec = spec
-
-
 class CellWriter:
-    """The half of a `TrajectoryWriter` that takes steps. For one thread at a time.
+    """The half of a `TrajectoryWriter` that takes steps; arguments and errors are there.
 
     Columns are numbered by their position in the lists that Append gets; the first cell
     of each decides its dtype and shape. Cells are numbered per column, from 0.
-
-    Args:
-        server: where the tables are.
-        options: of columns that ConfigureChunker does not speak of.
-
-    Raises:
-        InvalidArgumentError: `num_keep_alive_refs` < 1.
-        UnreachableServerError, ForkedProcessError: the server does not serve.
     """
 
     def __init__(self, server: Server, options: ChunkerOptions) -> None:
@@ -56,9 +38,10 @@ class CellWriter:
         self._store.watch(self)
         self._default_keep = self.max_num_keep_alive_refs
         self._keeps: dict[int, int] = {}
-        self._columns: list[_Column | None] = []
-        self._num_core = 0  # columns that the core knows
-        self._uniform = False  # all columns known to the core, in the same order
+        # By column, once its first cell is known: its index in the core, and what cells are.
+        self._core_of: dict[int, int] = {}
+        self._spec_of: dict[int, CellSpec] = {}
+        self._uniform = False  # the core has the columns in the same order
         self._weak: set[int] = set()  # columns whose leaves want converting
         self._open: set[int] | None = None  # columns that the open step has already
         self._closed = False
@@ -97,7 +80,7 @@ class CellWriter:
         for leaf in leaves:
             if leaf is None:
                 return False
-        if len(leaves) != self._num_core:
+        if len(leaves) != len(self._core_of):
             return False
         for i in self._weak:
             leaf = leaves[i]
@@ -130,21 +113,21 @@ class CellWriter:
     def _append_known(self, data: Sequence[Any]) -> list[int | None] | None:
         """Stores leaves that are as they should be; None, and nothing, where one is not."""
         opened = self._open or ()
-        row: list[Any] = [None] * self._num_core
+        row: list[Any] = [None] * len(self._core_of)
         numbers: list[int | None] = [None] * len(data)
         for i, leaf in enumerate(data):
             if leaf is None:
                 continue
-            known = self._columns[i] if i < len(self._columns) else None
-            if known is None or i in opened:
+            index = self._core_of.get(i)
+            if index is None or i in opened:
                 return None
             if i in self._weak and type(leaf) in _SCALARS:
                 try:
                     leaf = cells.cell_of(leaf)[0]
                 except TypeError:
                     return None
-            row[known.core] = leaf
-            numbers[i] = self._core.next_number(known.core)
+            row[index] = leaf
+            numbers[i] = self._core.next_number(index)
         try:
             return numbers if self._core.append(row) < 0 else None
         except _core.Closed:
@@ -176,11 +159,12 @@ class CellWriter:
                 self._weak.add(i)
             found.append((i, cell, spec))
         for i, _, spec in found:
-            self._declare(i, spec)
-        self._columns.extend([None] * (len(data) - len(self._columns)))
-        row: list[Any] = [None] * self._num_core
+            if i not in self._core_of:
+                self._core_of[i] = self._core.add_column(spec.layout, self._keep_of(i))
+                self._spec_of[i] = spec
+        row: list[Any] = [None] * len(self._core_of)
         for i, cell, _ in found:
-            row[self._core_index(i)] = cell
+            row[self._core_of[i]] = cell
         try:
             wrong = self._core.append(row)
         except _core.Closed:
@@ -190,10 +174,10 @@ class CellWriter:
             wrong = self._core.append(row)
         if wrong >= 0:
             raise StepMismatchError(f"Column {wrong} of the core refused a leaf of its dtype.")
-        self._uniform = all(c is not None and c.core == i for i, c in enumerate(self._columns))
+        self._uniform = all(i == index for i, index in self._core_of.items())
         numbers: list[int | None] = [None] * len(data)
         for i, _, _ in found:
-            numbers[i] = self._core.next_number(self._core_index(i)) - 1
+            numbers[i] = self._core.next_number(self._core_of[i]) - 1
         return numbers
 
     def ConfigureChunker(self, column: int, options: ChunkerOptions) -> None:
@@ -201,15 +185,15 @@ class CellWriter:
         keep = keep_of(options)
         self._keeps[column] = keep
         self.max_num_keep_alive_refs = max(self._default_keep, *self._keeps.values())
-        if column < len(self._columns) and (known := self._columns[column]) is not None:
-            self._core.set_keep(known.core, keep)
+        if column in self._core_of:
+            self._core.set_keep(self._core_of[column], keep)
 
     # Cells.
 
     def next_number(self, column: int) -> int:
         """The number that the next cell of a column will have."""
-        known = self._columns[column] if column < len(self._columns) else None
-        return 0 if known is None else self._core.next_number(known.core)
+        index = self._core_of.get(column)
+        return 0 if index is None else self._core.next_number(index)
 
     def ref(self, column: int, number: int) -> WeakCellRef:
         """A reference to a cell."""
@@ -227,13 +211,11 @@ class CellWriter:
 
     def keeps(self, column: int, number: int) -> bool:
         """Whether new items can refer to a cell."""
-        return number >= self._core.first_kept(self._core_index(column))
+        return number >= self._core.first_kept(self._core_of[column])
 
     def spec(self, column: int) -> CellSpec:
         """What the cells of a column are."""
-        known = self._columns[column]
-        assert known is not None
-        return known.spec
+        return self._spec_of[column]
 
     def read(self, column: int, number: int) -> NDArray[Any]:
         """A copy of a cell.
@@ -242,7 +224,7 @@ class CellWriter:
             RuntimeError: it has expired.
         """
         try:
-            cell = self._core.read(self._core_index(column), number)
+            cell = self._core.read(self._core_of[column], number)
         except KeyError:
             raise self.expired_error(column, number) from None
         return unpack_texts(cell) if isinstance(cell, bytes) else np.asarray(cell)
@@ -271,19 +253,13 @@ class CellWriter:
             for i, number in enumerate(numbers)
         ]
 
-    def _core_index(self, column: int) -> int:
-        known = self._columns[column]
-        assert known is not None
-        return known.core
-
     def _keep_of(self, column: int) -> int:
         return self._keeps.get(column, self._default_keep)
 
     def _check_leaf(self, column: int, found: CellSpec) -> None:
-        known = self._columns[column] if column < len(self._columns) else None
-        if known is None or known.spec == found:
+        wanted = self._spec_of.get(column, found)
+        if wanted == found:
             return
-        wanted = known.spec
         if found.dtype != wanted.dtype:
             raise column_error(
                 StepMismatchError,
@@ -301,13 +277,6 @@ class CellWriter:
             f"{cells.shape_name(wanted.shape)}. A column keeps the shape of its first value. "
             "Nothing was stored.",
         )
-
-    def _declare(self, column: int, spec: CellSpec) -> None:
-        self._columns.extend([None] * (column + 1 - len(self._columns)))
-        if self._columns[column] is None:
-            index = self._core.add_column(spec.layout, self._keep_of(column))
-            self._columns[column] = _Column(index, spec)
-            self._num_core += 1
 
     def _check_open(self) -> None:
         if self._closed:

@@ -131,6 +131,7 @@ class ColumnHistory:
                 high = low + 1
             else:
                 low, high = key.start, key.stop
+                low = 0 if low is None and high is None else low
                 if key.step is not None or type(low) is not int:
                     return self._chosen(key)
                 low = low + count if low < 0 else low
@@ -192,25 +193,12 @@ class ColumnHistory:
         return None
 
     def _take(self, steps: Sequence[int], squeeze: bool, key: Any) -> TrajectoryColumn:
-        numbers: Sequence[int] = steps
-        if steps:
-            if type(steps) is range and self._stretches:
-                first, end, shift = self._stretches[-1]
-                low, high = (steps[0], steps[-1]) if steps.step > 0 else (steps[-1], steps[0])
-                if (
-                    low >= first
-                    and (end is None or high < end)
-                    and low >= self._steps.count - self._buffer_size
-                ):
-                    numbers = range(steps.start + shift, steps.stop + shift, steps.step)
-                    return self._writer.take(self._column, numbers, squeeze)
-            found = []
-            for step in steps:
-                number = self._number(step)
-                if number is None:
-                    raise self._none_error(key, step)
-                found.append(number)
-            numbers = found
+        numbers = []
+        for step in steps:
+            number = self._number(step)
+            if number is None:
+                raise self._none_error(key, step)
+            numbers.append(number)
         return self._writer.take(self._column, numbers, squeeze)
 
     def _none_error(self, key: Any, step: int) -> ValueError:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from reverie import _core
 from reverie.errors import InvalidArgumentError
 from reverie.runtime.checks import priority_range
 from reverie.tables import cells
@@ -14,34 +17,24 @@ from reverie.tables.cells import CellSpec
 from reverie.tables.table import Table
 
 
-class ItemPlan:
+class ItemPlan(NamedTuple):
     """Table, runs and limits of the priority, as the core's `create_item` wants them.
 
-    Args:
+    Attributes:
         table: for which the items are.
+        limits: the lowest and the highest priority.
         columns: the core's column of each run.
         lengths: cells of each run.
         runs: runs of each column of the item.
         squeezed: whether it is without a time axis.
     """
 
-    __slots__ = ("columns", "highest", "lengths", "lowest", "runs", "squeezed", "table")
-
-    def __init__(
-        self,
-        table: Table,
-        columns: Sequence[int],
-        *,
-        lengths: Sequence[int],
-        runs: Sequence[int],
-        squeezed: Sequence[bool],
-    ) -> None:
-        self.table = table.core
-        self.columns = np.array(columns, np.uint32)
-        self.lengths = np.array(lengths, np.uint32)
-        self.runs = np.array(runs, np.uint32)
-        self.squeezed = np.array(squeezed, np.uint8)
-        self.lowest, self.highest = priority_limits(table)
+    table: _core.Table
+    limits: tuple[float, float]
+    columns: NDArray[np.uint32]
+    lengths: NDArray[np.uint32]
+    runs: NDArray[np.uint32]
+    squeezed: NDArray[np.uint8]
 
 
 def priority_limits(table: Table) -> tuple[float, float]:

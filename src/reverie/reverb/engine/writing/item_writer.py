@@ -18,7 +18,12 @@ from reverie.reverb.engine.server import Server
 from reverie.reverb.engine.writing.cell_refs import TrajectoryColumn, WeakCellRef
 from reverie.reverb.engine.writing.cell_writer import CellWriter
 from reverie.reverb.engine.writing.chunker_options import ChunkerOptions
-from reverie.reverb.engine.writing.item_plans import ItemPlan, joined, priority_error
+from reverie.reverb.engine.writing.item_plans import (
+    ItemPlan,
+    joined,
+    priority_error,
+    priority_limits,
+)
 from reverie.runtime.checks import as_float, as_int, as_timeout
 from reverie.runtime.waiting import wait_until
 from reverie.tables import signature
@@ -135,7 +140,8 @@ class TrajectoryWriter(CellWriter):
             plan = self._plan(key, check)
         if type(priority) is not float:
             priority = as_float("priority", priority)
-        if not plan.lowest <= priority <= plan.highest:
+        lowest, highest = plan.limits
+        if not lowest <= priority <= highest:
             raise priority_error(priority, table)
         try:
             self._core.create_item(
@@ -218,7 +224,7 @@ class TrajectoryWriter(CellWriter):
         """`TrajectoryWriter(6 columns, 12 steps in this episode)`."""
         state = ", closed" if self._closed else ""
         return (
-            f"TrajectoryWriter({len(self._columns)} columns, {self.episode_steps} steps in "
+            f"TrajectoryWriter({len(self._core_of)} columns, {self.episode_steps} steps in "
             f"this episode{state})"
         )
 
@@ -250,14 +256,21 @@ class TrajectoryWriter(CellWriter):
         specs = []
         at = 0
         for i, count in enumerate(runs):
-            own = [self.spec(column) for column in columns[at : at + count]]
+            own = [self._spec_of[column] for column in columns[at : at + count]]
             specs.append(joined(i, own, sum(lengths[at : at + count]), squeezed[i]))
             at += count
         table = self._table(name)
         if check is not None and table.signature is not None:
             check(name, table.signature, specs)
-        indices = [self._core_index(column) for column in columns]
-        plan = ItemPlan(table, indices, lengths=lengths, runs=runs, squeezed=squeezed)
+        indices = [self._core_of[column] for column in columns]
+        plan = ItemPlan(
+            table.core,
+            priority_limits(table),
+            columns=np.array(indices, np.uint32),
+            lengths=np.array(lengths, np.uint32),
+            runs=np.array(runs, np.uint32),
+            squeezed=np.array(squeezed, np.uint8),
+        )
         if len(self._plans) >= _MAX_PLANS:
             self._plans.clear()
         self._plans[key] = plan
@@ -285,7 +298,7 @@ class TrajectoryWriter(CellWriter):
             for _ in range(count):
                 column, start = columns[run], starts[run]
                 if not self.keeps(column, start):
-                    first = self._core.first_kept(self._core_index(column))
+                    first = self._core.first_kept(self._core_of[column])
                     return InvalidArgumentError(
                         f"Error in column {position}: Column contains expired CellRef. It "
                         f"asks for cells {start} to {start + lengths[run] - 1} of column "
