@@ -81,7 +81,7 @@ def test_every_failed_background_save_reaches_a_caller(
         failures.append(1)
         raise CheckpointWriteError("no")
 
-    monkeypatch.setattr("reverie.checkpoint.saving.write_checkpoint", fail)
+    monkeypatch.setattr("reverie.checkpoint.save.write_checkpoint", fail)
     seen: list[int] = []
 
     def save(_: int) -> None:
