@@ -4,6 +4,7 @@
 #include <numpy/arrayscalars.h>
 
 #include <cstring>
+#include <map>
 #include <string>
 
 namespace reverie_py {
@@ -36,12 +37,39 @@ nb::object NewOf(int type_num, const std::vector<std::ptrdiff_t>& shape, T** val
   return nb::steal(array);
 }
 
-// Layouts by tag - 1, one for each list of dtypes and shapes ever asked for. Chunks
-// outlive the handles that Python holds and are freed without the GIL, so what they
-// refer to by their tags stays for good.
-std::vector<std::unique_ptr<TypedLayout>>& KnownLayouts() {
-  static auto* known = new std::vector<std::unique_ptr<TypedLayout>>();
+// By number - 1, one for each dtype and shape ever asked for. Chunks outlive the handles
+// that Python holds and are freed without the GIL, so what their layouts' types refer to
+// stays for good.
+std::vector<std::unique_ptr<CellType>>& KnownTypes() {
+  static auto* known = new std::vector<std::unique_ptr<CellType>>();
   return *known;
+}
+
+std::uint32_t NumberOf(const CellType& type) {
+  static PyObject* numbers = PyDict_New();
+  nb::dict by_type = nb::borrow<nb::dict>(numbers);
+  const nb::tuple key = type.Describe();
+  if (by_type.contains(key)) return nb::cast<std::uint32_t>(nb::object(by_type[key]));
+  KnownTypes().push_back(std::make_unique<CellType>(type));
+  const auto number = static_cast<std::uint32_t>(KnownTypes().size());
+  by_type[key] = number;
+  return number;
+}
+
+// One layout for each list of types ever asked for: the core compares their addresses.
+std::shared_ptr<const reverie::RecordLayout> LayoutOf(const std::vector<CellType>& columns) {
+  using Known =
+      std::map<std::vector<std::uint32_t>, std::shared_ptr<const reverie::RecordLayout>>;
+  static auto* known = new Known();
+  std::vector<std::uint32_t> types;
+  std::vector<std::size_t> nbytes;
+  for (const CellType& column : columns) {
+    types.push_back(NumberOf(column));
+    nbytes.push_back(column.nbytes);
+  }
+  auto& layout = (*known)[types];
+  if (layout == nullptr) layout = std::make_shared<const reverie::RecordLayout>(nbytes, types);
+  return layout;
 }
 
 }  // namespace
@@ -64,9 +92,8 @@ void InitNumpy() {
 }
 
 TypedLayout::TypedLayout(nb::sequence columns) {
-  std::vector<std::size_t> column_nbytes;
   for (nb::handle entry : columns) {
-    Column column;
+    CellType column;
     column.dtype = nb::borrow(nb::object(entry[0]));
     if (!PyArray_DescrCheck(column.dtype.ptr())) throw nb::type_error("expected a numpy.dtype");
     auto* descr = reinterpret_cast<PyArray_Descr*>(column.dtype.ptr());
@@ -84,47 +111,33 @@ TypedLayout::TypedLayout(nb::sequence columns) {
       column.shape.push_back(extent);
       column.nbytes *= static_cast<std::size_t>(extent);
     }
-    column_nbytes.push_back(column.nbytes);
     columns_.push_back(std::move(column));
   }
-  static PyObject* tags = PyDict_New();
-  nb::dict by_columns = nb::borrow<nb::dict>(tags);
-  const nb::tuple key(Describe());
-  auto& known = KnownLayouts();
-  const bool is_new = !by_columns.contains(key);
-  const std::uint64_t tag =
-      is_new ? known.size() + 1 : nb::cast<std::uint64_t>(nb::object(by_columns[key]));
-  layout_ = std::make_shared<const reverie::RecordLayout>(column_nbytes, tag);
-  if (is_new) {
-    known.push_back(std::make_unique<TypedLayout>(*this));
-    by_columns[key] = tag;
-  }
+  layout_ = LayoutOf(columns_);
 }
 
-const TypedLayout& TypedLayout::Of(const reverie::RecordLayout& layout) {
-  return *KnownLayouts()[layout.tag() - 1];
+const CellType& CellType::Of(std::uint32_t number) { return *KnownTypes()[number - 1]; }
+
+nb::tuple CellType::Describe() const {
+  nb::list extents;
+  for (const std::ptrdiff_t extent : shape) extents.append(extent);
+  return nb::make_tuple(dtype, nb::tuple(extents));
 }
 
 nb::list TypedLayout::Describe() const {
   nb::list columns;
-  for (const Column& column : columns_) {
-    nb::list shape;
-    for (const std::ptrdiff_t extent : column.shape) shape.append(extent);
-    columns.append(nb::make_tuple(column.dtype, nb::tuple(shape)));
-  }
+  for (const CellType& column : columns_) columns.append(column.Describe());
   return columns;
 }
 
-nb::object TypedLayout::NewArray(std::size_t index, const std::vector<std::ptrdiff_t>& leading,
-                                 void** bytes) const {
-  const Column& column = columns_[index];
+nb::object CellType::NewArray(const std::vector<std::ptrdiff_t>& leading, void** bytes) const {
   npy_intp dims[NPY_MAXDIMS];
-  const std::size_t ndim = leading.size() + column.shape.size();
+  const std::size_t ndim = leading.size() + shape.size();
   if (ndim > NPY_MAXDIMS) throw nb::value_error("too many dimensions");
   for (std::size_t i = 0; i < ndim; ++i) {
-    dims[i] = i < leading.size() ? leading[i] : column.shape[i - leading.size()];
+    dims[i] = i < leading.size() ? leading[i] : shape[i - leading.size()];
   }
-  auto* descr = reinterpret_cast<PyArray_Descr*>(column.dtype.ptr());
+  auto* descr = reinterpret_cast<PyArray_Descr*>(dtype.ptr());
   Py_INCREF(descr);  // PyArray_Empty steals it
   PyObject* array = PyArray_Empty(static_cast<int>(ndim), dims, descr, 0);
   if (array == nullptr) throw nb::python_error();
@@ -134,7 +147,7 @@ nb::object TypedLayout::NewArray(std::size_t index, const std::vector<std::ptrdi
 
 void* TypedLayout::CheckArray(nb::handle array, std::size_t index,
                               const std::vector<std::ptrdiff_t>& leading) const {
-  const Column& column = columns_[index];
+  const CellType& column = columns_[index];
   auto* object = reinterpret_cast<PyArrayObject*>(array.ptr());
   if (!PyArray_Check(array.ptr()) || !SameType(object, column.type_num) ||
       !SameShape(object, leading, column.shape) || !PyArray_ISCARRAY(object)) {
@@ -184,7 +197,7 @@ int TypedLayout::BatchBytes(nb::sequence leaves, std::ptrdiff_t n,
   return -1;
 }
 
-const void* TypedLayout::Bytes(const Column& column, PyObject* leaf, std::uint8_t* scratch) {
+const void* TypedLayout::Bytes(const CellType& column, PyObject* leaf, std::uint8_t* scratch) {
   if (PyArray_Check(leaf)) {
     auto* array = reinterpret_cast<PyArrayObject*>(leaf);
     if (!SameType(array, column.type_num) || !SameShape(array, {}, column.shape) ||

@@ -8,30 +8,42 @@
 #include <utility>
 #include <vector>
 
-#include "record_layout.h"
+#include "storage/record_layout.h"
 
 namespace reverie_py {
 
 namespace nb = nanobind;
 
-// A RecordLayout together with the NumPy dtype and shape of each column.
+// What the cells of a column are.
+struct CellType {
+  nb::object dtype;
+  int type_num;
+  std::vector<std::ptrdiff_t> shape;
+  std::size_t nbytes;
+
+  // The first one with this number, as in RecordLayout::Column, which must not be 0.
+  // Requires the GIL, as everything here.
+  static const CellType& Of(std::uint32_t number);
+
+  // (dtype, shape)
+  nb::tuple Describe() const;
+
+  // A new array of shape (leading..., *shape), and its bytes.
+  nb::object NewArray(const std::vector<std::ptrdiff_t>& leading, void** bytes) const;
+};
+
+// A RecordLayout together with the NumPy dtype and shape of each column. Equal lists of
+// those have one RecordLayout.
 class TypedLayout {
  public:
   explicit TypedLayout(nb::sequence columns);
 
   const std::shared_ptr<const reverie::RecordLayout>& layout() const { return layout_; }
   std::size_t num_columns() const { return columns_.size(); }
-
-  // The same columns again, for a layout of the core that some TypedLayout made.
-  // Requires the GIL, as everything here.
-  static const TypedLayout& Of(const reverie::RecordLayout& layout);
+  const CellType& column(std::size_t index) const { return columns_[index]; }
 
   // (dtype, shape) of each column.
   nb::list Describe() const;
-
-  // A new array of shape (leading..., *column shape), and its bytes.
-  nb::object NewArray(std::size_t column, const std::vector<std::ptrdiff_t>& leading,
-                      void** bytes) const;
 
   // The bytes of an array that must look just like NewArray()'s; raises ValueError.
   void* CheckArray(nb::handle array, std::size_t column,
@@ -53,19 +65,11 @@ class TypedLayout {
   int BatchBytes(nb::sequence leaves, std::ptrdiff_t n, std::vector<const void*>* columns) const;
 
  private:
-  struct Column {
-    nb::object dtype;
-    int type_num;
-    std::vector<std::ptrdiff_t> shape;
-    std::size_t nbytes;
-  };
-
   // The `leaves`' items, one for each column; raises ValueError or TypeError.
   PyObject** Items(nb::sequence leaves) const;
-  static const void* Bytes(const Column& column, PyObject* leaf, std::uint8_t* scratch);
+  static const void* Bytes(const CellType& column, PyObject* leaf, std::uint8_t* scratch);
 
-  std::vector<Column> columns_;
-  // Marked with a tag by which Of() finds the first layout with these columns.
+  std::vector<CellType> columns_;
   std::shared_ptr<const reverie::RecordLayout> layout_;
 };
 

@@ -21,7 +21,10 @@ struct TableSnapshotHandle {
 };
 
 struct SnapshotHandle {
-  std::vector<ChunkHandle> chunks;
+  std::shared_ptr<reverie::Snapshot> snapshot;  // without its arrays
+  nb::dict chunks;
+  nb::dict ends;
+  nb::list layouts;
   nb::list tables;
 };
 
@@ -42,13 +45,28 @@ void Read(nb::dict state, const char* name, std::vector<T>* to) {
 }
 
 nb::object TakeSnapshot(StoreHandle& self) {
-  reverie::Snapshot snapshot;
+  SnapshotHandle handle;
   {
     NoGil release;
-    snapshot = self.store->TakeSnapshot();
+    handle.snapshot = std::make_shared<reverie::Snapshot>(self.store->TakeSnapshot());
   }
-  SnapshotHandle handle;
-  for (auto& chunk : snapshot.chunks) handle.chunks.push_back({std::move(chunk)});
+  reverie::Snapshot& snapshot = *handle.snapshot;
+  handle.chunks["id"] = ToNumpy(std::move(snapshot.chunks.id));
+  handle.chunks["next"] = ToNumpy(std::move(snapshot.chunks.next));
+  handle.chunks["count"] = ToNumpy(std::move(snapshot.chunks.count));
+  handle.chunks["nbytes"] = ToNumpy(std::move(snapshot.chunks.nbytes));
+  handle.chunks["sealed"] = ToNumpy(std::move(snapshot.chunks.sealed));
+  handle.chunks["layout"] = ToNumpy(std::move(snapshot.chunks.layout));
+  handle.ends["chunk"] = ToNumpy(std::move(snapshot.ends.chunk));
+  handle.ends["step"] = ToNumpy(std::move(snapshot.ends.step));
+  handle.ends["how"] = ToNumpy(std::move(snapshot.ends.how));
+  for (const reverie::RecordLayout* layout : snapshot.layouts) {
+    nb::list columns;
+    for (std::size_t c = 0; layout != nullptr && c < layout->columns().size(); ++c) {
+      columns.append(CellType::Of(layout->columns()[c].type).Describe());
+    }
+    handle.layouts.append(layout == nullptr ? nb::object(nb::none()) : columns);
+  }
   for (auto& table : snapshot.tables) {
     TableSnapshotHandle entry;
     entry.items = ItemArrays(std::move(table.items));
@@ -76,13 +94,10 @@ nb::dict ItemArrays(reverie::ItemColumns&& items) {
   result["priority"] = ToNumpy(std::move(items.priority));
   result["times_sampled"] = ToNumpy(std::move(items.times_sampled));
   result["touched"] = ToNumpy(std::move(items.touched));
-  result["span_item"] = ToNumpy(std::move(items.span_item));
-  result["span_column"] = ToNumpy(std::move(items.span_column));
-  result["span_start"] = ToNumpy(std::move(items.span_start));
-  result["span_length"] = ToNumpy(std::move(items.span_length));
   result["traj_item"] = ToNumpy(std::move(items.traj_item));
   result["traj_episode"] = ToNumpy(std::move(items.traj_episode));
   result["column_item"] = ToNumpy(std::move(items.column_item));
+  result["column_field"] = ToNumpy(std::move(items.column_field));
   result["column_squeeze"] = ToNumpy(std::move(items.column_squeeze));
   result["column_pieces"] = ToNumpy(std::move(items.column_pieces));
   result["piece_chunk"] = ToNumpy(std::move(items.piece_chunk));
@@ -100,15 +115,12 @@ reverie::TableState ParseTableState(nb::dict state) {
   Read(state, "length", &items.length);
   Read(state, "priority", &items.priority);
   Read(state, "times_sampled", &items.times_sampled);
-  Read(state, "span_item", &items.span_item);
-  Read(state, "span_column", &items.span_column);
-  Read(state, "span_start", &items.span_start);
-  Read(state, "span_length", &items.span_length);
   if (state.contains("touched")) Read(state, "touched", &items.touched);
   if (state.contains("traj_item")) {
     Read(state, "traj_item", &items.traj_item);
     Read(state, "traj_episode", &items.traj_episode);
     Read(state, "column_item", &items.column_item);
+    Read(state, "column_field", &items.column_field);
     Read(state, "column_squeeze", &items.column_squeeze);
     Read(state, "column_pieces", &items.column_pieces);
     Read(state, "piece_chunk", &items.piece_chunk);
@@ -117,15 +129,14 @@ reverie::TableState ParseTableState(nb::dict state) {
   }
   Read(state, "free_keys", &parsed.free_keys);
   const std::size_t n = items.chunk_id.size();
-  const std::size_t spans = items.span_item.size();
   std::vector<std::uint64_t> rng;
   Read(state, "rng_state", &rng);
   if (rng.size() != 4 || (!items.key.empty() && items.key.size() != n) ||
       items.offset.size() != n || items.length.size() != n || items.priority.size() != n ||
-      items.times_sampled.size() != n || items.span_column.size() != spans ||
-      items.span_start.size() != spans || items.span_length.size() != spans ||
+      items.times_sampled.size() != n ||
       (!items.touched.empty() && items.touched.size() != n) ||
       items.traj_episode.size() != items.traj_item.size() ||
+      items.column_field.size() != items.column_item.size() ||
       items.column_squeeze.size() != items.column_item.size() ||
       items.column_pieces.size() != items.column_item.size() ||
       items.piece_offset.size() != items.piece_chunk.size() ||
@@ -146,21 +157,6 @@ reverie::TableState ParseTableState(nb::dict state) {
 }
 
 void BindRestore(nb::module_& m) {
-  nb::class_<ChunkHandle>(m, "ChunkView")
-      .def_prop_ro("chunk_id", [](const ChunkHandle& self) { return self.ref.chunk->id; })
-      .def_prop_ro("next_id", [](const ChunkHandle& self) { return self.ref.next_id; })
-      .def_prop_ro("sealed", [](const ChunkHandle& self) { return self.ref.sealed; })
-      .def_prop_ro("count", [](const ChunkHandle& self) { return self.ref.count; })
-      .def_prop_ro("columns",
-                   [](const ChunkHandle& self) -> nb::object {
-                     const reverie::RecordLayout& layout = *self.ref.chunk->layout;
-                     if (layout.tag() == 0) return nb::none();
-                     return TypedLayout::Of(layout).Describe();
-                   })
-      .def("data", [](const ChunkHandle& self) {
-        return Bytes<const std::uint8_t>(self.ref.chunk, self.ref.count);
-      });
-
   nb::class_<TableSnapshotHandle>(m, "TableSnapshot")
       .def_prop_ro("items", [](const TableSnapshotHandle& self) { return self.items; })
       .def_prop_ro("free_keys", [](const TableSnapshotHandle& self) { return self.free_keys; })
@@ -169,6 +165,15 @@ void BindRestore(nb::module_& m) {
 
   nb::class_<SnapshotHandle>(m, "Snapshot")
       .def_prop_ro("chunks", [](const SnapshotHandle& self) { return self.chunks; })
+      .def_prop_ro("layouts", [](const SnapshotHandle& self) { return self.layouts; })
+      .def_prop_ro("ends", [](const SnapshotHandle& self) { return self.ends; })
+      .def(
+          "data",
+          [](const SnapshotHandle& self, std::size_t row) {
+            if (row >= self.snapshot->num_chunks()) throw nb::index_error("no such chunk");
+            return Bytes<const std::uint8_t>(self.snapshot->chunk(row), self.snapshot->count(row));
+          },
+          "row"_a)
       .def_prop_ro("tables", [](const SnapshotHandle& self) { return self.tables; });
 
   nb::object store = m.attr("Store");
@@ -182,21 +187,32 @@ void BindRestore(nb::module_& m) {
       [](StoreHandle& self, std::optional<const TypedLayout*> layout, std::uint64_t chunk_id,
          std::uint32_t count, std::size_t nbytes) {
         if (!layout && count != 1) throw nb::value_error("a chunk of one cell has one");
-        reverie::Chunk* const chunk = self.store->RestoreChunk(
+        const std::shared_ptr<reverie::Chunk> chunk = self.store->RestoreChunk(
             layout
                 ? (*layout)->layout()
                 : std::make_shared<const reverie::RecordLayout>(std::vector<std::size_t>{nbytes}),
             chunk_id, count);
         if (chunk == nullptr) throw nb::value_error("chunk_id in use or 0, or count is 0");
-        return Bytes<std::uint8_t>(self.store->chunks().share(chunk->slot), count);
+        return Bytes<std::uint8_t>(chunk, count);
       },
       "layout"_a.none(), "chunk_id"_a, "count"_a, "nbytes"_a = std::size_t{0});
   method(
-      "link_chunk",
-      [](StoreHandle& self, std::uint64_t chunk_id, std::uint64_t next_id) {
-        Check(self.store->LinkChunk(chunk_id, next_id));
+      "link_chunks",
+      [](StoreHandle& self, InVector<std::uint64_t> ids, InVector<std::uint64_t> next_ids) {
+        if (ids.size() != next_ids.size()) throw nb::value_error("one next_id per id");
+        Check(self.store->LinkChunks(ids.data(), next_ids.data(), ids.size()));
       },
-      "chunk_id"_a, "next_id"_a);
+      "ids"_a, "next_ids"_a);
+  method(
+      "restore_ends",
+      [](StoreHandle& self, InVector<std::uint64_t> chunk, InVector<std::uint32_t> step,
+         InVector<std::uint8_t> how) {
+        if (step.size() != chunk.size() || how.size() != chunk.size()) {
+          throw nb::value_error("vectors differ in length");
+        }
+        Check(self.store->RestoreEnds(chunk.data(), step.data(), how.data(), chunk.size()));
+      },
+      "chunk"_a, "step"_a, "how"_a);
   method("seal_restore", [](StoreHandle& self) {
     NoGil release;
     self.store->SealRestore();

@@ -25,7 +25,17 @@ void BindStore(nb::module_& m) {
       .def(nb::init<nb::sequence>(), "columns"_a)
       .def_prop_ro("record_nbytes",
                    [](const TypedLayout& self) { return self.layout()->record_nbytes(); })
-      .def_prop_ro("columns", &TypedLayout::Describe);
+      .def_prop_ro("columns", &TypedLayout::Describe)
+      .def("__eq__",
+           [](const TypedLayout& self, nb::handle other) {
+             const TypedLayout* layout;
+             return nb::try_cast(other, layout) && layout != nullptr &&
+                    layout->layout() == self.layout();
+           },
+           "other"_a.none())
+      .def("__hash__", [](const TypedLayout& self) {
+        return reinterpret_cast<std::intptr_t>(self.layout().get());
+      });
 
   nb::class_<StoreHandle>(m, "Store")
       .def(

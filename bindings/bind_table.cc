@@ -13,22 +13,49 @@ namespace {
 
 using namespace nb::literals;
 
-nb::object Sample(TableHandle& self, const TypedLayout& layout, std::uint32_t batch_size,
-                  std::uint32_t steps, std::uint32_t piece, bool repeat_info, nb::object out) {
-  if (batch_size == 0 || steps == 0 || piece == 0 || steps % piece != 0) {
-    throw nb::value_error("batch_size and steps must be positive, piece a divisor of steps");
+using reverie::BatchSpec;
+using Lengths = std::optional<std::vector<std::int64_t>>;  // by column
+
+const std::int64_t* CheckLengths(const TypedLayout& layout, const Lengths& lengths) {
+  if (!lengths) return nullptr;
+  if (lengths->size() != layout.num_columns()) throw nb::value_error("one length per column");
+  for (const std::int64_t length : *lengths) {
+    if (length != BatchSpec::kSqueezed && (length < 1 || length > 0xffffffff)) {
+      throw nb::value_error("lengths must be positive, or -1");
+    }
   }
-  const std::vector<std::ptrdiff_t> leading{batch_size, piece};
+  return lengths->data();
+}
+
+// New arrays for a batch of n items, or those of `out`, and their bytes.
+nb::list Outputs(const TypedLayout& layout, std::ptrdiff_t n, const BatchSpec& spec, nb::object out,
+                 std::vector<void*>* outputs) {
   nb::list columns;
-  std::vector<void*> outputs(layout.num_columns());
-  for (std::size_t i = 0; i < outputs.size(); ++i) {
+  outputs->resize(layout.num_columns());
+  for (std::size_t i = 0; i < outputs->size(); ++i) {
+    std::vector<std::ptrdiff_t> leading{n};
+    if (spec.length(i) != BatchSpec::kSqueezed) leading.push_back(spec.length(i));
     if (out.is_none()) {
-      columns.append(layout.NewArray(i, leading, &outputs[i]));
+      columns.append(layout.column(i).NewArray(leading, &(*outputs)[i]));
     } else {
-      outputs[i] = layout.CheckArray(out[i], i, leading);
+      (*outputs)[i] = layout.CheckArray(out[i], i, leading);
       columns.append(out[i]);
     }
   }
+  return columns;
+}
+
+nb::object Sample(TableHandle& self, const TypedLayout& layout, std::uint32_t batch_size,
+                  std::uint32_t steps, std::uint32_t piece, bool repeat_info, nb::object out,
+                  const Lengths& lengths) {
+  if (batch_size == 0 || steps == 0 || piece == 0 || steps % piece != 0 ||
+      (lengths && piece != steps)) {
+    throw nb::value_error("batch_size and steps must be positive, piece a divisor of steps");
+  }
+  const auto* const of_columns = CheckLengths(layout, lengths);
+  std::vector<void*> outputs;
+  const BatchSpec result(layout.layout().get(), piece, of_columns);
+  nb::list columns = Outputs(layout, batch_size, result, out, &outputs);
   reverie::SampleInfo info{};
   info.repeat = repeat_info ? piece : 1;
   std::vector<std::ptrdiff_t> info_shape{batch_size};
@@ -40,8 +67,8 @@ nb::object Sample(TableHandle& self, const TypedLayout& layout, std::uint32_t ba
   reverie::Status status;
   {
     NoGil release;
-    status = self.store->Sample(self.table.get(), layout.layout().get(), batch_size, steps, piece,
-                                outputs.data(), info);
+    status = self.store->Sample(self.table.get(), {result.layout, steps, of_columns}, batch_size,
+                                lengths ? 0 : piece, outputs.data(), info);
   }
   Check(status);
   if (!status.ok()) return nb::none();
@@ -49,104 +76,76 @@ nb::object Sample(TableHandle& self, const TypedLayout& layout, std::uint32_t ba
 }
 
 nb::object Gather(TableHandle& self, const TypedLayout& layout,
-                  std::optional<InVector<std::uint64_t>> keys, std::uint32_t steps) {
-  reverie::Store::Reader reader(self.store);
+                  std::optional<InVector<std::uint64_t>> keys, std::uint32_t steps,
+                  const Lengths& lengths) {
+  reverie::Store::Reader reader(self.store,
+                                {layout.layout().get(), steps, CheckLengths(layout, lengths)});
   reverie::Status status;
   {
     NoGil release;
-    status = reader.Select(self.table.get(), layout.layout().get(), keys ? keys->data() : nullptr,
-                           keys ? keys->size() : 0, steps);
+    status =
+        reader.Select(self.table.get(), keys ? keys->data() : nullptr, keys ? keys->size() : 0);
   }
   Check(status);
+  std::vector<void*> outputs;
   const auto n = static_cast<std::ptrdiff_t>(reader.keys().size());
-  nb::list columns;
-  std::vector<void*> outputs(layout.num_columns());
-  for (std::size_t i = 0; i < outputs.size(); ++i) {
-    columns.append(layout.NewArray(i, {n, reader.steps()}, &outputs[i]));
-  }
+  nb::list columns = Outputs(layout, n, reader.spec(), nb::none(), &outputs);
   {
     NoGil release;
-    reader.GatherRows(*layout.layout(), outputs.data());
+    reader.Gather(outputs.data());
   }
   std::vector<std::uint64_t> found = reader.keys();
   return nb::make_tuple(columns, ToNumpy(std::move(found)));
 }
 
-// One output column of an item: where its cells are, and the array they go to.
-struct OutputColumn {
-  std::size_t item;
-  std::size_t column;       // of a run of whole steps
-  std::size_t first_piece;  // of a trajectory
-  std::size_t num_pieces;
-  void* bytes;
-};
-
-// A column of cells of any size.
-nb::object BytesColumn(const reverie::Piece* pieces, std::size_t n, bool squeeze) {
-  const auto cell = [](const reverie::Piece& piece) {
-    return nb::bytes(piece.chunk->record(piece.offset), piece.chunk->layout->record_nbytes());
-  };
-  if (squeeze) return cell(pieces[0]);
-  nb::list cells;
-  for (std::size_t i = 0; i < n; ++i) cells.append(cell(pieces[i]));
-  return cells;
-}
-
-// New arrays for all columns of an item. What must be copied later is appended to
-// `copies`; cells of any size are copied here.
-nb::list NewColumns(const reverie::SampledItem& item, std::size_t index,
-                    std::vector<OutputColumn>* copies) {
-  nb::list columns;
-  void* bytes;
-  if (item.trajectory.columns.empty()) {
-    if (item.row.chunk->layout->tag() == 0) {  // so may a damaged checkpoint have it
-      throw nb::value_error("an item of whole steps over cells of any size");
-    }
-    const TypedLayout& layout = TypedLayout::Of(*item.row.chunk->layout);
-    for (std::size_t c = 0; c < layout.num_columns(); ++c) {
-      const std::uint32_t length = item.spans.empty() ? item.length : item.spans[c].length;
-      columns.append(layout.NewArray(c, {length}, &bytes));
-      copies->push_back({index, c, 0, 0, bytes});
-    }
-    return columns;
-  }
-  std::size_t p = 0;
-  for (const reverie::Trajectory::Column& column : item.trajectory.columns) {
-    const reverie::Piece* const pieces = &item.trajectory.pieces[p];
-    const reverie::RecordLayout& layout = *pieces->chunk->layout;
-    if (layout.tag() == 0) {
-      columns.append(BytesColumn(pieces, column.num_pieces, column.squeeze));
-    } else {
-      std::vector<std::ptrdiff_t> leading;
-      if (!column.squeeze) {
-        leading.push_back(0);
-        for (std::size_t i = 0; i < column.num_pieces; ++i) leading[0] += pieces[i].length;
-      }
-      columns.append(TypedLayout::Of(layout).NewArray(0, leading, &bytes));
-      copies->push_back({index, 0, p, column.num_pieces, bytes});
-    }
-    p += column.num_pieces;
-  }
-  return columns;
-}
-
 // Copying less than this under the GIL is cheaper than dropping it.
 constexpr std::size_t kKeepGilBelow = 64 * 1024;
 
-void CopyColumns(const std::vector<reverie::SampledItem>& items,
-                 const std::vector<OutputColumn>& copies) {
-  for (const OutputColumn& copy : copies) {
-    const reverie::SampledItem& item = items[copy.item];
-    if (copy.num_pieces != 0) {
-      reverie::GatherPieces(&item.trajectory.pieces[copy.first_piece], copy.num_pieces, copy.bytes);
+// Arrays for items' columns. Cells of any size become bytes at once, the rest is copied last.
+class NewColumns {
+ public:
+  nb::list Add(const reverie::SampledItem& item) {
+    nb::list arrays;
+    copies_.Add(item);
+    while (outputs_.size() < copies_.columns().size()) {
+      const auto& column = copies_.columns()[outputs_.size()];
+      void* bytes = nullptr;
+      if (column.type == 0) {
+        arrays.append(Bytes(column));
+      } else {
+        std::vector<std::ptrdiff_t> leading;
+        if (!column.squeeze) leading.push_back(static_cast<std::ptrdiff_t>(column.length));
+        arrays.append(CellType::Of(column.type).NewArray(leading, &bytes));
+      }
+      outputs_.push_back(bytes);
+    }
+    return arrays;
+  }
+
+  void Copy() const {
+    if (copies_.nbytes() < kKeepGilBelow) {
+      copies_.Copy(outputs_.data());
     } else {
-      const reverie::Span span =
-          item.spans.empty() ? reverie::Span{0, item.length} : item.spans[copy.column];
-      reverie::GatherColumn(*item.row.chunk->layout, copy.column, item.row, span.start, span.length,
-                            copy.bytes);
+      NoGil release;
+      copies_.Copy(outputs_.data());
     }
   }
-}
+
+ private:
+  nb::object Bytes(const reverie::ColumnCopies::Column& column) const {
+    nb::list cells;
+    for (std::uint32_t i = 0; i < column.num_pieces; ++i) {
+      const reverie::Piece& piece = copies_.pieces(column)[i];
+      nb::bytes cell(piece.chunk->record(piece.offset), piece.chunk->layout->record_nbytes());
+      if (column.squeeze) return cell;
+      cells.append(cell);
+    }
+    return cells;
+  }
+
+  reverie::ColumnCopies copies_;
+  std::vector<void*> outputs_;
+};
 
 nb::object SampleItems(TableHandle& self, std::size_t max_items) {
   if (max_items == 0) throw nb::value_error("max_items must be positive");
@@ -158,41 +157,43 @@ nb::object SampleItems(TableHandle& self, std::size_t max_items) {
   }
   Check(status);
   if (!status.ok()) return nb::none();
-  std::vector<OutputColumn> copies;
-  std::size_t nbytes = 0;
+  NewColumns columns;
   nb::list result;
-  for (std::size_t i = 0; i < reader.items().size(); ++i) {
-    const reverie::SampledItem& item = reader.items()[i];
+  for (const reverie::SampledItem& item : reader.items()) {
     result.append(nb::make_tuple(item.key, item.probability, item.table_size, item.priority,
-                                 item.times_sampled, NewColumns(item, i, &copies)));
-    if (item.trajectory.columns.empty()) {
-      nbytes += item.length * item.row.chunk->layout->record_nbytes();
-    }
-    for (const reverie::Piece& piece : item.trajectory.pieces) {
-      nbytes += piece.length * piece.chunk->layout->record_nbytes();
-    }
+                                 item.times_sampled, columns.Add(item)));
   }
-  if (nbytes < kKeepGilBelow) {
-    CopyColumns(reader.items(), copies);
-  } else {
-    NoGil release;
-    CopyColumns(reader.items(), copies);
-  }
+  columns.Copy();
   return result;
 }
 
-// One item whole, whatever its columns' lengths.
-nb::list GatherItem(TableHandle& self, const TypedLayout& layout, std::uint64_t key) {
-  reverie::Store::Reader reader(self.store);
-  Check(reader.Find(self.table.get(), layout.layout().get(), key));
-  nb::list columns;
-  for (std::size_t i = 0; i < layout.num_columns(); ++i) {
-    void* output;
-    columns.append(layout.NewArray(i, {reader.span_length(i)}, &output));
-    NoGil release;
-    reader.GatherSpan(*layout.layout(), i, output);
+nb::list ItemOf(TableHandle& self, std::uint64_t key) {
+  reverie::Store::ItemReader reader(self.store);
+  Check(reader.Find(self.table.get(), &key));
+  NewColumns columns;
+  nb::list result = columns.Add(reader.items()[0]);
+  columns.Copy();
+  return result;
+}
+
+nb::object Describe(TableHandle& self, std::optional<std::uint64_t> key) {
+  reverie::Store::ItemReader reader(self.store);
+  const reverie::Status status = reader.Find(self.table.get(), key ? &*key : nullptr);
+  Check(status);
+  if (!status.ok()) return nb::none();
+  reverie::ColumnCopies item;
+  item.Add(reader.items()[0]);
+  nb::list result;
+  for (const auto& column : item.columns()) {
+    const auto length = column.squeeze ? -1 : static_cast<std::ptrdiff_t>(column.length);
+    if (column.type == 0) {
+      result.append(nb::make_tuple(nb::none(), nb::make_tuple(), length));
+    } else {
+      const nb::tuple type = CellType::Of(column.type).Describe();
+      result.append(nb::make_tuple(type[0], type[1], length));
+    }
   }
-  return columns;
+  return result;
 }
 
 nb::dict Info(const TableHandle& self) {
@@ -224,7 +225,7 @@ void BindTable(nb::module_& m) {
                    [](const TableHandle& self) { return self.table->config().max_size; })
       .def("info", &Info)
       .def("sample", &Sample, "layout"_a, "batch_size"_a, "steps"_a, "piece"_a, "repeat_info"_a,
-           "out"_a.none())
+           "out"_a.none(), "lengths"_a = nb::none())
       .def("sample_items", &SampleItems, "max_items"_a)
       .def(
           "can_sample",
@@ -238,8 +239,9 @@ void BindTable(nb::module_& m) {
             return self.store->CanInsert(*self.table, n);
           },
           "n"_a)
-      .def("gather", &Gather, "layout"_a, "keys"_a.none(), "steps"_a)
-      .def("gather_item", &GatherItem, "layout"_a, "key"_a)
+      .def("gather", &Gather, "layout"_a, "keys"_a.none(), "steps"_a, "lengths"_a = nb::none())
+      .def("item", &ItemOf, "key"_a)
+      .def("describe", &Describe, "key"_a = nb::none())
       .def("items",
            [](TableHandle& self) {
              reverie::TableState state;

@@ -8,7 +8,7 @@
 #include "errors.h"
 #include "handles.h"
 #include "no_gil.h"
-#include "trajectory_writer.h"
+#include "writers/trajectory_writer.h"
 
 namespace reverie_py {
 namespace {
@@ -79,7 +79,7 @@ nb::object Read(TrajectoryWriterHandle& self, std::uint32_t column, std::uint64_
   const std::size_t nbytes = pin->layout->record_nbytes();
   if (!self.layouts[column]) return nb::bytes(bytes, nbytes);
   void* to;
-  nb::object array = self.layouts[column]->NewArray(0, {}, &to);
+  nb::object array = self.layouts[column]->column(0).NewArray({}, &to);
   if (nbytes != 0) std::memcpy(to, bytes, nbytes);
   return array;
 }

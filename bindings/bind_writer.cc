@@ -10,11 +10,13 @@
 #include "errors.h"
 #include "handles.h"
 #include "no_gil.h"
+#include "writers/writer.h"
 
 namespace reverie_py {
 namespace {
 
 using namespace nb::literals;
+using reverie::How;
 using reverie::Writer;
 
 // Copying less than this under the GIL is cheaper than dropping it. Nobody who
@@ -42,6 +44,7 @@ constexpr int kTooLong = -3;
 constexpr int kIgnored = -4;
 
 int Append(WriterHandle& self, nb::sequence leaves, int last) {
+  if (last < -1 || last > static_cast<int>(How::kCut)) throw nb::value_error("unknown `last`");
   // Scratch on the stack of each thread: several may append at once.
   thread_local std::vector<const void*> columns;
   thread_local std::vector<std::uint8_t> scratch;
@@ -50,8 +53,9 @@ int Append(WriterHandle& self, nb::sequence leaves, int last) {
   reverie::Status status;
   Writer::Fate fate = Writer::Fate::kStored;
   bool blocked = false;
+  const auto how = last < 0 ? std::nullopt : std::make_optional(static_cast<How>(last));
   const auto append = [&] {
-    status = self.writer->Append(columns.data(), static_cast<Writer::Last>(last), &fate, &blocked);
+    status = self.writer->Append(columns.data(), how, &fate, &blocked);
   };
   if (self.layout.layout()->record_nbytes() < kKeepGilBelow) {
     append();
@@ -157,6 +161,10 @@ void BindWriter(nb::module_& m) {
   m.attr("WINDOWS") = static_cast<int>(Writer::Items::kWindows);
   m.attr("STREAM") = static_cast<int>(Writer::Items::kStream);
   m.attr("EPISODES") = static_cast<int>(Writer::Items::kEpisodes);
+  m.attr("ENDED") = static_cast<int>(How::kEnded);
+  m.attr("TERMINATED") = static_cast<int>(How::kTerminated);
+  m.attr("TRUNCATED") = static_cast<int>(How::kTruncated);
+  m.attr("CUT") = static_cast<int>(How::kCut);
   m.attr("STORED") = kStored;
   m.attr("STORED_BUT_BLOCKED") = kStoredButBlocked;
   m.attr("TOO_LONG") = kTooLong;
@@ -167,13 +175,17 @@ void BindWriter(nb::module_& m) {
       [](StoreHandle& self, const TypedLayout& layout, std::vector<TableHandle*> tables,
          std::uint32_t sequence_length, std::uint32_t stride_length, double priority, bool pad_end,
          bool tile_end, nb::bytes pad_record, std::int64_t boundary_column,
-         std::int32_t boundary_value, int items, std::uint32_t num_streams) {
-        const auto num_columns = static_cast<std::int64_t>(layout.num_columns());
+         std::int32_t boundary_value, int items, std::uint32_t num_streams,
+         std::int64_t discount_column) {
+        const auto is_four_bytes = [&layout](std::int64_t column) {  // or none
+          if (column < 0) return true;
+          const auto& columns = layout.layout()->columns();
+          const auto index = static_cast<std::size_t>(column);
+          return index < columns.size() && columns[index].nbytes == 4;
+        };
         if (sequence_length == 0 || stride_length == 0 || num_streams == 0 || items < 0 ||
-            items > 2 || boundary_column >= num_columns ||
-            pad_record.size() != layout.layout()->record_nbytes() ||
-            (boundary_column >= 0 &&
-             layout.layout()->columns()[static_cast<std::size_t>(boundary_column)].nbytes != 4)) {
+            items > 2 || pad_record.size() != layout.layout()->record_nbytes() ||
+            !is_four_bytes(boundary_column) || !is_four_bytes(discount_column)) {
           throw nb::value_error("a writer setting is out of range");
         }
         const auto* pad = static_cast<const std::uint8_t*>(pad_record.data());
@@ -188,7 +200,7 @@ void BindWriter(nb::module_& m) {
             sequence_length, stride_length,  priority,
             pad_end,         tile_end,       {pad, pad + pad_record.size()},
             boundary_column, boundary_value, static_cast<Writer::Items>(items),
-            num_streams};
+            num_streams,     discount_column};
         return WriterHandle{
             self.store, layout,
             std::make_unique<Writer>(self.store, layout.layout(), std::move(targets), config)};
@@ -196,7 +208,7 @@ void BindWriter(nb::module_& m) {
       nb::name("create_writer"), nb::scope(store), nb::is_method(), "layout"_a, "tables"_a,
       nb::kw_only(), "sequence_length"_a, "stride_length"_a, "priority"_a, "pad_end"_a,
       "tile_end"_a, "pad_record"_a, "boundary_column"_a, "boundary_value"_a, "items"_a = 0,
-      "num_streams"_a = 1);
+      "num_streams"_a = 1, "discount_column"_a = -1);
 }
 
 }  // namespace reverie_py

@@ -7,6 +7,7 @@ namespace {
 
 // Owned by the module, which lives as long as the interpreter.
 PyObject* length_mismatch = nullptr;
+PyObject* layout_mismatch = nullptr;
 PyObject* closed = nullptr;
 
 }  // namespace
@@ -25,7 +26,7 @@ void Check(const reverie::Status& status) {
                       nb::make_tuple(status.key, status.column, status.found, status.wanted).ptr());
       break;
     case Code::kLayoutMismatch:
-      PyErr_SetString(PyExc_ValueError, "the item's records have another layout");
+      PyErr_SetObject(layout_mismatch, nb::make_tuple(status.key, status.column).ptr());
       break;
     case Code::kStaleKey:
       PyErr_SetObject(PyExc_KeyError, nb::int_(status.key).ptr());
@@ -43,8 +44,11 @@ void Check(const reverie::Status& status) {
 
 void BindErrors(nb::module_& m) {
   length_mismatch = PyErr_NewException("reverie._core.LengthMismatch", nullptr, nullptr);
+  layout_mismatch =
+      PyErr_NewException("reverie._core.LayoutMismatch", PyExc_ValueError, nullptr);
   closed = PyErr_NewException("reverie._core.Closed", nullptr, nullptr);
   m.attr("LengthMismatch") = nb::handle(length_mismatch);
+  m.attr("LayoutMismatch") = nb::handle(layout_mismatch);
   m.attr("Closed") = nb::handle(closed);
 }
 

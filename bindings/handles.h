@@ -2,10 +2,8 @@
 #define REVERIE_BINDINGS_HANDLES_H_
 
 #include <memory>
-#include <vector>
 
 #include "store.h"
-#include "writer.h"
 
 namespace reverie_py {
 
@@ -17,10 +15,6 @@ struct StoreHandle {
 struct TableHandle {
   std::shared_ptr<reverie::Store> store;
   std::shared_ptr<reverie::Table> table;
-};
-
-struct ChunkHandle {
-  reverie::Snapshot::ChunkRef ref;
 };
 
 }  // namespace reverie_py

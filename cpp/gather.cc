@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <cstring>
 #include <exception>
-#include <functional>
 #include <thread>
 #include <vector>
 
@@ -82,7 +81,88 @@ void GatherRange(const RecordLayout& layout, const Row* rows, std::size_t begin,
   }
 }
 
+// Copies one field of a piece; returns where the next cell goes.
+std::uint8_t* CopyField(const Piece& piece, std::uint32_t field, std::uint8_t* to) {
+  const RecordLayout& layout = *piece.chunk->layout;
+  const RecordLayout::Column& column = layout.columns()[field];
+  const std::size_t nbytes = piece.length * column.nbytes;
+  if (nbytes == 0) return to;
+  const std::uint8_t* from = piece.chunk->record(piece.offset) + column.offset;
+  if (column.nbytes == layout.record_nbytes()) {
+    std::memcpy(to, from, nbytes);
+    return to + nbytes;
+  }
+  for (std::uint32_t t = 0; t < piece.length; ++t, from += layout.record_nbytes()) {
+    CopyBytes(to, from, column.nbytes);
+    to += column.nbytes;
+  }
+  return to;
+}
+
+// Copies a batch's row `index`, a trajectory, to its place in the outputs.
+void GatherTrajectory(const BatchSpec& spec, const BatchRows::OfTrajectory& row, std::size_t index,
+                      void* const* outputs) {
+  const Piece* pieces = row.trajectory->pieces.data();
+  for (std::size_t c = 0; c < row.trajectory->columns.size(); ++c) {
+    const Trajectory::Column& column = row.trajectory->columns[c];
+    auto left = static_cast<std::uint32_t>(std::max<std::int64_t>(1, spec.length(c)));
+    auto* to = static_cast<std::uint8_t*>(outputs[c]) +
+               index * left * spec.layout->columns()[c].nbytes;
+    std::uint32_t skip = row.skip;
+    for (std::uint32_t p = 0; p < column.num_pieces && left != 0; ++p) {
+      Piece part = pieces[p];
+      const std::uint32_t skipped = std::min(skip, part.length);
+      skip -= skipped;
+      part.offset += skipped;
+      part.length = std::min(part.length - skipped, left);
+      left -= part.length;
+      to = CopyField(part, column.field, to);
+    }
+    pieces += column.num_pieces;
+  }
+}
+
+// How many threads are worth their while.
+std::size_t NumParts(std::size_t num_rows, std::size_t nbytes, int max_threads) {
+  return std::min<std::size_t>({static_cast<std::size_t>(std::max(1, max_threads)),
+                                1 + nbytes / kBytesPerThread, std::max<std::size_t>(num_rows, 1)});
+}
+
+// Calls run(part, first row, last row) for all parts of the rows, in a thread each. It
+// must not throw. Throws std::bad_alloc before anything runs; for want of a thread the
+// caller's does the rest.
+template <typename Run>
+void InParts(std::size_t parts, std::size_t num_rows, const Run& run) {
+  std::vector<std::thread> threads;
+  threads.reserve(parts - 1);  // no thread may be left behind
+  std::size_t part = 0;
+  for (; part + 1 < parts; ++part) {
+    const std::size_t first = num_rows * part / parts;
+    const std::size_t last = num_rows * (part + 1) / parts;
+    try {
+      threads.emplace_back([&run, part, first, last] { run(part, first, last); });
+    } catch (const std::exception&) {
+      break;
+    }
+  }
+  run(part, num_rows * part / parts, num_rows);
+  for (auto& thread : threads) thread.join();
+}
+
 }  // namespace
+
+BatchSpec::BatchSpec(const RecordLayout* records, std::uint32_t num_steps,
+                     const std::int64_t* of_columns)
+    : layout(records), steps(num_steps) {
+  const std::size_t n = layout->columns().size();
+  if (of_columns == nullptr || n == 0) return;
+  if (of_columns[0] > 0 && std::count(of_columns, of_columns + n, of_columns[0]) ==
+                               static_cast<std::ptrdiff_t>(n)) {
+    steps = static_cast<std::uint32_t>(of_columns[0]);
+  } else {
+    lengths = of_columns;
+  }
+}
 
 void AdvanceRow(Row* row, std::uint32_t skip) {
   while (skip >= row->chunk->capacity - row->offset) {
@@ -95,16 +175,12 @@ void AdvanceRow(Row* row, std::uint32_t skip) {
 
 void Gather(const RecordLayout& layout, const Row* rows, std::size_t num_rows, std::uint32_t steps,
             void* const* outputs, int max_threads) {
-  const std::size_t total = num_rows * steps * layout.record_nbytes();
   const std::size_t parts =
-      std::min<std::size_t>({static_cast<std::size_t>(std::max(1, max_threads)),
-                             1 + total / kBytesPerThread, std::max<std::size_t>(num_rows, 1)});
-  // All memory is taken before the first thread starts: none may be left behind.
+      NumParts(num_rows, num_rows * steps * layout.record_nbytes(), max_threads);
+  // All memory is taken before the first thread starts.
   const auto& columns = layout.columns();
   std::vector<Target> targets;
   targets.reserve(parts * columns.size());
-  std::vector<std::thread> threads;
-  threads.reserve(parts - 1);
   for (std::size_t part = 0; part < parts; ++part) {
     const std::size_t first = num_rows * part / parts * steps;
     for (std::size_t c = 0; c < columns.size(); ++c) {
@@ -112,42 +188,45 @@ void Gather(const RecordLayout& layout, const Row* rows, std::size_t num_rows, s
       targets.push_back({to, columns[c].offset, columns[c].nbytes});
     }
   }
-  const auto run = [&](std::size_t part, std::size_t last) {
-    GatherRange(layout, rows, num_rows * part / parts, num_rows * last / parts, steps,
-                targets.data() + part * columns.size());
-  };
-  std::size_t part = 0;
-  while (part + 1 < parts) {
-    try {
-      threads.emplace_back(run, part, part + 1);
-    } catch (const std::exception&) {
-      break;  // no thread to be had: this one does the rest
+  InParts(parts, num_rows, [&](std::size_t part, std::size_t first, std::size_t last) {
+    GatherRange(layout, rows, first, last, steps, targets.data() + part * columns.size());
+  });
+}
+
+void Gather(const BatchSpec& spec, const BatchRows& batch, void* const* outputs, int max_threads) {
+  if (batch.trajectories.empty()) {
+    Gather(*spec.layout, batch.rows.data(), batch.rows.size(), spec.steps, outputs, max_threads);
+    return;
+  }
+  const auto& columns = spec.layout->columns();
+  std::size_t row_nbytes = 0;
+  for (std::size_t c = 0; c < columns.size(); ++c) {
+    const auto cells = static_cast<std::size_t>(std::max<std::int64_t>(1, spec.length(c)));
+    row_nbytes += cells * columns[c].nbytes;
+  }
+  const std::size_t n = batch.rows.size();
+  const std::size_t parts = NumParts(n, n * row_nbytes, max_threads);
+  std::vector<Target> targets(parts * columns.size());
+  InParts(parts, n, [&](std::size_t part, std::size_t first, std::size_t last) {
+    Target* const to = targets.data() + part * columns.size();
+    for (std::size_t i = first; i < last; ++i) {
+      const Row& row = batch.rows[i];
+      if (row.chunk == nullptr) {
+        GatherTrajectory(spec, batch.trajectories[row.offset], i, outputs);
+        continue;
+      }
+      for (std::size_t c = 0; c < columns.size(); ++c) {
+        auto* const output = static_cast<std::uint8_t*>(outputs[c]);
+        to[c] = {output + i * spec.steps * columns[c].nbytes, columns[c].offset, columns[c].nbytes};
+      }
+      GatherRange(*spec.layout, &row, 0, 1, spec.steps, to);
     }
-    ++part;
-  }
-  run(part, parts);
-  for (auto& thread : threads) thread.join();
+  });
 }
 
-void GatherPieces(const Piece* pieces, std::size_t n, void* output) {
+void GatherPieces(const Piece* pieces, std::size_t n, std::uint32_t field, void* output) {
   auto* to = static_cast<std::uint8_t*>(output);
-  for (std::size_t i = 0; i < n; ++i) {
-    const std::size_t nbytes = pieces[i].length * pieces[i].chunk->layout->record_nbytes();
-    if (nbytes != 0) std::memcpy(to, pieces[i].chunk->record(pieces[i].offset), nbytes);
-    to += nbytes;
-  }
-}
-
-void GatherColumn(const RecordLayout& layout, std::size_t column, Row row, std::uint32_t start,
-                  std::uint32_t length, void* output) {
-  const auto& where = layout.columns()[column];
-  auto* to = static_cast<std::uint8_t*>(output);
-  if (length == 0) return;
-  AdvanceRow(&row, start);
-  for (std::uint32_t t = 0; t < length; ++t, to += where.nbytes) {
-    if (t != 0) AdvanceRow(&row, 1);
-    CopyBytes(to, row.chunk->record(row.offset) + where.offset, where.nbytes);
-  }
+  for (std::size_t i = 0; i < n; ++i) to = CopyField(pieces[i], field, to);
 }
 
 }  // namespace reverie

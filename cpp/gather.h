@@ -3,22 +3,53 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <vector>
 
-#include "chunk_store.h"
-#include "trajectory.h"
+#include "items/trajectory.h"
+#include "storage/chunk_store.h"
 
 namespace reverie {
 
-// Where the steps of one row of a batch begin.
+// What each item of a batch must hold, and each of its outputs gets: a run of `steps`
+// records of `layout`, or a trajectory whose columns hold, in order, what the layout's do.
+struct BatchSpec {
+  static constexpr std::int64_t kSqueezed = -1;  // one cell, without the time axis
+
+  const RecordLayout* layout;
+  std::uint32_t steps;                    // cells of each column
+  const std::int64_t* lengths = nullptr;  // instead, by column: then no run fits
+
+  // `of_columns`, one per column, may be null; where all are equal they are mere steps.
+  BatchSpec(const RecordLayout* records, std::uint32_t num_steps,
+            const std::int64_t* of_columns = nullptr);
+
+  std::int64_t length(std::size_t column) const {
+    return lengths == nullptr ? std::int64_t{steps} : lengths[column];
+  }
+};
+
+// Where the steps of one row of a batch begin. Without a chunk the row is a trajectory,
+// of which `offset` is the index.
 struct Row {
   const Chunk* chunk;
   std::uint32_t offset;
 };
 
+// The items of a batch.
+struct BatchRows {
+  struct OfTrajectory {
+    std::shared_ptr<const Trajectory> trajectory;
+    std::uint32_t skip;  // cells of each column that are left out at its front
+  };
+  std::vector<Row> rows;
+  std::vector<OfTrajectory> trajectories;
+};
+
 // Goes to the step `skip` after the row's first, in whichever chunk holds it.
 void AdvanceRow(Row* row, std::uint32_t skip);
 
-// Copies `steps` consecutive steps of each row into column-wise outputs:
+// Copies `steps` consecutive steps of each row, a run, into column-wise outputs:
 // outputs[c] has room for num_rows * steps * columns[c].nbytes bytes, row-major.
 //
 // The rows' chunks must stay alive meanwhile (ChunkStore::Enter). Each record is
@@ -29,12 +60,11 @@ void AdvanceRow(Row* row, std::uint32_t skip);
 void Gather(const RecordLayout& layout, const Row* rows, std::size_t num_rows, std::uint32_t steps,
             void* const* outputs, int max_threads);
 
-// Copies the cells of `n` pieces, one after the other, into `output`.
-void GatherPieces(const Piece* pieces, std::size_t n, void* output);
+// The same for rows of which some may be trajectories, each as long as `spec` says.
+void Gather(const BatchSpec& spec, const BatchRows& rows, void* const* outputs, int max_threads);
 
-// Copies steps [start, start + length) after `row` of one column into `output`.
-void GatherColumn(const RecordLayout& layout, std::size_t column, Row row, std::uint32_t start,
-                  std::uint32_t length, void* output);
+// Copies the field's cells of `n` pieces, one after the other, into `output`.
+void GatherPieces(const Piece* pieces, std::size_t n, std::uint32_t field, void* output);
 
 }  // namespace reverie
 

@@ -11,8 +11,8 @@ enum class Code {
   kOk,
   kClosed,          // the store was closed
   kWouldBlock,      // the rate limiter or an empty table forbids it now
-  kLengthMismatch,  // an item has `found` steps (in `column`, or in all: -1), not `wanted`
-  kLayoutMismatch,  // an item's records have another layout than the one asked for
+  kLengthMismatch,  // an item has `found` cells (in `column`, or in all: -1), not `wanted`
+  kLayoutMismatch,  // an item's `column` is of another type than asked; -1: not as many
   kStaleKey,        // no live item has this `key`
   kInvalid,         // `what` says which rule an argument breaks; `found` is its index
 };
@@ -30,6 +30,11 @@ struct Status {
   static Status Of(Code c) {
     Status status;
     status.code = c;
+    return status;
+  }
+  static Status Stale(std::uint64_t key) {
+    Status status = Of(Code::kStaleKey);
+    status.key = key;
     return status;
   }
   static Status Invalid(const char* what, std::int64_t index) {

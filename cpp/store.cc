@@ -21,98 +21,64 @@ std::shared_ptr<Table> Store::CreateTable(const Table::Config& config) {
   return table;
 }
 
-Status Store::Sample(Table* table, const RecordLayout* layout, std::size_t n, std::uint32_t steps,
-                     std::uint32_t piece, void* const* outputs, const SampleInfo& info) {
-  struct Visit {  // ends also where gathering runs out of memory
-    Store* store;
-    std::uint64_t epoch = 0;
-
-    ~Visit() {
-      if (epoch == 0) return;
-      Garbage garbage;
-      std::lock_guard<std::mutex> lock(store->mutex_);
-      store->chunks_.Leave(epoch, &garbage);
-    }
-  };
-  std::vector<Row> rows(n);
-  Visit visit{this};
-  Garbage garbage;
+Status Store::Sample(Table* table, BatchSpec spec, std::size_t n, std::uint32_t piece,
+                     void* const* outputs, const SampleInfo& info) {
+  BatchRows rows;
+  rows.rows.resize(n);
+  Visit visit(this);
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    Locked locked = Lock();
     if (closed_) return Status::Of(Code::kClosed);
     const auto wanted = static_cast<std::int64_t>(n);
-    if (!table->CanSample(wanted)) Moved(table, &garbage);  // for what lacked memory before
+    if (!table->CanSample(wanted)) Moved(table, &locked);  // for what lacked memory before
     if (!table->CanSample(wanted)) return Status::Of(Code::kWouldBlock);
-    // First, as an item sampled for the last time is deleted.
-    visit.epoch = chunks_.Enter();
-    const Status status = table->Sample(layout, n, steps, rows.data(), info, &garbage);
-    Moved(table, &garbage);
+    visit.Enter(&locked);  // first, as an item sampled for the last time is deleted
+    const Status status = table->Sample(spec, &rows, info, locked.garbage());
+    Moved(table, &locked);
     if (!status.ok()) return status;
-    if (piece != steps) table->PickPieces(rows.data(), n, steps, piece);
+    if (piece != 0 && piece != spec.steps) {
+      table->PickPieces(&rows, spec.steps, piece);
+      spec.steps = piece;
+    }
   }
-  Gather(*layout, rows.data(), n, piece, outputs, options_.gather_threads);
+  Gather(spec, rows, outputs, options_.gather_threads);
   return Status();
 }
 
-void Store::Moved(Table* table, Garbage* garbage) {
-  if (!table->Drain(garbage)) return;
-  NotifySamplers();
+void Store::Moved(Table* table, Locked* locked) {
+  if (!table->Drain(locked->garbage())) return;
+  locked->NotifySamplers();
   if (waiting_to_insert_ != 0) inserted_.notify_all();
 }
 
-Store::ItemReader::~ItemReader() {
-  if (epoch_ == 0) return;
-  Garbage garbage;
-  std::lock_guard<std::mutex> lock(store_->mutex_);
-  store_->chunks_.Leave(epoch_, &garbage);
-}
-
 Status Store::ItemReader::Sample(Table* table, std::size_t n) {
-  Garbage garbage;
-  std::lock_guard<std::mutex> lock(store_->mutex_);
-  if (store_->closed_) return Status::Of(Code::kClosed);
-  if (!table->CanSample(1)) store_->Moved(table, &garbage);  // for what lacked memory before
+  Locked locked = store_->Lock();
+  if (locked.closed()) return Status::Of(Code::kClosed);
+  if (!table->CanSample(1)) store_->Moved(table, &locked);  // for what lacked memory before
   if (!table->CanSample(1)) return Status::Of(Code::kWouldBlock);
-  epoch_ = store_->chunks_.Enter();
-  table->SampleItems(std::min(n, kMaxItems), &items_, &garbage);
-  store_->Moved(table, &garbage);
+  visit_.Enter(&locked);
+  table->SampleItems(std::min(n, kMaxItems), &items_, locked.garbage());
+  store_->Moved(table, &locked);
   return Status();
 }
 
-Store::Reader::~Reader() {
-  if (epoch_ == 0) return;
-  Garbage garbage;
-  std::lock_guard<std::mutex> lock(store_->mutex_);
-  store_->chunks_.Leave(epoch_, &garbage);
-}
-
-Status Store::Reader::Select(Table* table, const RecordLayout* layout, const std::uint64_t* keys,
-                             std::size_t n, std::uint32_t steps) {
-  std::lock_guard<std::mutex> lock(store_->mutex_);
-  steps_ = steps;
-  const Status status = table->Select(layout, keys, n, &steps_, &rows_, &keys_);
-  if (status.ok()) epoch_ = store_->chunks_.Enter();
+Status Store::ItemReader::Find(const Table* table, const std::uint64_t* key) {
+  items_.resize(1);
+  Locked locked = store_->Lock();
+  const Status status = table->Find(key, &items_[0]);
+  if (status.ok()) visit_.Enter(&locked);
   return status;
 }
 
-Status Store::Reader::Find(Table* table, const RecordLayout* layout, std::uint64_t key) {
-  std::lock_guard<std::mutex> lock(store_->mutex_);
-  rows_.resize(1);
-  const std::vector<Span>* spans = nullptr;
-  const Status status = table->Find(key, layout, &rows_[0], &steps_, &spans);
-  if (!status.ok()) return status;
-  if (spans != nullptr) spans_ = *spans;
-  epoch_ = store_->chunks_.Enter();
+Status Store::Reader::Select(const Table* table, const std::uint64_t* keys, std::size_t n) {
+  Locked locked = store_->Lock();
+  const Status status = table->Select(&spec_, keys, n, &rows_, &keys_);
+  if (status.ok()) visit_.Enter(&locked);
   return status;
 }
 
-void Store::Reader::GatherRows(const RecordLayout& layout, void* const* outputs) const {
-  Gather(layout, rows_.data(), rows_.size(), steps_, outputs, store_->options_.gather_threads);
-}
-
-void Store::Reader::GatherSpan(const RecordLayout& layout, std::size_t column, void* output) const {
-  const Span span = spans_.empty() ? Span{0, steps_} : spans_[column];
-  GatherColumn(layout, column, rows_[0], span.start, span.length, output);
+void Store::Reader::Gather(void* const* outputs) const {
+  reverie::Gather(spec_, rows_, outputs, store_->options_.gather_threads);
 }
 
 Status Store::WaitToSample(Table* table, std::int64_t n, double seconds) {
@@ -153,18 +119,16 @@ std::size_t Store::UpdatePriorities(Table* table, const std::uint64_t* keys,
 }
 
 std::size_t Store::Delete(Table* table, const std::uint64_t* keys, std::size_t n) {
-  Garbage garbage;
-  std::lock_guard<std::mutex> lock(mutex_);
-  const std::size_t stale = table->Delete(keys, n, &garbage);
-  Moved(table, &garbage);
+  Locked locked = Lock();
+  const std::size_t stale = table->Delete(keys, n, locked.garbage());
+  Moved(table, &locked);
   return stale;
 }
 
 void Store::Clear(Table* table) {
-  Garbage garbage;
-  std::lock_guard<std::mutex> lock(mutex_);
-  table->Clear(&garbage);
-  if (!closed_) Moved(table, &garbage);
+  Locked locked = Lock();
+  table->Clear(locked.garbage());
+  if (!closed_) Moved(table, &locked);
 }
 
 Store::Info Store::info() const {
@@ -185,8 +149,13 @@ TableState Store::table_state(const Table& table) const {
 }
 
 Snapshot Store::TakeSnapshot() const {
-  std::lock_guard<std::mutex> lock(mutex_);
-  return reverie::TakeSnapshot(chunks_, tables_);
+  Snapshot snapshot;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    snapshot.Take(chunks_, tables_);
+  }
+  snapshot.Arrange();
+  return snapshot;
 }
 
 Chunk* Store::FindRestored(std::uint64_t id) {
@@ -201,8 +170,8 @@ std::vector<Chunk*> Store::FindRestored(const std::vector<std::uint64_t>& ids) {
   return chunks;
 }
 
-Chunk* Store::RestoreChunk(std::shared_ptr<const RecordLayout> layout, std::uint64_t id,
-                           std::uint32_t count) {
+std::shared_ptr<Chunk> Store::RestoreChunk(std::shared_ptr<const RecordLayout> layout,
+                                           std::uint64_t id, std::uint32_t count) {
   std::lock_guard<std::mutex> lock(mutex_);
   // Half of all ids are left for new chunks, which count on from the highest.
   if (id == 0 || id >> 63 != 0 || count == 0 || FindRestored(id) != nullptr) return nullptr;
@@ -211,19 +180,40 @@ Chunk* Store::RestoreChunk(std::shared_ptr<const RecordLayout> layout, std::uint
   restored = chunk;
   chunks_.Publish(chunk, count);
   chunk->sealed = true;
-  return chunk;
+  return chunks_.share(chunk->slot);
 }
 
-Status Store::LinkChunk(std::uint64_t id, std::uint64_t next_id) {
+Status Store::LinkChunks(const std::uint64_t* ids, const std::uint64_t* next_ids, std::size_t n) {
   std::lock_guard<std::mutex> lock(mutex_);
-  Chunk* chunk = FindRestored(id);
-  Chunk* next = FindRestored(next_id);
-  // Streams are written front to back, so ids rise along them: no cycles.
-  if (chunk == nullptr || next == nullptr || chunk->next != nullptr || next_id <= id) {
-    return Status::Invalid("no such chunks to link", static_cast<std::int64_t>(id));
+  for (std::size_t i = 0; i < n; ++i) {
+    Chunk* const chunk = FindRestored(ids[i]);
+    Chunk* const next = FindRestored(next_ids[i]);
+    // Streams are written front to back, so ids rise along them: no cycles.
+    if (chunk == nullptr || next == nullptr || chunk->next != nullptr || next_ids[i] <= ids[i]) {
+      return Status::Invalid("no such chunks to link", static_cast<std::int64_t>(i));
+    }
+    chunk->next = next;
+    chunk->next_id = next_ids[i];
   }
-  chunk->next = next;
-  chunk->next_id = next_id;
+  return Status();
+}
+
+Status Store::RestoreEnds(const std::uint64_t* ids, const std::uint32_t* steps,
+                          const std::uint8_t* hows, std::size_t n) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto at = static_cast<std::int64_t>(i);
+    Chunk* const chunk = FindRestored(ids[i]);
+    if (chunk == nullptr) return Status::Invalid("end in an unknown chunk", at);
+    if (steps[i] >= chunk->count) return Status::Invalid("end outside its chunk", at);
+    if (hows[i] == 0 || hows[i] > static_cast<std::uint8_t>(How::kCut)) {
+      return Status::Invalid("unknown kind of end", at);
+    }
+    if (!chunk->ends.empty() && chunk->ends.back().step >= steps[i]) {
+      return Status::Invalid("ends do not ascend", at);
+    }
+    chunk->ends.push_back({steps[i], static_cast<How>(hows[i])});
+  }
   return Status();
 }
 
@@ -238,19 +228,17 @@ Status Store::RestoreTable(Table* table, const TableState& state) {
 }
 
 void Store::SealRestore() {
-  Garbage garbage;
-  std::lock_guard<std::mutex> lock(mutex_);
+  Locked locked = Lock();
   for (const auto& entry : restored_) {
-    if (entry.second != nullptr) chunks_.Unref(entry.second, &garbage);
+    if (entry.second != nullptr) chunks_.Unref(entry.second, locked.garbage());
   }
   restored_.clear();
 }
 
 void Store::Close() {
-  Garbage garbage;
-  std::lock_guard<std::mutex> lock(mutex_);
+  Locked locked = Lock();
   closed_ = true;
-  for (const auto& table : tables_) table->DropPending(&garbage);
+  for (const auto& table : tables_) table->DropPending(locked.garbage());
   can_sample_.notify_all();
   inserted_.notify_all();
 }

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "chunk_store.h"
+#include "storage/chunk_store.h"
 #include "snapshot.h"
 #include "status.h"
 #include "table.h"
@@ -19,8 +19,8 @@ namespace reverie {
 
 // The chunks and tables of one process, and the only owner of their lock.
 //
-// Locks, in the order they are taken: a Writer's mutex, then the store's. No
-// other core lock exists, and none is held while a gather copies, while chunks
+// Locks, in the order they are taken: a Writer's mutex, then the store's, held for as
+// long as a Locked lives. No other core lock exists, and none is held while a gather copies, while chunks
 // are freed, or while anyone waits for the GIL. One mutex for all tables makes
 // an insert into several tables, and a snapshot of them, a single point in time.
 class Store : public std::enable_shared_from_this<Store> {
@@ -46,26 +46,68 @@ class Store : public std::enable_shared_from_this<Store> {
     Table::Stats stats;
   };
 
+  // The store's mutex, held, and what may be touched under it alone.
+  class Locked {
+   public:
+    ChunkStore& chunks() { return store_->chunks_; }
+    bool closed() const { return store_->closed_; }
+    void NotifySamplers() {
+      if (store_->waiting_ != 0) store_->can_sample_.notify_all();
+    }
+    std::uint64_t NewEpisode() { return ++store_->last_episode_; }
+    // Freed once the mutex is let go.
+    Garbage* garbage() { return &garbage_; }
+
+   private:
+    friend class Store;
+    explicit Locked(Store* store) : store_(store), lock_(store->mutex_) {}
+
+    Store* const store_;
+    Garbage garbage_;  // outlives the lock
+    const std::lock_guard<std::mutex> lock_;
+  };
+
+  // An epoch: what was referenced when it was entered stays readable until it ends.
+  class Visit {
+   public:
+    explicit Visit(Store* store) : store_(store) {}
+    ~Visit() {
+      if (epoch_ == 0) return;
+      Locked locked = store_->Lock();
+      locked.chunks().Leave(epoch_, locked.garbage());
+    }
+    Visit(const Visit&) = delete;
+    Visit& operator=(const Visit&) = delete;
+
+    // At most once.
+    void Enter(Locked* locked) { epoch_ = locked->chunks().Enter(); }
+
+   private:
+    Store* const store_;
+    std::uint64_t epoch_ = 0;
+  };
+
   explicit Store(const Options& options)
       : options_{std::min(options.chunk_nbytes, kMaxChunkNbytes), options.gather_threads} {}
 
+  Locked Lock() { return Locked(this); }
+  const Options& options() const { return options_; }
+
   std::shared_ptr<Table> CreateTable(const Table::Config& config);
 
-  // One batch into outputs[c], (n, steps / pieces per item ...): see Gather().
-  // `piece` < steps gives one of each item's steps / piece disjoint pieces, at
-  // random. kWouldBlock where the limiter or an empty table forbids it.
-  // Selecting holds the lock, gathering does not. Where std::bad_alloc strikes
-  // after selecting, the samples stay counted; nothing stays pinned.
-  Status Sample(Table* table, const RecordLayout* layout, std::size_t n, std::uint32_t steps,
-                std::uint32_t piece, void* const* outputs, const SampleInfo& info);
+  // One batch of n items into outputs[c], (n, steps / pieces per item ...): see Gather().
+  // `piece` < spec.steps gives one of each item's steps / piece disjoint pieces, at
+  // random; 0: none, but the items whole. kWouldBlock where the limiter or an empty
+  // table forbids it. Selecting holds the lock, gathering does not. Where std::bad_alloc
+  // strikes after selecting, the samples stay counted; nothing stays pinned.
+  Status Sample(Table* table, BatchSpec spec, std::size_t n, std::uint32_t piece,
+                void* const* outputs, const SampleInfo& info);
 
-  // Sampled items of any make. The reader pins what they hold until it is destroyed.
+  // Items of any make. The reader pins what they hold until it is destroyed.
   class ItemReader {
    public:
-    explicit ItemReader(std::shared_ptr<Store> store) : store_(std::move(store)) {}
-    ~ItemReader();
-    ItemReader(const ItemReader&) = delete;
-    ItemReader& operator=(const ItemReader&) = delete;
+    explicit ItemReader(std::shared_ptr<Store> store)
+        : store_(std::move(store)), visit_(store_.get()) {}
 
     // So many at once, lest one call hold the lock for long.
     static constexpr std::size_t kMaxItems = 1 << 16;
@@ -73,43 +115,38 @@ class Store : public std::enable_shared_from_this<Store> {
     // At most n, and kMaxItems, as many as the limiter permits now; kWouldBlock where
     // it permits none.
     Status Sample(Table* table, std::size_t n);
+    // One by key, or (null) the oldest, where kWouldBlock tells that there is none; counts
+    // as no sample.
+    Status Find(const Table* table, const std::uint64_t* key);
+
     const std::vector<SampledItem>& items() const { return items_; }
 
    private:
     const std::shared_ptr<Store> store_;
-    std::uint64_t epoch_ = 0;
+    Visit visit_;
     std::vector<SampledItem> items_;
   };
 
-  // Items by key or all of them, at one point in time; counts as no sample. The
-  // reader pins the rows until it is destroyed.
+  // A batch of items by key or of all of them, at one point in time; counts as no sample.
+  // The reader pins the rows until it is destroyed.
   class Reader {
    public:
-    explicit Reader(std::shared_ptr<Store> store) : store_(std::move(store)) {}
-    ~Reader();
-    Reader(const Reader&) = delete;
-    Reader& operator=(const Reader&) = delete;
+    Reader(std::shared_ptr<Store> store, const BatchSpec& spec)
+        : store_(std::move(store)), visit_(store_.get()), spec_(spec) {}
 
-    Status Select(Table* table, const RecordLayout* layout, const std::uint64_t* keys,
-                  std::size_t n, std::uint32_t steps);
-    Status Find(Table* table, const RecordLayout* layout, std::uint64_t key);
-    void GatherRows(const RecordLayout& layout, void* const* outputs) const;
-    void GatherSpan(const RecordLayout& layout, std::size_t column, void* output) const;
+    // See Table::Select().
+    Status Select(const Table* table, const std::uint64_t* keys, std::size_t n);
+    void Gather(void* const* outputs) const;
 
     const std::vector<std::uint64_t>& keys() const { return keys_; }
-    std::uint32_t steps() const { return steps_; }
-    // After Find(): how many steps `column` covers.
-    std::uint32_t span_length(std::size_t column) const {
-      return spans_.empty() ? steps_ : spans_[column].length;
-    }
+    const BatchSpec& spec() const { return spec_; }
 
    private:
     const std::shared_ptr<Store> store_;
-    std::uint64_t epoch_ = 0;
-    std::uint32_t steps_ = 0;
-    std::vector<Row> rows_;
+    Visit visit_;
+    BatchSpec spec_;
+    BatchRows rows_;
     std::vector<std::uint64_t> keys_;
-    std::vector<Span> spans_;
   };
 
   // Waits until a batch of `n` is allowed, the store is closed or the time is over;
@@ -137,9 +174,13 @@ class Store : public std::enable_shared_from_this<Store> {
 
   // Restoring into a store that nobody else can see yet. Null: the id is in use,
   // 0 or 2**63 and above, or the count is 0.
-  Chunk* RestoreChunk(std::shared_ptr<const RecordLayout> layout, std::uint64_t id,
-                      std::uint32_t count);
-  Status LinkChunk(std::uint64_t id, std::uint64_t next_id);
+  std::shared_ptr<Chunk> RestoreChunk(std::shared_ptr<const RecordLayout> layout, std::uint64_t id,
+                                      std::uint32_t count);
+  // Both take restored chunks by id, and stop at the first link or end that does not fit:
+  // kInvalid with its index.
+  Status LinkChunks(const std::uint64_t* ids, const std::uint64_t* next_ids, std::size_t n);
+  Status RestoreEnds(const std::uint64_t* ids, const std::uint32_t* steps, const std::uint8_t* hows,
+                     std::size_t n);
   // The chunks are named by state.items.chunk_id.
   Status RestoreTable(Table* table, const TableState& state);
   // Drops the references that kept restored chunks alive until now.
@@ -148,22 +189,12 @@ class Store : public std::enable_shared_from_this<Store> {
   // Later samples, waits and appends give kClosed; what runs ends well. Idempotent.
   void Close();
 
-  // For the writers, its only callers.
-  const Options& options() const { return options_; }
-  std::mutex& mutex() { return mutex_; }
-  ChunkStore& chunks() { return chunks_; }
-  bool closed() const { return closed_; }
-  void NotifySamplers() {
-    if (waiting_ != 0) can_sample_.notify_all();
-  }
-  std::uint64_t NewEpisode() { return ++last_episode_; }
-
  private:
   Chunk* FindRestored(std::uint64_t id);
   std::vector<Chunk*> FindRestored(const std::vector<std::uint64_t>& ids);
   // After what may have moved the table's limiter: lets in what waited, and wakes
-  // whom that concerns. Under the mutex.
-  void Moved(Table* table, Garbage* garbage);
+  // whom that concerns.
+  void Moved(Table* table, Locked* locked);
 
   const Options options_;
   mutable std::mutex mutex_;

@@ -98,14 +98,6 @@ void Table::DropPending(Garbage* garbage) {
   pending_.clear();
 }
 
-void Table::Insert(Chunk* chunk, std::uint32_t offset, std::uint32_t length, double priority,
-                   Garbage* garbage) {
-  NewItem item{priority, chunk, offset, length, nullptr};
-  Reserve(item);  // nothing after it can fail
-  TakeReferences(item);
-  Place(std::move(item), garbage);
-}
-
 void Table::Place(NewItem&& added, Garbage* garbage) noexcept {
   const std::uint32_t slot = items_.Allocate();
   Item& item = items_.at(slot);
@@ -163,60 +155,85 @@ void Table::Remove(std::uint32_t slot, Garbage* garbage) {
 }
 
 bool Table::Fits(const RecordLayout* layout, std::uint32_t slot, std::uint32_t steps) const {
-  return items_.length.Get(slot) == steps && items_.spans.empty() &&
+  // The length of a trajectory, which has no chunk, is 0.
+  return items_.length.Get(slot) == steps &&
          chunks_->at(items_.at(slot).chunk)->layout.get() == layout;
 }
 
-Status Table::CheckSteps(const RecordLayout* layout, std::uint32_t slot,
-                         std::uint32_t steps) const {
-  Status status = Status::Of(Code::kLengthMismatch);
+Status Table::Check(const BatchSpec& spec, std::uint32_t slot) const {
+  const auto& wanted = spec.layout->columns();
+  Status status = Status::Of(Code::kLayoutMismatch);
   status.key = items_.key(slot);
-  status.wanted = steps;
-  if (items_.trajectory(slot) != nullptr) {
-    status.code = Code::kLayoutMismatch;
-    return status;
-  }
-  if (items_.length.Get(slot) != steps) {
-    status.found = items_.length.Get(slot);
-    return status;
-  }
-  if (!items_.spans.empty()) {
-    const auto found = items_.spans.find(slot);
-    if (found != items_.spans.end()) {
-      for (std::size_t column = 0; column < found->second.size(); ++column) {
-        if (found->second[column].length == steps) continue;
-        status.column = static_cast<std::int64_t>(column);
-        status.found = found->second[column].length;
-        return status;
+  const Trajectory* const trajectory = items_.trajectory(slot);
+  if (trajectory == nullptr) {
+    const RecordLayout* const layout = chunks_->at(items_.at(slot).chunk)->layout.get();
+    const auto& columns = layout->columns();
+    if (layout != spec.layout) {
+      for (std::size_t c = 0; c < wanted.size() && columns.size() == wanted.size(); ++c) {
+        if (columns[c].type == wanted[c].type && columns[c].nbytes == wanted[c].nbytes) continue;
+        status.column = static_cast<std::int64_t>(c);
+        break;
       }
+      return status;
     }
+    status.code = Code::kLengthMismatch;
+    status.found = items_.length.Get(slot);
+    status.wanted = spec.steps;
+    if (spec.lengths == nullptr) return status.found == status.wanted ? Status() : status;
+    while (spec.lengths[++status.column] == status.found) continue;  // some length is another
+    status.wanted = spec.lengths[status.column];
+    return status;
   }
-  if (chunks_->at(items_.at(slot).chunk)->layout.get() != layout) {
-    status.code = Code::kLayoutMismatch;
+  if (trajectory->columns.size() != wanted.size()) return status;
+  const Piece* piece = trajectory->pieces.data();
+  for (std::size_t c = 0; c < wanted.size(); ++c) {
+    const Trajectory::Column& column = trajectory->columns[c];
+    status.column = static_cast<std::int64_t>(c);
+    if (wanted[c].type == 0 || column.cell(*piece).type != wanted[c].type) return status;
+    status.found = 0;
+    for (const Piece* const end = piece + column.num_pieces; piece != end; ++piece) {
+      status.found += piece->length;
+    }
+    if (column.squeeze) status.found = BatchSpec::kSqueezed;
+    status.wanted = spec.length(c);
+    if (status.found == status.wanted) continue;
+    status.code = Code::kLengthMismatch;
     return status;
   }
   return Status();
 }
 
-Status Table::Sample(const RecordLayout* layout, std::size_t n, std::uint32_t steps, Row* rows,
-                     const SampleInfo& info, Garbage* garbage) {
-  if (config_.max_times_sampled != 0 && n > 1) {
-    SampleInfo one = info;
-    for (std::size_t i = 0; i < n; ++i) {
-      const Status status = Sample(layout, 1, steps, rows + i, one, garbage);
-      if (!status.ok()) return status;
-      one.key += info.repeat;
-      one.probability += info.repeat;
-      one.table_size += info.repeat;
-      one.priority += info.repeat;
-      one.times_sampled += info.repeat;
-    }
-    return Status();
+Row Table::RowOf(std::uint32_t slot, BatchRows* rows) const {
+  const Item& item = items_.at(slot);
+  if (item.chunk != kNoSlot) return {chunks_->at(item.chunk), item.offset};
+  rows->trajectories.push_back({items_.share(slot), 0});
+  return {nullptr, static_cast<std::uint32_t>(rows->trajectories.size() - 1)};
+}
+
+Status Table::Sample(const BatchSpec& spec, BatchRows* rows, const SampleInfo& info,
+                     Garbage* garbage) {
+  const std::size_t n = rows->rows.size();
+  if (config_.max_times_sampled == 0) return SampleSome(spec, 0, n, rows, info, garbage);
+  SampleInfo one = info;
+  for (std::size_t i = 0; i < n; ++i) {
+    const Status status = SampleSome(spec, i, 1, rows, one, garbage);
+    if (!status.ok()) return status;
+    one.key += info.repeat;
+    one.probability += info.repeat;
+    one.table_size += info.repeat;
+    one.priority += info.repeat;
+    one.times_sampled += info.repeat;
   }
+  return Status();
+}
+
+Status Table::SampleSome(const BatchSpec& spec, std::size_t first, std::size_t n, BatchRows* to,
+                         const SampleInfo& info, Garbage* garbage) {
   if (slots_.size() < n) {
     probabilities_.resize(n);
     slots_.resize(n);  // last, as its size tells whether both are long enough
   }
+  Row* const rows = to->rows.data() + first;
   // A batch that fails must not use up randomness: the next one is as it was.
   const Rng::State before = rng_.state();
   sampler_->Select(&rng_, n, slots_.data(), probabilities_.data());
@@ -225,19 +242,29 @@ Status Table::Sample(const RecordLayout* layout, std::size_t n, std::uint32_t st
     Prefetch(item);
     Prefetch(reinterpret_cast<const char*>(item + 1) - 1);  // one in four spans two lines
   }
-  for (std::size_t i = 0; i < n; ++i) {
-    if (Fits(layout, slots_[i], steps)) continue;
-    const Status status = CheckSteps(layout, slots_[i], steps);
-    if (!status.ok()) {
-      rng_.set_state(before);
-      return status;
+  const RecordLayout* const layout = spec.lengths == nullptr ? spec.layout : nullptr;
+  try {
+    for (std::size_t i = 0; i < n; ++i) {
+      if (Fits(layout, slots_[i], spec.steps)) {
+        const Item& item = items_.at(slots_[i]);
+        rows[i] = {chunks_->at(item.chunk), item.offset};
+        continue;
+      }
+      const Status status = Check(spec, slots_[i]);
+      if (!status.ok()) {
+        rng_.set_state(before);
+        return status;
+      }
+      rows[i] = RowOf(slots_[i], to);
     }
+  } catch (const std::bad_alloc&) {
+    rng_.set_state(before);
+    throw;
   }
   const auto table_size = static_cast<std::int64_t>(size());
   for (std::size_t i = 0; i < n; ++i) {
     const std::uint32_t slot = slots_[i];
     Item& item = items_.at(slot);
-    rows[i] = {chunks_->at(item.chunk), item.offset};
     const bool spent = Count(&item);
     const std::uint64_t key = items_.key(slot);
     const double priority = items_.priority.Get(slot);
@@ -263,57 +290,69 @@ bool Table::Count(Item* item) {
   return false;
 }
 
+SampledItem Table::Sampled(std::uint32_t slot) const {
+  const Item& item = items_.at(slot);
+  SampledItem sampled;
+  sampled.key = items_.key(slot);
+  sampled.table_size = static_cast<std::int64_t>(size());
+  sampled.priority = items_.priority.Get(slot);
+  sampled.times_sampled = item.times_sampled;
+  sampled.chunk = item.chunk == kNoSlot ? nullptr : chunks_->at(item.chunk);
+  sampled.offset = item.offset;
+  sampled.length = items_.length.Get(slot);
+  sampled.trajectory = items_.share(slot);
+  return sampled;
+}
+
 void Table::SampleItems(std::size_t n, std::vector<SampledItem>* items, Garbage* garbage) {
   while (items->size() < n && CanSample(1)) {
     std::uint32_t slot;
     double probability;
     sampler_->Select(&rng_, 1, &slot, &probability);
-    Item& item = items_.at(slot);
-    SampledItem next{};
     try {
-      if (const Trajectory* trajectory = items_.trajectory(slot)) {
-        next.trajectory = *trajectory;
-      } else {
-        next.row = {chunks_->at(item.chunk), item.offset};
-        const auto found = items_.spans.find(slot);
-        if (found != items_.spans.end()) next.spans = found->second;
-      }
-      items->push_back(std::move(next));
+      items->push_back(Sampled(slot));
     } catch (const std::bad_alloc&) {
       if (items->empty()) throw;
       return;  // what is counted must be handed over
     }
     SampledItem& sampled = items->back();
-    const bool spent = Count(&item);
-    sampled.key = items_.key(slot);
+    const bool spent = Count(&items_.at(slot));
     sampled.probability = probability;
-    sampled.table_size = static_cast<std::int64_t>(size());
-    sampled.priority = items_.priority.Get(slot);
-    sampled.times_sampled = item.times_sampled;
-    sampled.length = items_.length.Get(slot);
+    sampled.times_sampled = items_.at(slot).times_sampled;
     limiter_.Sampled(1);
     if (spent) Remove(slot, garbage);
   }
 }
 
-void Table::PickPieces(Row* rows, std::size_t n, std::uint32_t steps, std::uint32_t piece) {
-  for (std::size_t i = 0; i < n; ++i) AdvanceRow(&rows[i], rng_.Below(steps / piece) * piece);
+void Table::PickPieces(BatchRows* rows, std::uint32_t steps, std::uint32_t piece) {
+  for (Row& row : rows->rows) {
+    const std::uint32_t skip = rng_.Below(steps / piece) * piece;
+    if (row.chunk != nullptr) {
+      AdvanceRow(&row, skip);
+    } else {
+      rows->trajectories[row.offset].skip = skip;
+    }
+  }
 }
 
-Status Table::Select(const RecordLayout* layout, const std::uint64_t* keys, std::size_t n,
-                     std::uint32_t* steps, std::vector<Row>* rows,
+Status Table::Select(BatchSpec* spec, const std::uint64_t* keys, std::size_t n, BatchRows* rows,
                      std::vector<std::uint64_t>* found) const {
   const auto add = [&](std::uint32_t slot) {
-    if (*steps == 0) *steps = items_.length.Get(slot);
-    const Status status = CheckSteps(layout, slot, *steps);
+    if (spec->steps == 0) {
+      const Trajectory* const trajectory = items_.trajectory(slot);
+      spec->steps = items_.length.Get(slot);
+      for (std::uint32_t p = 0; trajectory != nullptr && p < trajectory->columns[0].num_pieces; ++p)
+        spec->steps += trajectory->pieces[p].length;
+    }
+    const Status status = Check(*spec, slot);
     if (status.ok()) {
-      rows->push_back({chunks_->at(items_.at(slot).chunk), items_.at(slot).offset});
+      rows->rows.push_back(RowOf(slot, rows));
       found->push_back(items_.key(slot));
     }
     return status;
   };
   if (keys == nullptr) {
-    rows->reserve(size());
+    rows->rows.reserve(size());
     found->reserve(size());
     for (std::uint64_t i = 0; i < order_.span(); ++i) {
       if (order_[i] == kNoSlot) continue;
@@ -324,31 +363,18 @@ Status Table::Select(const RecordLayout* layout, const std::uint64_t* keys, std:
   }
   for (std::size_t i = 0; i < n; ++i) {
     const std::uint32_t slot = items_.Find(keys[i]);
-    Status status = Status::Of(Code::kStaleKey);
-    status.key = keys[i];
-    if (slot != kNoSlot) status = add(slot);
+    const Status status = slot == kNoSlot ? Status::Stale(keys[i]) : add(slot);
     if (!status.ok()) return status;
   }
   return Status();
 }
 
-Status Table::Find(std::uint64_t key, const RecordLayout* layout, Row* row, std::uint32_t* length,
-                   const std::vector<Span>** spans) const {
-  const std::uint32_t slot = items_.Find(key);
-  Status status = Status::Of(Code::kStaleKey);
-  status.key = key;
-  if (slot == kNoSlot) return status;
-  const Item& item = items_.at(slot);
-  if (items_.trajectory(slot) != nullptr) {
-    status.code = Code::kLayoutMismatch;
-    return status;
-  }
-  *row = {chunks_->at(item.chunk), item.offset};
-  *length = items_.length.Get(slot);
-  const auto found = items_.spans.find(slot);
-  *spans = found == items_.spans.end() ? nullptr : &found->second;
-  status.code = row->chunk->layout.get() == layout ? Code::kOk : Code::kLayoutMismatch;
-  return status;
+Status Table::Find(const std::uint64_t* key, SampledItem* item) const {
+  if (key == nullptr && size() == 0) return Status::Of(Code::kWouldBlock);
+  const std::uint32_t slot = key == nullptr ? order_[0] : items_.Find(*key);  // no hole is first
+  if (slot == kNoSlot) return Status::Stale(*key);
+  *item = Sampled(slot);
+  return Status();
 }
 
 std::size_t Table::UpdatePriorities(const std::uint64_t* keys, const double* priorities,

@@ -9,13 +9,14 @@
 #include <vector>
 
 #include "gather.h"
-#include "item_order.h"
-#include "item_store.h"
+#include "items/item_order.h"
+#include "items/item_store.h"
+#include "items/sampled_item.h"
 #include "rate_limiter.h"
 #include "rng.h"
 #include "selectors/selector.h"
 #include "status.h"
-#include "trajectory.h"
+#include "items/trajectory.h"
 
 namespace reverie {
 
@@ -30,27 +31,13 @@ struct SampleInfo {
   std::size_t repeat;
 };
 
-// One sampled item, whatever it is made of: a trajectory if that has columns, else
-// `length` whole steps from `row` on, of which each column covers its span.
-struct SampledItem {
-  std::uint64_t key;
-  double probability;
-  std::int64_t table_size;
-  double priority;
-  std::int32_t times_sampled;
-  Row row;
-  std::uint32_t length;
-  std::vector<Span> spans;
-  Trajectory trajectory;
-};
-
 // An item on its way into a table: `length` whole steps, or a trajectory.
 struct NewItem {
   double priority;
   Chunk* chunk = nullptr;
   std::uint32_t offset = 0;
   std::uint32_t length = 0;
-  std::unique_ptr<Trajectory> trajectory;
+  std::shared_ptr<const Trajectory> trajectory;
 };
 
 // How many of a writer's items wait for a limiter. Guarded by the store's mutex.
@@ -59,9 +46,8 @@ struct InsertProgress {
   bool dropped = false;  // some will never be in: the store was closed first
 };
 
-// The items of one table, as columns, in insertion order. Keys and spans as in
-// the checkpoint format: a span names its item by row, and so does a trajectory,
-// whose own chunk_id, offset and length are 0.
+// The items of one table, as columns, in insertion order. A trajectory names its item
+// by row, whose own chunk_id, offset and length are 0.
 struct ItemColumns {
   std::vector<std::uint64_t> key;
   std::vector<std::uint64_t> chunk_id;
@@ -70,13 +56,10 @@ struct ItemColumns {
   std::vector<double> priority;
   std::vector<std::int32_t> times_sampled;
   std::vector<std::uint64_t> touched;  // order of last updates; empty unless a heap needs it
-  std::vector<std::uint64_t> span_item;
-  std::vector<std::uint32_t> span_column;
-  std::vector<std::uint32_t> span_start;
-  std::vector<std::uint32_t> span_length;
   std::vector<std::uint64_t> traj_item;
   std::vector<std::uint64_t> traj_episode;
   std::vector<std::uint64_t> column_item;  // the columns of traj_item[0], then [1], ...
+  std::vector<std::uint32_t> column_field;
   std::vector<std::uint8_t> column_squeeze;
   std::vector<std::uint32_t> column_pieces;  // how many
   std::vector<std::uint64_t> piece_chunk;    // the pieces of column 0, then 1, ...
@@ -116,14 +99,15 @@ class Table {
 
   Table(const Config& config, ChunkStore* chunks);
 
-  // Makes room for one Insert() or Submit() of a run of this length and priority,
+  // Makes room for one Submit() of a run of this length and priority,
   // which then cannot fail. Throws std::bad_alloc with nothing changed.
   void ReserveInsert(std::uint32_t length, double priority);
 
   // Adds the item now if the limiter permits, else queues it; queued items go in,
   // in their order, by Drain(). Takes references on its chunks at once. False: it
-  // was queued, and counts in `progress` until it is in. O(log n). Throws
-  // std::bad_alloc with nothing changed.
+  // was queued, and counts in `progress` until it is in. In a full table the remover
+  // then picks a victim, which may be the new item. O(1), O(log n) with a selector
+  // that goes by priority. Throws std::bad_alloc with nothing changed.
   bool Submit(NewItem item, const std::shared_ptr<InsertProgress>& progress, Garbage* garbage);
 
   // Inserts what waits and is permitted now; true if any was. To be called after
@@ -134,26 +118,18 @@ class Table {
   // Forgets what waits, for good.
   void DropPending(Garbage* garbage);
 
-  // Adds an item over `length` steps from `offset` in `chunk` on, and references
-  // the chunks, whatever the limiter says. In a full table the remover then picks a
-  // victim, which may be the new item. O(1), O(log n) with a selector that goes by
-  // priority. Throws std::bad_alloc with nothing changed.
-  void Insert(Chunk* chunk, std::uint32_t offset, std::uint32_t length, double priority,
-              Garbage* garbage);
-
   // Whether `n` samples may be taken now.
   bool CanSample(std::int64_t n) const {
     return size() > 0 && limiter_.CanSample(n) &&
            (config_.max_times_sampled == 0 || remaining_samples_ >= n);
   }
 
-  // Chooses n items and counts the samples. kLengthMismatch or kLayoutMismatch,
-  // with nothing counted, where an item is no run of `steps` records of `layout`.
-  // With max_times_sampled items are chosen and deleted one after the other, and
-  // what was chosen before such an item stays counted.
-  // Requires CanSample(n), and an epoch entered: an item may be deleted here.
-  Status Sample(const RecordLayout* layout, std::size_t n, std::uint32_t steps, Row* rows,
-                const SampleInfo& info, Garbage* garbage);
+  // Chooses rows->rows.size() items and counts the samples. kLengthMismatch or
+  // kLayoutMismatch, with nothing counted, where an item is not as `spec` says; so
+  // does std::bad_alloc. With max_times_sampled items are chosen and deleted one after
+  // the other, and what was chosen before such an item stays counted.
+  // Requires CanSample() of as many, and an epoch entered: an item may be deleted here.
+  Status Sample(const BatchSpec& spec, BatchRows* rows, const SampleInfo& info, Garbage* garbage);
 
   // Chooses items one after the other, as Reverb does, at most n and for as long as
   // each is permitted. Requires an epoch entered. Where memory runs out it stops with
@@ -161,17 +137,16 @@ class Table {
   void SampleItems(std::size_t n, std::vector<SampledItem>* items, Garbage* garbage);
 
   // Moves each row to one of its item's steps / piece disjoint pieces, at random.
-  void PickPieces(Row* rows, std::size_t n, std::uint32_t steps, std::uint32_t piece);
+  void PickPieces(BatchRows* rows, std::uint32_t steps, std::uint32_t piece);
 
-  // The items by key (null: all, in insertion order), of `steps` steps each;
-  // 0 takes the first one's. Appends to `rows` and `found`; counts nothing.
-  Status Select(const RecordLayout* layout, const std::uint64_t* keys, std::size_t n,
-                std::uint32_t* steps, std::vector<Row>* rows,
+  // The items by key (null: all, in insertion order), as `spec` says; spec->steps 0
+  // takes the first one's. Appends to `rows` and `found`; counts nothing.
+  Status Select(BatchSpec* spec, const std::uint64_t* keys, std::size_t n, BatchRows* rows,
                 std::vector<std::uint64_t>* found) const;
 
-  // Finds one live item; `spans` is null unless its columns cover unequal steps.
-  Status Find(std::uint64_t key, const RecordLayout* layout, Row* row, std::uint32_t* length,
-              const std::vector<Span>** spans) const;
+  // One live item, by key or (null) the oldest: what it holds, and its key. kWouldBlock
+  // where there is none at all; counts nothing.
+  Status Find(const std::uint64_t* key, SampledItem* item) const;
 
   // Both return how many keys were stale.
   std::size_t UpdatePriorities(const std::uint64_t* keys, const double* priorities, std::size_t n);
@@ -180,7 +155,8 @@ class Table {
   // Deletes all items and resets the limiter.
   void Clear(Garbage* garbage);
 
-  TableState Save() const;
+  // `used`, by slot, is told of each chunk that an item refers to; null: not asked.
+  TableState Save(std::vector<bool>* used = nullptr) const;
   // Closes the holes in the order of the items. How uniform draws fall depends on
   // them and they are not saved, so a table that is to go on as its copy will,
   // closes them when the copy is made. O(items) where there are any.
@@ -201,10 +177,15 @@ class Table {
   }
 
  private:
-  // Whether an item is a plain run of `steps` records of `layout`: the common case
-  // of CheckSteps(), without its words.
+  // Whether an item is a plain run of `steps` > 0 records of `layout`: the common case
+  // of Check(), without its words.
   bool Fits(const RecordLayout* layout, std::uint32_t slot, std::uint32_t steps) const;
-  Status CheckSteps(const RecordLayout* layout, std::uint32_t slot, std::uint32_t steps) const;
+  Status Check(const BatchSpec& spec, std::uint32_t slot) const;
+  // Sample() for n rows from `first` on; `info` is of the first of them.
+  Status SampleSome(const BatchSpec& spec, std::size_t first, std::size_t n, BatchRows* rows,
+                    const SampleInfo& info, Garbage* garbage);
+  Row RowOf(std::uint32_t slot, BatchRows* rows) const;
+  SampledItem Sampled(std::uint32_t slot) const;
   void Remove(std::uint32_t slot, Garbage* garbage);
   // The references of a live item.
   void DropChunks(std::uint32_t slot, Garbage* garbage);

@@ -17,8 +17,9 @@ constexpr std::int64_t kMaxCounter = std::int64_t{1} << 62;
 
 }  // namespace
 
-TableState Table::Save() const {
+TableState Table::Save(std::vector<bool>* used) const {
   TableState state;
+  const auto mark = [used](const Chunk* chunk) { (*used)[chunk->slot] = true; };
   ItemColumns& to = state.items;
   const std::size_t n = size();
   to.key.reserve(n);
@@ -31,22 +32,12 @@ TableState Table::Save() const {
     const std::uint32_t slot = order_[i];
     if (slot == kNoSlot) continue;
     const Item& item = items_.at(slot);
-    if (!items_.spans.empty()) {
-      const auto found = items_.spans.find(slot);
-      if (found != items_.spans.end()) {
-        for (std::size_t column = 0; column < found->second.size(); ++column) {
-          to.span_item.push_back(to.key.size());
-          to.span_column.push_back(static_cast<std::uint32_t>(column));
-          to.span_start.push_back(found->second[column].start);
-          to.span_length.push_back(found->second[column].length);
-        }
-      }
-    }
     if (const Trajectory* trajectory = items_.trajectory(slot)) {
       to.traj_item.push_back(to.key.size());
       to.traj_episode.push_back(trajectory->episode);
       for (const Trajectory::Column& column : trajectory->columns) {
         to.column_item.push_back(to.key.size());
+        to.column_field.push_back(column.field);
         to.column_squeeze.push_back(column.squeeze);
         to.column_pieces.push_back(column.num_pieces);
       }
@@ -54,12 +45,24 @@ TableState Table::Save() const {
         to.piece_chunk.push_back(piece.chunk->id);
         to.piece_offset.push_back(piece.offset);
         to.piece_length.push_back(piece.length);
+        if (used != nullptr) mark(piece.chunk);
       }
     }
+    const Chunk* chunk = item.chunk == kNoSlot ? nullptr : chunks_->at(item.chunk);
+    const std::uint32_t length = items_.length.Get(slot);
     to.key.push_back(items_.key(slot));
-    to.chunk_id.push_back(item.chunk == kNoSlot ? 0 : chunks_->at(item.chunk)->id);
+    to.chunk_id.push_back(chunk == nullptr ? 0 : chunk->id);
     to.offset.push_back(item.offset);
-    to.length.push_back(items_.length.Get(slot));
+    to.length.push_back(length);
+    if (used != nullptr && chunk != nullptr) {
+      mark(chunk);
+      std::uint32_t here = chunk->capacity - item.offset;
+      for (std::uint32_t left = length; left > here; here = chunk->capacity) {
+        left -= here;
+        chunk = chunk->next;
+        mark(chunk);
+      }
+    }
     to.priority.push_back(items_.priority.Get(slot));
     to.times_sampled.push_back(item.times_sampled);
     // Both selectors hear of the same events, so either heap tells their order.
@@ -87,10 +90,11 @@ Status Table::RestoreTrajectories(const ItemColumns& from,
     if (row >= n || (i > 0 && row <= from.traj_item[i - 1])) {
       return Status::Invalid("trajectory of an unknown item", at);
     }
-    auto trajectory = std::make_unique<Trajectory>();
+    auto trajectory = std::make_shared<Trajectory>();
     trajectory->episode = from.traj_episode[i];
     for (; column < from.column_item.size() && from.column_item[column] == row; ++column) {
       const std::uint32_t num_pieces = from.column_pieces[column];
+      const std::uint32_t field = from.column_field[column];
       const bool squeeze = from.column_squeeze[column] != 0;
       if (num_pieces == 0 || num_pieces > chunks_by_piece.size() - piece) {
         return Status::Invalid("column without its pieces", at);
@@ -101,7 +105,9 @@ Status Table::RestoreTrajectories(const ItemColumns& from,
         const std::uint32_t offset = from.piece_offset[piece];
         const std::uint32_t length = from.piece_length[piece];
         if (chunk == nullptr) return Status::Invalid("chunk unknown", at);
-        if (chunk->layout->columns().size() != 1 || chunk->layout->tag() != first->layout->tag()) {
+        const auto& fields = chunk->layout->columns();
+        if (field >= fields.size()) return Status::Invalid("column of no field", at);
+        if (fields[field].type != first->layout->columns()[field].type) {
           return Status::Invalid("piece of another kind of column", at);
         }
         if (length == 0 || offset >= chunk->count || length > chunk->count - offset ||
@@ -110,7 +116,7 @@ Status Table::RestoreTrajectories(const ItemColumns& from,
         }
         trajectory->pieces.push_back({chunk, offset, length});
       }
-      trajectory->columns.push_back({num_pieces, squeeze});
+      trajectory->columns.push_back({num_pieces, field, squeeze});
     }
     if (trajectory->columns.empty()) return Status::Invalid("trajectory without columns", at);
     ++episodes_[trajectory->episode];
@@ -170,6 +176,7 @@ Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks
       }
     } else {
       if (chunk == nullptr) return Status::Invalid("chunk unknown", row);
+      if (chunk->layout->any_size()) return Status::Invalid("run of cells of any size", row);
       if (length == 0) return Status::Invalid("length is 0", row);
       if (from.offset[i] >= chunk->capacity) return Status::Invalid("offset past its chunk", row);
     }
@@ -218,23 +225,6 @@ Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks
   }
   const Status trajectories = RestoreTrajectories(from, chunks_by_piece);
   if (!trajectories.ok()) return trajectories;
-  for (std::size_t i = 0; i < from.span_item.size(); ++i) {
-    const auto row = static_cast<std::int64_t>(from.span_item[i]);
-    if (from.span_item[i] >= n) return Status::Invalid("span of an unknown item", row);
-    if (items_.trajectory(order_[from.span_item[i]]) != nullptr) {
-      return Status::Invalid("span of a trajectory", row);
-    }
-    const auto& layout = *chunks_by_row[from.span_item[i]]->layout;
-    const std::uint32_t length = from.length[from.span_item[i]];
-    if (from.span_column[i] >= layout.columns().size() || from.span_start[i] > length ||
-        from.span_length[i] > length - from.span_start[i]) {
-      return Status::Invalid("span outside its item", row);
-    }
-    // Items were appended in row order, so the row is also the place.
-    auto& spans = items_.spans[order_[from.span_item[i]]];
-    if (spans.empty()) spans.assign(layout.columns().size(), Span{0, length});
-    spans[from.span_column[i]] = {from.span_start[i], from.span_length[i]};
-  }
   for (const std::int64_t counter :
        {state.counters.inserts, state.counters.samples, state.counters.deletes,
         state.num_unique_samples, state.num_deleted_episodes}) {

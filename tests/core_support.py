@@ -46,12 +46,20 @@ class CoreStore:
         seed: int = 7,
         nests: Sequence[Nest] = (NEST,),
     ) -> None:
-        self.core = self.store = _core.Store(chunk_nbytes=chunk_nbytes)
+        self.core = _core.Store(chunk_nbytes=chunk_nbytes)
         self.nests = list(nests)
         self.tables = [
             CoreTable(one, _core_table(self.core, one, seed + i))
             for i, one in enumerate(settings)
         ]
+
+    @property
+    def store(self) -> CoreStore:
+        return self
+
+    @property
+    def settings(self) -> list[TableSettings]:
+        return [one.settings for one in self.tables]
 
     def check_open(self) -> None:
         pass

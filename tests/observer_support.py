@@ -9,6 +9,12 @@ import numpy as np
 
 from reverie import Trajectory, reverb
 from reverie.nests.trajectory import FIRST, LAST, MID
+from reverie.observers import (
+    EpisodeObserver,
+    ParallelObserver,
+    TrajectoryObserver,
+    TrajectorySequenceObserver,
+)
 
 
 class Served:
@@ -84,3 +90,19 @@ def numbers_of(columns: list[Any]) -> list[int]:
         assert not is_pad or step_type[t] == LAST
         found.append(PAD if is_pad else int(action[t]))
     return found
+
+
+SINGLE = [
+    lambda client, table: TrajectoryObserver(client, table, 2),
+    lambda client, table: TrajectorySequenceObserver(client, table, 2),
+    lambda client, table: EpisodeObserver(client, table, 9),
+]
+EVERY = [*SINGLE, lambda client, table: ParallelObserver(client, table, 2, num_envs=1)]
+
+
+def tell(observer: Any, n: int, last: bool = False) -> None:
+    """One step of one environment."""
+    if isinstance(observer, ParallelObserver):
+        observer(batch([n], [last]))
+    else:
+        observer(trajectory(n, last))

@@ -78,11 +78,10 @@ class CoreTable:
         copy = CoreTable(**self.arguments, seed=99)
         copy.inserted = self.inserted
         snapshot = self.store.snapshot()
-        for chunk in snapshot.chunks:
-            copy.store.restore_chunk(copy.layout, chunk.chunk_id, chunk.count)[:] = chunk.data()
-        for chunk in snapshot.chunks:
-            if chunk.next_id:
-                copy.store.link_chunk(chunk.chunk_id, chunk.next_id)
+        ids, nexts = snapshot.chunks["id"], snapshot.chunks["next"]
+        for row, (number, count) in enumerate(zip(ids, snapshot.chunks["count"], strict=True)):
+            copy.store.restore_chunk(copy.layout, number, count)[:] = snapshot.data(row)
+        copy.store.link_chunks(ids[nexts != 0], nexts[nexts != 0])
         (table,) = snapshot.tables
         state = {name: column for name, column in table.items.items() if name != leave_out}
         state |= {"free_keys": table.free_keys, "rng_state": table.rng_state}

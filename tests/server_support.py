@@ -10,10 +10,10 @@ import numpy as np
 
 from reverie import _core
 from reverie.reverb.engine.server import Checkpointer, Server
+from reverie.reverb.engine.tables import Table
 from reverie.tables.cells import column_of
-from reverie.tables.limiters import Limiter as RateLimiter
+from reverie.tables.limiters import Limiter
 from reverie.tables.selectors import selector_of
-from reverie.tables.table import Table
 
 KINDS = ("uniform", "fifo", "lifo", "prioritized", "min_heap", "max_heap")
 POSITION = (np.dtype("<f4"), (2,))
@@ -27,7 +27,7 @@ def table(
     *,
     max_size: int = 100,
     max_times_sampled: int = 0,
-    limiter: RateLimiter | None = None,
+    limiter: Limiter | None = None,
     signature: Any = None,
 ) -> Table:
     """A table that lets everything pass unless told otherwise."""
@@ -37,7 +37,7 @@ def table(
         selector_of(remover, 0.7 if remover == "prioritized" else None),  # type: ignore[arg-type]
         max_size,
         max_times_sampled,
-        limiter or RateLimiter(1.0, 1, -1e300, 1e300),
+        limiter or Limiter(1.0, 1, -1e300, 1e300),
         (),
         signature,
     )
@@ -55,7 +55,7 @@ class Feeder:
     """Writes steps of a position, a text and a flag, and items of odd pieces of them."""
 
     def __init__(self, served: Any, keep: int = 20) -> None:
-        self.writer = served.store.create_trajectory_writer()
+        self.writer = served.store.core.create_trajectory_writer()
         for column in (POSITION, None, FLAG):
             layout = None if column is None else _core.RecordLayout([column])
             self.writer.add_column(layout, keep)

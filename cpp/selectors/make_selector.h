@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "item_order.h"
+#include "items/item_order.h"
 #include "selectors/selector.h"
 
 namespace reverie {

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "item_order.h"
+#include "items/item_order.h"
 #include "selectors/selector.h"
 
 namespace reverie {

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "item_order.h"
+#include "items/item_order.h"
 #include "selectors/selector.h"
 
 namespace reverie {

@@ -23,7 +23,7 @@
 #include <utility>
 #include <vector>
 
-#include "writer.h"
+#include "writers/writer.h"
 
 namespace reverie_test {
 

@@ -1,4 +1,4 @@
-#include "chunk_store.h"
+#include "storage/chunk_store.h"
 
 #include <algorithm>
 #include <cstring>

@@ -1,4 +1,4 @@
-#include "item_order.h"
+#include "items/item_order.h"
 
 #include <algorithm>
 #include <map>

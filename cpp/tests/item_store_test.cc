@@ -1,4 +1,4 @@
-#include "item_store.h"
+#include "items/item_store.h"
 
 #include <set>
 

@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "check.h"
-#include "writer.h"
+#include "writers/writer.h"
 
 namespace reverie_test {
 namespace {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "check.h"
-#include "trajectory_writer.h"
+#include "writers/trajectory_writer.h"
 
 namespace reverie_test {
 namespace {

@@ -1,4 +1,4 @@
-#include "trajectory_writer.h"
+#include "writers/trajectory_writer.h"
 
 #include <algorithm>
 #include <chrono>

@@ -6,7 +6,7 @@
 
 #include "check.h"
 #include "starve.h"
-#include "writer.h"
+#include "writers/writer.h"
 
 namespace reverie_test {
 namespace {

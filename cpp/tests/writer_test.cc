@@ -1,4 +1,4 @@
-#include "writer.h"
+#include "writers/writer.h"
 
 #include <algorithm>
 

@@ -15,58 +15,55 @@ Make a manager, call its observer with each step, sample:
             observer({"obs": np.zeros(4), "action": 1}, last=t == 9)
         data, info = manager.sample(256)  # leaves are [256, 2, ...]
         manager.save()
+
+    again = reverie.open("checkpoints")  # needs neither the spec nor this code
 """
 
 import importlib
 import typing
 
-from reverie import errors
+from reverie import errors, limiters, observers, removers, samplers
 from reverie._version import __version__
 from reverie.errors import ReverieError
 from reverie.install import install_as_reverb
 from reverie.manager import ReplayBufferManager
 from reverie.nests.specs import ArraySpec
 from reverie.nests.trajectory import Trajectory
-from reverie.observers import (
-    EpisodeObserver,
-    ParallelObserver,
-    TrajectoryObserver,
-    TrajectorySequenceObserver,
-)
+from reverie.opening import open_buffer as open
 from reverie.replay_buffer import ReplayBuffer
 from reverie.sample import SampleInfo
-from reverie.table import TableInfo
+from reverie.tables.info import BufferInfo
 
 if typing.TYPE_CHECKING:
     from reverie import reverb
-    from reverie.reverb import Table, rate_limiters, selectors
 
 __all__ = [
     "ArraySpec",
-    "EpisodeObserver",
-    "ParallelObserver",
+    "BufferInfo",
     "ReplayBuffer",
     "ReplayBufferManager",
     "ReverieError",
     "SampleInfo",
-    "Table",
-    "TableInfo",
     "Trajectory",
-    "TrajectoryObserver",
-    "TrajectorySequenceObserver",
     "__version__",
     "errors",
     "install_as_reverb",
-    "rate_limiters",
+    "limiters",
+    "observers",
+    "open",
+    "removers",
     "reverb",
-    "selectors",
+    "samplers",
 ]
 
 
 def __getattr__(name: str) -> typing.Any:
-    """Reverb's tables, imported when they are first used: `import reverie` stays quick."""
-    if name in ("Table", "rate_limiters", "selectors"):
-        return getattr(importlib.import_module("reverie.reverb"), name)
+    """Reverb's API, imported when it is first used: `import reverie` stays quick."""
     if name == "reverb":
         return importlib.import_module("reverie.reverb")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names alone."""
+    return list(__all__)

@@ -26,6 +26,13 @@ WINDOWS: int
 STREAM: int
 EPISODES: int
 
+# How an episode ended: what writers take as `last`, where 0 is a step after which it goes
+# on, and what a snapshot's `ends` say.
+ENDED: int  # the writer was not told how
+TERMINATED: int
+TRUNCATED: int
+CUT: int  # it was reset, closed or dropped: the stream stopped there
+
 # What Writer.append and append_batch return where no leaf is at fault.
 STORED: int
 STORED_BUT_BLOCKED: int  # an episode ended, and items of this writer wait for a limiter
@@ -33,16 +40,26 @@ TOO_LONG: int  # an episode has become too long and is dropped, the batch's othe
 IGNORED: int  # the step belongs to an episode that has become too long
 
 class RecordLayout:
-    """Columns of one packed, fixed-width record, in flattened-nest order."""
+    """Columns of one packed, fixed-width record, in flattened-nest order.
+
+    Layouts of equal columns are one layout: they are equal, and one's records are the other's.
+    """
 
     def __init__(self, columns: Sequence[tuple[np.dtype[Any], tuple[int, ...]]]) -> None: ...
+    def __eq__(self, other: object) -> bool: ...
+    def __hash__(self) -> int: ...
     @property
     def record_nbytes(self) -> int: ...
     @property
     def columns(self) -> list[tuple[np.dtype[Any], tuple[int, ...]]]: ...
 
 class LengthMismatch(Exception):
-    """args: (key, column or -1, found steps, wanted steps). Nothing was sampled."""
+    """args: (key, column or -1, found steps, wanted steps); -1 steps: a squeezed column.
+    The column is -1 where the item is a run, which has one length. Nothing was sampled."""
+
+class LayoutMismatch(ValueError):
+    """args: (key, column or -1). The item's column has another dtype or shape than asked
+    for; -1: the item has another number of columns. Nothing was sampled."""
 
 class Closed(Exception):
     """The store was closed."""
@@ -84,8 +101,14 @@ class Store:
         boundary_value: int,
         items: int = 0,
         num_streams: int = 1,
+        discount_column: int = -1,
     ) -> Writer:
-        """A writer of `num_streams` independent streams; `items` is one of the kinds above."""
+        """A writer of `num_streams` independent streams; `items` is one of the kinds above.
+
+        Where the boundary column says that an episode ended, the discount (a float32 scalar)
+        of the record before tells how: TERMINATED where it is 0, else TRUNCATED. Without a
+        discount column, or a record before in the episode, it is ENDED.
+        """
     def create_trajectory_writer(self) -> TrajectoryWriter: ...
     def snapshot(self) -> Snapshot:
         """A consistent point in time of all tables; O(items), milliseconds a million."""
@@ -97,8 +120,21 @@ class Store:
         `layout` None: a chunk of one cell of any size, `nbytes`; `count` is 1.
         Fill it before any item refers to it. Raises ValueError for a chunk_id in use.
         """
-    def link_chunk(self, chunk_id: int, next_id: int) -> None:
-        """Says that the stream goes on from `chunk_id` in `next_id`."""
+    def link_chunks(self, ids: NDArray[np.uint64], next_ids: NDArray[np.uint64]) -> None:
+        """Says that the streams go on from `ids[i]` in `next_ids[i]`, both restored.
+
+        ValueError with the index of a link that names an unknown chunk, links one twice, or
+        whose ids do not rise; those before it are made.
+        """
+    def restore_ends(
+        self, chunk: NDArray[np.uint64], step: NDArray[np.uint32], how: NDArray[np.uint8]
+    ) -> None:
+        """Ends of episodes in restored chunks: `step` is the last record of one.
+
+        Each chunk's ends ascend, and follow each other. ValueError with the index of an end
+        that names no restored chunk, no record of it, no `how` (ENDED to CUT) or does not
+        ascend; those before it are in.
+        """
     def seal_restore(self) -> None:
         """Ends restoring: chunks that no item refers to are freed."""
     def close(self) -> None: ...
@@ -135,28 +171,46 @@ class Table:
         piece: int,
         repeat_info: bool,
         out: Sequence[NDArray[Any]] | None,
+        lengths: Sequence[int] | None = None,
     ) -> tuple[list[NDArray[Any]], tuple[NDArray[Any], ...]] | None:
         """One batch, or None where the limiter or an empty table forbids it now.
 
-        `steps` is the length that every chosen item must have (else
-        LengthMismatch). `piece` = steps returns whole items; a smaller divisor
-        returns one of each item's steps // piece disjoint pieces at random.
-        Returns columns shaped (B, piece, *shape) and
-        (key u64, probability f64, table_size i64, priority f64, times_sampled i32)
-        shaped (B,), or (B, piece) with repeat_info.
+        Every chosen item must be a run of `steps` records of `layout`, or a trajectory whose
+        columns have, in order, the types of the layout's, each of `steps` cells and not
+        squeezed: else LayoutMismatch or LengthMismatch. `piece` = steps returns whole items;
+        a smaller divisor returns one of each item's steps // piece disjoint pieces at random.
+        `lengths`, one per column, asks for other lengths than `steps`; -1: squeezed. Then
+        piece == steps, which says only how often infos are repeated.
+        Returns columns shaped (B, piece, *shape), with `lengths` (B, length, *shape) or
+        (B, *shape), and (key u64, probability f64, table_size i64, priority f64,
+        times_sampled i32) shaped (B,), or (B, piece) with repeat_info.
+        Copies without the GIL. A batch that fails counts nothing and uses no randomness, but
+        with max_times_sampled, where the items chosen before the one at fault stay counted.
         """
     def gather(
-        self, layout: RecordLayout, keys: NDArray[np.uint64] | None, steps: int
+        self,
+        layout: RecordLayout,
+        keys: NDArray[np.uint64] | None,
+        steps: int,
+        lengths: Sequence[int] | None = None,
     ) -> tuple[list[NDArray[Any]], NDArray[np.uint64]]:
-        """Items by key, or all in insertion order; counts as no sample.
+        """Items by key, or all in insertion order, as `sample` does; counts as no sample.
 
-        `steps` = 0 takes the first item's length. Raises KeyError for a stale key.
+        `steps` = 0 takes the first item's length (a trajectory's first column's). With
+        `lengths` it says nothing. Raises KeyError for a stale key.
         """
-    def gather_item(self, layout: RecordLayout, key: int) -> list[NDArray[Any]]:
-        """One item whole: each column (T, *shape) with its own T. KeyError if stale."""
+    def item(self, key: int) -> list[Any]:
+        """One item of any make: its columns as in `sample_items`. KeyError if stale."""
+    def describe(
+        self, key: int | None = None
+    ) -> list[tuple[np.dtype[Any] | None, tuple[int, ...], int]] | None:
+        """(dtype, shape, length) of each column of an item, None: of the oldest.
+
+        Length -1: squeezed. dtype None: cells of any size, bytes, whose shape is (). None if
+        the table is empty; KeyError for a stale key.
+        """
     def items(self) -> dict[str, NDArray[Any]]:
-        """All items in insertion order: key, chunk, offset, length, priority,
-        times_sampled (see TableSnapshot.items), and span arrays."""
+        """All items in insertion order, as `TableSnapshot.items`."""
     def update_priorities(
         self, keys: NDArray[np.uint64], priorities: NDArray[np.float64]
     ) -> int:
@@ -169,13 +223,13 @@ class Table:
     def restore(self, state: dict[str, Any]) -> None:
         """Fills an empty table from the arrays of `TableSnapshot`, same names.
 
-        Raises ValueError naming the item index for a chunk, offset, length, key
-        or span that does not fit; the table is empty then. `key` may be None: fresh keys
-        are issued.
+        Raises ValueError naming the item index for a chunk, offset, length, key or
+        trajectory that does not fit; the table is empty then. `key` may be None: fresh keys
+        are issued. Arrays of trajectories (all of them) and `touched` may be left out.
         """
 
 class Writer:
-    """Streams of steps and the items over them; see cpp/writer.h."""
+    """Streams of steps and the items over them; see cpp/writers/writer.h."""
 
     @property
     def num_cached(self) -> int:
@@ -193,7 +247,8 @@ class Writer:
         index of the first leaf that is not a NumPy value of exactly the column's dtype and
         shape (then nothing is stored).
 
-        `last`: 1 ends the episode, 0 does not, -1 asks the boundary column.
+        `last`: 0 goes on; ENDED, TERMINATED, TRUNCATED or CUT ends the episode; -1 asks the
+        boundary column. ValueError for other numbers.
         """
     def append_batch(
         self,
@@ -207,15 +262,17 @@ class Writer:
 
         Returns as `append` does, never IGNORED, and TOO_LONG only if there are `fates`:
         those tell of each step whether it was stored (0), made its episode too long (1)
-        or was ignored (2). `lasts` None asks the boundary column. Raises ValueError, with
-        nothing stored, for a stream that is unknown or occurs twice.
+        or was ignored (2). `lasts` as `last` of `append`; None asks the boundary column.
+        Raises ValueError, with nothing stored, for a stream that is unknown or occurs twice,
+        or an unknown `last`.
         """
     def reset(self, write_cached_steps: bool, stream: int = 0) -> int:
-        """Ends the episode. Returns how many of its last steps are in no item."""
-    def close(self) -> None: ...
+        """Ends the episode (CUT). Returns how many of its last steps are in no item."""
+    def close(self) -> None:
+        """Ends all episodes (CUT). Idempotent."""
 
 class TrajectoryWriter:
-    """A stream of steps whose columns are stored apart; see cpp/trajectory_writer.h.
+    """A stream of steps whose columns are stored apart; see cpp/writers/trajectory_writer.h.
 
     The n-th cell ever appended to a column has number n.
     """
@@ -262,42 +319,37 @@ class TrajectoryWriter:
         """Cells expire; items that wait go on waiting. Idempotent."""
 
 class Snapshot:
-    """Pins every chunk that an item refers to, until it is dropped."""
+    """Pins every chunk that an item refers to, until it and all its `data` are dropped."""
 
     @property
-    def chunks(self) -> list[ChunkView]: ...
+    def chunks(self) -> dict[str, NDArray[Any]]:
+        """The chunks, (C,), ascending by id: id u64, next u64 (the stream goes on there; 0
+        where it ends, or its next chunk holds no item's step), count u32 (records; 1 of a
+        cell of any size), nbytes u64 (of those), sealed u8 (no records will follow),
+        layout u32 (row of `layouts`)."""
+    @property
+    def layouts(self) -> list[list[tuple[np.dtype[Any], tuple[int, ...]]] | None]:
+        """Those in use; None: one cell of any size."""
+    @property
+    def ends(self) -> dict[str, NDArray[Any]]:
+        """Ends of episodes, (E,), by chunk, then step: chunk u64 (id), step u32 (the record in
+        the chunk that is an episode's last), how u8 (ENDED to CUT). Padding after an episode
+        is set apart from what follows by an end of its own, CUT."""
+    def data(self, row: int) -> NDArray[np.uint8]:
+        """Read-only bytes of the records of chunk `row`, (count, record_nbytes); pins it."""
     @property
     def tables(self) -> list[TableSnapshot]: ...
-
-class ChunkView:
-    @property
-    def chunk_id(self) -> int: ...
-    @property
-    def next_id(self) -> int:
-        """0 where the stream ends here, or its next chunk holds no item's step."""
-    @property
-    def sealed(self) -> bool: ...
-    @property
-    def count(self) -> int: ...
-    @property
-    def columns(self) -> list[tuple[np.dtype[Any], tuple[int, ...]]] | None:
-        """dtype and shape of each; None for one cell of any size."""
-    def data(self) -> NDArray[np.uint8]:
-        """Read-only bytes of the filled records, (count, record_nbytes); pins the chunk."""
 
 class TableSnapshot:
     @property
     def items(self) -> dict[str, NDArray[Any]]:
         """Insertion order. key u64, chunk u64 (chunk id), offset u32, length u32,
-        priority f64, times_sampled i32, all (N,). Items with unequal steps per
-        column also stand in span_item u64 (S,) (row), span_column u32,
-        span_start u32, span_length u32, relative to the item's first step.
-        Where a heap needs it, touched u64 (N,) tells the order in which the items were
-        last inserted or updated; else it is empty.
+        priority f64, times_sampled i32, all (N,). Where a heap needs it, touched u64 (N,)
+        tells the order in which the items were last inserted or updated; else it is empty.
         Trajectories have chunk, offset and length 0, and stand in traj_item u64 (row),
-        traj_episode u64, (J,); their columns in column_item u64 (row), column_squeeze u8,
-        column_pieces u32 (how many), (C,); those in piece_chunk u64, piece_offset u32,
-        piece_length u32, (P,)."""
+        traj_episode u64, (J,); their columns in column_item u64 (row), column_field u32
+        (which column of its chunks' layout), column_squeeze u8, column_pieces u32 (how
+        many), (C,); those in piece_chunk u64, piece_offset u32, piece_length u32, (P,)."""
     @property
     def free_keys(self) -> NDArray[np.uint64]:
         """Last key used in each free slot, next slot to be used last."""

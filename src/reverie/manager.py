@@ -13,16 +13,24 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import ArrayLike
 
 from reverie.backends import Backend, BufferSettings, find_backend
-from reverie.checkpoint.loading import has_checkpoint
+from reverie.checkpoint.source import candidates
 from reverie.errors import (
     ClosedError,
     InvalidArgumentError,
     NotInitializedError,
     ReverieError,
 )
+from reverie.nests.nest import Nest
+from reverie.observers import TrajectoryObserver
+from reverie.replay_buffer import ReplayBuffer
 from reverie.runtime.checks import check_int
+from reverie.runtime.handle import Handle
 from reverie.sample import SampleInfo
-from reverie.table import Handle
+from reverie.tables.info import BufferInfo
+from reverie.tables.limiters import Limiter, MinSize
+from reverie.tables.selectors import FifoSelector, UniformSelector
+from reverie.tables.settings import Remover, Sampler, TableSettings
+from reverie.tables.signature import item_signature
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -39,11 +47,16 @@ class ReplayBufferManager(Handle):
         data_spec: what one step looks like: any nest whose leaves have a shape and
             a dtype (`Trajectory` of `tf.TensorSpec`, dm_env specs, gymnasium
             spaces, `jax.ShapeDtypeStruct`, NumPy arrays, `reverie.ArraySpec`).
-        capacity: the most items it holds; then the oldest goes for each new one.
+        capacity: the most items it holds; then one goes for each new one.
             Memory grows with the data, not with the capacity.
         checkpoint_dir: folder of checkpoints; made by the first save. Entries that
             are not ours are never touched.
         sequence_length: consecutive steps of each item, all of one episode.
+        sampler: chooses what to sample, one of `reverie.samplers`; None: uniformly.
+        remover: chooses what makes room for a new item, one of `reverie.removers`; None:
+            the oldest goes.
+        limiter: when samples and inserts may pass, one of `reverie.limiters`; None:
+            samples as soon as there is an item.
         backend: the engine; "embedded" keeps everything in this process, "reverb"
             runs on dm-reverb and gives TF-Agents' own classes (`reverie.backends.reverb`
             says what differs there).
@@ -74,6 +87,9 @@ class ReplayBufferManager(Handle):
         checkpoint_dir: str | os.PathLike[str],
         sequence_length: int = 2,
         *,
+        sampler: Sampler | None = None,
+        remover: Remover | None = None,
+        limiter: Limiter | None = None,
         backend: str = "embedded",
         table_name: str = "uniform_table",
         stride_length: int = 1,
@@ -103,15 +119,30 @@ class ReplayBufferManager(Handle):
             raise InvalidArgumentError(
                 f"on_corrupt: found {on_corrupt!r:.200}, wanted 'raise' or 'fallback'."
             )
+        if tile_end_of_episodes and not pad_end_of_episodes:
+            raise InvalidArgumentError(
+                "Must set `pad_end_of_episodes=True` when using `tile_end_of_episodes`."
+            )
         if max_to_keep is not None:
             check_int("max_to_keep", max_to_keep, 1, 2**31)
         self._engine = find_backend(backend)
+        capacity = check_int("capacity", capacity, 1, 2**63 - 1)
+        sequence_length = check_int("sequence_length", sequence_length, 1, 2**32 - 1)
+        nest = Nest(data_spec)
         self._settings = BufferSettings(
+            table=TableSettings(
+                name=table_name,
+                max_size=capacity,
+                sampler=UniformSelector() if sampler is None else sampler,
+                remover=FifoSelector() if remover is None else remover,
+                limiter=MinSize(1) if limiter is None else limiter,
+                signature=item_signature(nest),
+                sequence_length=sequence_length,
+            ),
             data_spec=data_spec,
-            capacity=capacity,
+            nest=nest,
             checkpoint_dir=folder.absolute(),  # os.chdir() must not move it
             sequence_length=sequence_length,
-            table_name=table_name,
             stride_length=stride_length,
             pad_end_of_episodes=pad_end_of_episodes,
             tile_end_of_episodes=tile_end_of_episodes,
@@ -130,10 +161,11 @@ class ReplayBufferManager(Handle):
             state = "not created or loaded yet"
         else:
             try:
-                state = f"{self._backend.num_frames()} of {self._settings.capacity} items"
+                items = self._backend.buffer.num_frames()
+                state = f"{items} of {self._settings.table.max_size} items"
             except ReverieError as error:  # a forked child's copy: repr() never raises
                 state = type(error).__name__
-        name, folder = self._settings.table_name, str(self._settings.checkpoint_dir)
+        name, folder = self._settings.table.name, str(self._settings.checkpoint_dir)
         return f"ReplayBufferManager({name!r}, {state}, {folder!r})"
 
     def __enter__(self) -> ReplayBufferManager:
@@ -150,7 +182,7 @@ class ReplayBufferManager(Handle):
         """Closes the buffer."""
         self.close()
 
-    def create_replay_buffer(self) -> tuple[Any, Any]:
+    def create_replay_buffer(self) -> tuple[ReplayBuffer, TrajectoryObserver]:
         """A fresh, empty buffer and its observer.
 
         Checkpoints in `checkpoint_dir` are neither read nor deleted; a warning says
@@ -167,7 +199,7 @@ class ReplayBufferManager(Handle):
 
     def load_replay_buffer(
         self, *, progress: Callable[[int, int], None] | None = None
-    ) -> tuple[Any, Any]:
+    ) -> tuple[ReplayBuffer, TrajectoryObserver]:
         """The newest complete checkpoint in `checkpoint_dir`, native or Reverb's.
 
         The reverb backend reads Reverb's only. Everything is verified before the live
@@ -195,7 +227,7 @@ class ReplayBufferManager(Handle):
             self._finish_saving()
             return self._adopt(self._engine.load(self._settings, progress))
 
-    def get_replay_buffer_and_observer(self) -> tuple[Any, Any]:
+    def get_replay_buffer_and_observer(self) -> tuple[ReplayBuffer, TrajectoryObserver]:
         """The buffer and its observer; creates them if there are none yet.
 
         Raises:
@@ -207,7 +239,7 @@ class ReplayBufferManager(Handle):
                 return self._create()
             return self._backend.replay_buffer, self._backend.observer
 
-    def new_observer(self) -> Any:
+    def new_observer(self) -> TrajectoryObserver:
         """Another observer of the same buffer, with an episode of its own.
 
         One for each environment, or each thread: windows never mix the steps of two
@@ -216,7 +248,8 @@ class ReplayBufferManager(Handle):
         Raises:
             NotInitializedError, ClosedError: as for `sample`.
         """
-        return self._require("new_observer").new_observer()
+        observer: TrajectoryObserver = self._require("new_observer").new_observer()
+        return observer
 
     def get_dataset(
         self, batch_size: int = 64, num_steps: int | None = None
@@ -237,7 +270,7 @@ class ReplayBufferManager(Handle):
             MissingDependencyError: TensorFlow is not installed.
             ClosedError: the manager is closed.
         """
-        return self._require("get_dataset").dataset(batch_size, num_steps)
+        return self._require("get_dataset").buffer.as_dataset(batch_size, num_steps)
 
     def sample(
         self,
@@ -270,7 +303,8 @@ class ReplayBufferManager(Handle):
             EndlessWaitError: no timeout, and no other thread that could add.
             ClosedError: the manager is closed.
         """
-        return self._require("sample").sample(batch_size, num_steps, out, timeout)
+        buffer = self._require("sample").buffer
+        return buffer.sample(batch_size, num_steps, out=out, timeout=timeout)
 
     def gather_all(self) -> Any:
         """Every item in insertion order, leaves `[N, T, *shape]`. Counts as no sample.
@@ -281,14 +315,14 @@ class ReplayBufferManager(Handle):
             UnstackableError: items differ in length; `iter_items()` reads them.
             NotInitializedError, ClosedError: as for `sample`.
         """
-        return self._require("gather_all").gather_all()
+        return self._require("gather_all").buffer.gather_all()
 
     def iter_items(self) -> Iterator[tuple[int, Any]]:
         """Key and data of every item, in insertion order, whatever its length.
 
         Leaves are `[T, *shape]`; columns that cover unequal steps keep their own T.
         """
-        return self._require("iter_items").iter_items()
+        return self._require("iter_items").buffer.iter_items()
 
     def update_priorities(self, keys: ArrayLike, priorities: ArrayLike) -> int:
         """Sets the priorities of items.
@@ -304,7 +338,7 @@ class ReplayBufferManager(Handle):
             InvalidArgumentError: a shape or a value; then nothing was changed.
             NotInitializedError, ClosedError: as for `sample`.
         """
-        return self._require("update_priorities").update_priorities(keys, priorities)
+        return self._require("update_priorities").buffer.update_priorities(keys, priorities)
 
     def num_frames(self) -> int:
         """Items in the buffer, every finished observer call included; 0 before it exists.
@@ -313,15 +347,15 @@ class ReplayBufferManager(Handle):
             ClosedError: the manager is closed.
         """
         self._check_open()
-        return 0 if self._backend is None else self._backend.num_frames()
+        return 0 if self._backend is None else self._backend.buffer.num_frames()
 
-    def info(self) -> Any:
-        """Sizes in items, steps and bytes, counters, rates and settings: a `TableInfo`.
+    def info(self) -> BufferInfo:
+        """Sizes in items, steps and bytes, counters, rates and settings.
 
         Raises:
             NotInitializedError, ClosedError: as for `sample`.
         """
-        return self._require("info").info()
+        return self._require("info").buffer.info()
 
     def save(
         self, wait: bool = True, *, progress: Callable[[int, int], None] | None = None
@@ -345,7 +379,7 @@ class ReplayBufferManager(Handle):
                 Earlier checkpoints are intact.
             NotInitializedError, ClosedError: as for `sample`.
         """
-        return self._require("save").save(wait, progress)
+        return self._require("save").buffer.save(wait, progress=progress)
 
     def clear(self) -> None:
         """Empties the buffer; does nothing before it exists.
@@ -358,7 +392,7 @@ class ReplayBufferManager(Handle):
         """
         self._check_open()
         if self._backend is not None:
-            self._backend.clear()
+            self._backend.buffer.clear()
 
     def close(self) -> None:
         """Releases everything, after a background save has ended. Idempotent.
@@ -373,10 +407,10 @@ class ReplayBufferManager(Handle):
             if backend is not None:
                 backend.close()
 
-    def _create(self) -> tuple[Any, Any]:
+    def _create(self) -> tuple[ReplayBuffer, TrajectoryObserver]:
         with self._lifecycle:
             self._finish_saving()
-            if has_checkpoint(self._settings.checkpoint_dir):
+            if candidates(self._settings.checkpoint_dir):
                 warnings.warn(
                     f"{str(self._settings.checkpoint_dir)!r} holds checkpoints, which "
                     "create_replay_buffer() leaves alone: the new buffer is empty. Use "
@@ -390,7 +424,7 @@ class ReplayBufferManager(Handle):
         if self._backend is not None:
             self._backend.finish_saving()
 
-    def _adopt(self, backend: Backend) -> tuple[Any, Any]:
+    def _adopt(self, backend: Backend) -> tuple[ReplayBuffer, TrajectoryObserver]:
         if self._closed:  # by the progress callback of a load
             backend.close()
             self._check_open()

@@ -1,33 +1,55 @@
-"""The replay buffer as TF-Agents' users know it."""
+"""The replay buffer: one table of steps, as managers hand it out and `open` finds it."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from reverie import _core
+from reverie.checkpoint.format.snapshot import Progress
+from reverie.checkpoint.save import Saver
 from reverie.errors import InvalidArgumentError
+from reverie.nests.nest import Nest
+from reverie.runtime.checks import (
+    as_keys,
+    as_updates,
+    check_int,
+    check_num_steps,
+    check_timeout,
+)
+from reverie.runtime.handle import Handle
+from reverie.runtime.waiting import wait_until
 from reverie.sample import SampleInfo
-from reverie.table import Handle, ReplayTable, TableInfo
+from reverie.tables.info import BufferInfo
+from reverie.tables.table import Table, unstackable
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+Batch = tuple[list[NDArray[Any]], tuple[NDArray[Any], ...]]
 
 
 class LocalClient(Handle):
     """Stands where TF-Agents' users expect Reverb's client."""
 
-    def __init__(self, checkpoint: Callable[[], str], table: ReplayTable) -> None:
-        self._checkpoint = checkpoint
+    def __init__(self, table: Table, saver: Saver) -> None:
         self._table = table
+        self._saver = saver
 
     def __repr__(self) -> str:
         """`LocalClient()`."""
         return "LocalClient()"
 
     def checkpoint(self) -> str:
-        """Saves a checkpoint, as `ReplayBufferManager.save` does; returns its path."""
-        return self._checkpoint()
+        """Saves a checkpoint, as `ReplayBuffer.save` does; returns its path."""
+        return str(self._saver.save(self._table.store))
 
-    def _tables_of(self, names: Sequence[str]) -> list[ReplayTable]:
+    def _tables_of(self, names: Sequence[str]) -> list[Table]:
         """The tables of these names, for observers."""
         for name in names:
             if name != self._table.name:
@@ -39,22 +61,51 @@ class LocalClient(Handle):
 
 
 class ReplayBuffer(Handle):
-    """One table, seen as TF-Agents' `ReverbReplayBuffer`.
+    """One table of steps: sample, look, update, save.
 
-    Thread-safe. What TF-Agents' class refuses (`gather_all`) works here;
-    `add_batch` and `get_next` raise NotImplementedError as they do there.
+    What `ReplayBufferManager` hands out, and what `reverie.open` makes of a checkpoint.
+    Steps come in through observers. Thread-safe. It has the methods of TF-Agents'
+    `ReverbReplayBuffer` as well; what that refuses (`gather_all`) works here, `add_batch`
+    and `get_next` raise NotImplementedError as they do there.
+
+    Args:
+        table: in a store of its own.
+        nest: structure of a step.
+        saver: of its checkpoints.
+        data_spec: as the user gave it; None: the nest's.
+        sequence_length: steps of each item.
+        lengths: steps of each column of an item, -1 where it has no time axis, of items
+            whose columns differ in that; None: all have `sequence_length`.
     """
 
     stateful_dataset = True
 
-    def __init__(self, table: ReplayTable, data_spec: Any, client: LocalClient) -> None:
+    def __init__(
+        self,
+        table: Table,
+        nest: Nest,
+        saver: Saver,
+        *,
+        data_spec: Any = None,
+        sequence_length: int,
+        lengths: Sequence[int] | None = None,
+    ) -> None:
         self._table = table
-        self._data_spec = data_spec
-        self._client = client
+        self._nest = nest
+        self._saver = saver
+        self._data_spec = nest.spec if data_spec is None else data_spec
+        self._sequence_length = sequence_length
+        self._lengths = None if lengths is None else list(lengths)
+        self._store = table.store
+        self._core = table.core
+        self._layout = _core.RecordLayout([(c.spec.dtype, c.spec.shape) for c in nest.columns])
+        self._client = LocalClient(table, saver)
+        self._store.know(nest)
+        self._start_rates()
 
     def __repr__(self) -> str:
         """`ReplayBuffer('uniform_table', 49 of 50000 items)`."""
-        return f"ReplayBuffer{repr(self._table).removeprefix('ReplayTable')}"
+        return f"ReplayBuffer({self._table.name!r}, {self._table.describe()})"
 
     @property
     def data_spec(self) -> Any:
@@ -62,14 +113,19 @@ class ReplayBuffer(Handle):
         return self._data_spec
 
     @property
+    def nest(self) -> Nest:
+        """Structure of a step."""
+        return self._nest
+
+    @property
     def capacity(self) -> int:
         """The most items it holds."""
-        return self._table.capacity
+        return self._table.settings.max_size
 
     @property
     def sequence_length(self) -> int:
         """Steps of each item."""
-        return self._table.sequence_length
+        return self._sequence_length
 
     @property
     def table_name(self) -> str:
@@ -77,19 +133,19 @@ class ReplayBuffer(Handle):
         return self._table.name
 
     @property
+    def table(self) -> Table:
+        """The table: its settings, its seed, its core."""
+        return self._table
+
+    @property
     def py_client(self) -> LocalClient:
-        """Has `checkpoint()`."""
+        """What observers take; has `checkpoint()`."""
         return self._client
 
     def num_frames(self) -> int:
         """Items in the table, every finished observer call included."""
-        self._table.check_open()
-        return int(self._table.core.size)
-
-    def get_table_info(self) -> TableInfo:
-        """Sizes, counters and settings now."""
-        self._table.check_open()
-        return self._table.info()
+        self._store.check_open()
+        return self._core.size
 
     def sample(
         self,
@@ -99,27 +155,129 @@ class ReplayBuffer(Handle):
         out: Any = None,
         timeout: float | None = None,
     ) -> tuple[Any, SampleInfo]:
-        """A batch in NumPy: leaves `[B, T, *shape]`, info fields `[B]`; see the manager's."""
-        columns, info = self._table.sample(batch_size, num_steps, out=out, timeout=timeout)
-        return self._table.nest.unflatten(columns), info
+        """A batch in NumPy, items chosen by the table's sampler, with replacement.
+
+        Sees every observer call that has returned. One crossing into the core, which
+        chooses under its lock and copies outside it, without the GIL.
+
+        Args:
+            batch_size: B.
+            num_steps: T; None means `sequence_length`. A divisor of it takes one of
+                each item's disjoint pieces, at random.
+            out: a nest of arrays of just the result's shapes, filled and returned
+                instead of fresh ones.
+            timeout: seconds to wait while nothing may be sampled; None waits (and
+                answers Ctrl-C), 0 does not.
+
+        Returns:
+            `(data, info)`: leaves `[B, T, *shape]`, and a SampleInfo of `[B]` fields.
+
+        Raises:
+            InvalidArgumentError: a number is out of range, or `out` does not fit.
+            UnstackableError: a chosen item has not `sequence_length` steps.
+            WaitTimeoutError: `timeout` passed.
+            EndlessWaitError: no timeout, and no other thread that could add.
+            ClosedError: the buffer is closed.
+        """
+        call = self._call(batch_size, num_steps, False, out, timeout)
+        try:
+            batch = self._core.sample(*call)
+            if batch is None:
+                batch = self._wait_and_sample(call, timeout)
+        except (_core.LengthMismatch, _core.Closed) as error:
+            raise self._translated(error) from None
+        return self._nest.unflatten(batch[0]), SampleInfo._make(batch[1])
+
+    def sample_columns(
+        self,
+        batch_size: int,
+        num_steps: int | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> Batch:
+        """A batch for adapters: the columns `[B, T, *shape]`, and info fields `[B, T]`.
+
+        Arguments and errors as `sample`'s.
+        """
+        call = self._call(batch_size, num_steps, True, None, timeout)
+        try:
+            batch = self._core.sample(*call)
+            return self._wait_and_sample(call, timeout) if batch is None else batch
+        except (_core.LengthMismatch, _core.Closed) as error:
+            raise self._translated(error) from None
 
     def gather_all(self) -> Any:
-        """Every item in insertion order, leaves `[N, T, *shape]`; see the manager's."""
-        return self._table.nest.unflatten(self._table.gather()[0])
+        """Every item in insertion order, leaves `[N, T, *shape]`. Counts as no sample.
+
+        For looking inside and for tests: it costs memory for all items at once.
+
+        Raises:
+            UnstackableError: items differ in length; `iter_items()` reads them.
+            ClosedError: the buffer is closed.
+        """
+        return self._nest.unflatten(self.gather_columns()[0])
+
+    def gather_columns(
+        self, keys: ArrayLike | None = None
+    ) -> tuple[list[NDArray[Any]], NDArray[np.uint64]]:
+        """Items by key, or all in order, as columns `[N, T, *shape]`; and the keys `[N]`.
+
+        One point in time; counts as no sample.
+
+        Raises:
+            UnstackableError: they have unequal numbers of steps.
+            KeyError: a key is stale.
+            ClosedError: the buffer is closed.
+        """
+        self._store.check_open()
+        wanted = None if keys is None else as_keys(keys)
+        empty = self._core.size == 0 if wanted is None else wanted.size == 0
+        steps = self._sequence_length if empty else 0
+        try:
+            return self._core.gather(self._layout, wanted, steps, self._lengths)
+        except (_core.LengthMismatch, _core.Closed) as error:
+            raise self._translated(error) from None
 
     def iter_items(self) -> Iterator[tuple[int, Any]]:
-        """Each item's key and data, leaves `[T, *shape]`, whatever its length.
+        """Key and data of every item, in insertion order, whatever its length.
 
-        In insertion order. Columns that cover unequal steps keep their own T.
+        Leaves are `[T, *shape]`; columns that cover unequal steps keep their own T. One
+        item is copied at a time; those evicted meanwhile are left out.
         """
-        for key, columns in self._table.items():
-            yield key, self._table.nest.unflatten(columns)
+        self._store.check_open()
+        for key in self._core.items()["key"].tolist():
+            self._store.check_open()
+            try:
+                columns = self._core.item(key)
+            except KeyError:
+                continue
+            yield key, self._nest.unflatten(columns)
 
     def item_info(self) -> dict[str, NDArray[Any]]:
         """key, length, priority and times_sampled of every item, in insertion order."""
-        self._table.check_open()
-        items = self._table.core.items()
+        self._store.check_open()
+        items = self._core.items()
         return {name: items[name] for name in ("key", "length", "priority", "times_sampled")}
+
+    def update_priorities(self, keys: ArrayLike, priorities: ArrayLike) -> int:
+        """Sets the priorities of items.
+
+        Args:
+            keys: `SampleInfo.key`, `[B]`, or `[B, T]` as a dataset yields them (then
+                column 0 counts).
+            priorities: finite and not negative, one for each key, `[B]` or `[B, T]`, or
+                one number for all.
+
+        Returns:
+            How many keys were stale: their items have left the buffer.
+
+        Raises:
+            InvalidArgumentError: a shape or a value; then nothing was changed.
+            ClosedError: the buffer is closed.
+        """
+        self._store.check_open()
+        chosen, values = as_updates(keys, priorities)
+        return self._core.update_priorities(chosen, values)
 
     def as_dataset(
         self,
@@ -130,12 +288,12 @@ class ReplayBuffer(Handle):
         single_deterministic_pass: bool = False,
         *,
         timeout_s: float | None = None,
-    ) -> Any:
+    ) -> tf.data.Dataset:
         """A `tf.data.Dataset`; arguments and elements as in `adapters.tf_data.as_dataset`."""
         from reverie.adapters import tf_data
 
         return tf_data.as_dataset(
-            self._table,
+            self,
             sample_batch_size=sample_batch_size,
             num_steps=num_steps,
             num_parallel_calls=num_parallel_calls,
@@ -144,13 +302,73 @@ class ReplayBuffer(Handle):
             timeout_s=timeout_s,
         )
 
-    def update_priorities(self, keys: ArrayLike, priorities: ArrayLike) -> int:
-        """Sets priorities; returns how many keys were stale. See the manager's."""
-        return self._table.update_priorities(keys, priorities)
+    def info(self) -> BufferInfo:
+        """Sizes in items, steps and bytes, counters, rates and settings now. O(1)."""
+        self._store.check_open()
+        table, store = self._core.info(), self._store.core.info()
+        seconds = max(time.monotonic() - self._created, 1e-9)
+        inserts, samples = int(table["inserts"]), int(table["samples"])
+        return BufferInfo(
+            name=self._table.name,
+            items=int(table["size"]),
+            capacity=self.capacity,
+            sequence_length=self._sequence_length,
+            steps=store["num_steps"],
+            record_nbytes=self._layout.record_nbytes,
+            nbytes=store["record_nbytes_total"],
+            allocated_nbytes=store["allocated_nbytes"],
+            inserts=inserts,
+            samples=samples,
+            deletes=int(table["deletes"]),
+            min_size_to_sample=self._table.settings.limiter.min_size_to_sample,
+            inserts_per_second=(inserts - self._before[0]) / seconds,
+            samples_per_second=(samples - self._before[1]) / seconds,
+        )
+
+    get_table_info = info
+
+    def save(self, wait: bool = True, *, progress: Progress | None = None) -> Path | None:
+        """Saves a checkpoint, durable and complete or not at all.
+
+        Adding and sampling go on meanwhile; what they do after the call began is not in
+        it. The folder's writer lock is taken at the first save and kept until `close`.
+
+        Args:
+            wait: False returns at once and writes in the background; a failure reaches
+                the caller on the next save, or on closing.
+            progress: called with bytes written so far and in all, by who writes.
+
+        Returns:
+            The checkpoint's folder, or None with `wait=False`.
+
+        Raises:
+            CheckpointLockedError: another process saves into the folder.
+            CheckpointWriteError: the folder cannot be written, or the disk is full.
+                Earlier checkpoints are intact.
+            ClosedError: the buffer is closed.
+        """
+        self._store.check_open()
+        return self._saver.save(self._store, wait=wait, progress=progress)
 
     def clear(self) -> None:
-        """Empties the table. Checkpoints on disk stay."""
+        """Empties the table; its handles stay valid. Checkpoints on disk stay."""
         self._table.clear()
+        self._start_rates()
+
+    def close(self) -> None:
+        """Ends a background save, then refuses later use and frees memory. Idempotent.
+
+        What runs meanwhile in other threads ends well.
+
+        Raises:
+            CheckpointError: the background save failed; the buffer is closed all the same.
+        """
+        try:
+            self._saver.close()
+        finally:
+            if self._store.is_open:
+                self._store.close()
+                self._core.clear()
 
     def add_batch(self, items: Any) -> None:
         """Not supported, as in TF-Agents: steps come through the observer."""
@@ -161,3 +379,63 @@ class ReplayBuffer(Handle):
     def get_next(self, *args: Any, **kwargs: Any) -> Any:
         """Not supported, as in TF-Agents: use `sample` or `as_dataset`."""
         raise NotImplementedError("get_next is not supported: use sample() or as_dataset().")
+
+    def describe_wait(self, batch_size: int) -> str:
+        """What a sampler waits for, with the numbers."""
+        table = self._core.info()
+        wanted = max(1, self._table.settings.limiter.min_size_to_sample)
+        return (
+            f"to sample {batch_size} from table {self._table.name!r}: it holds {table['size']} "
+            f"items and wants at least {wanted} (each needs {self._sequence_length} "
+            "consecutive steps of one episode)"
+        )
+
+    def _start_rates(self) -> None:
+        info = self._core.info()
+        self._before = int(info["inserts"]), int(info["samples"])
+        self._created = time.monotonic()
+
+    def _call(
+        self,
+        batch_size: int,
+        num_steps: int | None,
+        repeat_info: bool,
+        out: Any,
+        timeout: float | None,
+    ) -> tuple[Any, ...]:
+        """What the core's `sample` takes, checked; errors as `sample`'s."""
+        self._store.check_open()
+        length = self._sequence_length
+        piece = length if num_steps is None else check_num_steps(num_steps, length)
+        if type(batch_size) is not int or not 0 < batch_size < 2**31:
+            batch_size = check_int("batch_size", batch_size, 1, 2**31 - 1)
+        if timeout is not None:
+            check_timeout(timeout)
+        arrays = None
+        if out is not None:
+            lengths = self._lengths or [piece] * len(self._nest.columns)
+            leading = [(batch_size,) if n < 0 else (batch_size, n) for n in lengths]
+            arrays = self._nest.out_leaves(out, leading)
+        return self._layout, batch_size, length, piece, repeat_info, arrays, self._lengths
+
+    def _wait_and_sample(self, call: tuple[Any, ...], timeout: float | None) -> Batch:
+        batch_size = call[1]
+        if timeout is not None:
+            timeout = check_timeout(timeout)
+        batch = None
+        while batch is None:
+            wait_until(
+                lambda slice_s: self._core.wait(batch_size, slice_s),
+                timeout=timeout,
+                what=lambda: self.describe_wait(batch_size),
+            )
+            batch = self._core.sample(*call)
+        return batch
+
+    def _translated(self, error: Exception) -> Exception:
+        """The public error for one of the core's."""
+        if isinstance(error, _core.Closed):
+            return self._store.closed_error()
+        key, column, found, wanted = error.args
+        path = None if column < 0 else self._nest.columns[column].path
+        return unstackable(self._table.name, key, found, wanted, path)

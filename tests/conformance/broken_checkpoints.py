@@ -67,7 +67,7 @@ class TakesTheSavedCapacity(Broken):
     saved = 0
 
     def save(self, *args: Any, **kwargs: Any) -> Any:
-        TakesTheSavedCapacity.saved = self._settings.capacity
+        TakesTheSavedCapacity.saved = self._settings.table.max_size
         return super().save(*args, **kwargs)
 
     def load_replay_buffer(self, **settings: Any) -> Any:
@@ -145,7 +145,7 @@ class LosesAMiddleItem(Broken):
     def save(self, *args: Any, **kwargs: Any) -> Any:
         keys = [key for key, _ in self.iter_items()]
         backend: Any = self._backend
-        backend._table.core.delete(np.array(keys[1:2], np.uint64))
+        backend.buffer.table.core.delete(np.array(keys[1:2], np.uint64))
         return super().save(*args, **kwargs)
 
 

@@ -17,20 +17,17 @@ from reverie.reverb.engine.server import Server
 from reverie.tables.cells import column_of
 
 SMART_BUILDINGS = support.GOLDEN / "smart_buildings"
-# The two that `read_checkpoint` refuses, which tells Reverb's keys here.
-BOTH = sorted(set(FIXTURES) - {"strings", "unlike_items"})
 
 
 def loaded(case: Path, root: Path) -> Server:
     """The fixture in a server whose tables were made with quite other settings."""
-    names = [one.settings.name for one in read_stored(case).tables]
+    names = list(read_stored(case).tables)
     return server(root, [table(name, "lifo", max_size=10) for name in names], case)
 
 
 def rows(made: Server, name: str) -> list[tuple[float, int, list[Any]]]:
     """All items of a table in insertion order, read through the core's chunks."""
-    snapshot = made.store.snapshot()
-    chunks = {chunk.chunk_id: chunk for chunk in snapshot.chunks}
+    snapshot = made.store.core.snapshot()
     state = snapshot.tables[list(made.tables).index(name)].items
     found: list[tuple[float, int, list[Any]]] = [
         (priority, times, [])
@@ -44,24 +41,26 @@ def rows(made: Server, name: str) -> list[tuple[float, int, list[Any]]]:
             strict=True,
         )
     )
+    assert not state["column_field"].any()
     for item, squeeze, count in zip(
         *(state[f"column_{part}"].tolist() for part in ("item", "squeeze", "pieces")),
         strict=True,
     ):
         own, pieces = pieces[:count], pieces[count:]
-        found[item][2].append(_column(chunks, own, bool(squeeze)))
+        found[item][2].append(_column(snapshot, own, bool(squeeze)))
     return found
 
 
-def _column(chunks: dict[int, Any], pieces: list[tuple[int, int, int]], squeeze: bool) -> Any:
-    columns = chunks[pieces[0][0]].columns
-    if columns is None:
-        texts = [chunks[chunk].data().tobytes() for chunk, _, _ in pieces]
+def _column(snapshot: Any, pieces: list[tuple[int, int, int]], squeeze: bool) -> Any:
+    row_of = {number: row for row, number in enumerate(snapshot.chunks["id"].tolist())}
+    layout = snapshot.layouts[snapshot.chunks["layout"][row_of[pieces[0][0]]]]
+    if layout is None:
+        texts = [snapshot.data(row_of[chunk]).tobytes() for chunk, _, _ in pieces]
         return column_of(texts[0] if squeeze else texts)
-    ((dtype, shape),) = columns
+    ((dtype, shape),) = layout
     parts = []
     for chunk, offset, length in pieces:
-        raw = np.ascontiguousarray(chunks[chunk].data()[offset : offset + length])
+        raw = np.ascontiguousarray(snapshot.data(row_of[chunk])[offset : offset + length])
         parts.append(raw.view(dtype).reshape(length, *shape))
     whole = np.concatenate(parts)
     return whole[0] if squeeze else whole
@@ -74,30 +73,18 @@ def differences(made: Server, expected_file: Path, order: dict[str, list[int]]) 
     infos = {info["name"]: info for info in json.loads(str(expected["infos"]))}
     found = [] if made.tables.keys() == infos.keys() else ["table names"]
     for name, one in made.tables.items():
-        info, state = infos[name], one.state()
-        settings = {
-            "max_size": one.max_size,
-            "max_times_sampled": one.max_times_sampled,
-            "sampler": [one.sampler.kind, one.sampler.exponent],
-            "remover": [one.remover.kind, one.remover.exponent],
-            "samples_per_insert": one.rate_limiter.samples_per_insert,
-            "min_diff": one.rate_limiter.min_diff,
-            "max_diff": one.rate_limiter.max_diff,
-            "min_size_to_sample": one.rate_limiter.min_size_to_sample,
-            "insert_count": state["inserts"],
-            "sample_count": state["samples"],
-            "num_deleted_episodes": state["num_deleted_episodes"],
-            "num_unique_samples": state["num_unique_samples"],
-        }
-        found += [f"{name}: {key}" for key, value in settings.items() if info[key] != value]
-        ours = rows(made, name)
+        info, ours = infos[name], support.described(one.settings, one.state())
+        found += [f"{name}: {key}" for key, value in ours.items() if info[key] != value]
+        items = rows(made, name)
         wanted = expected[f"{name}/keys"].tolist()
-        ours = [ours[order[name].index(key)] for key in wanted]
+        items = [items[order[name].index(key)] for key in wanted]
         for at, field in enumerate(("priorities", "times_sampled")):
-            same = [row[at] for row in ours] == expected[f"{name}/{field}"].tolist()
+            same = [row[at] for row in items] == expected[f"{name}/{field}"].tolist()
             found += [] if same else [f"{name}: {field}"]
-        for column in range(len(ours[0][2]) if ours else 0):
-            raw = b"".join(row[2][column].tobytes() for row in ours)
+        for column in range(len(items[0][2]) if items else 0):
+            if items[0][2][column].dtype == object:
+                continue  # the fixtures have no texts: a test of their own compares them
+            raw = b"".join(row[2][column].tobytes() for row in items)
             same = raw == expected[f"{name}/{column}"].tobytes()
             found += [] if same else [f"{name}: column {column}"]
     return found
@@ -105,12 +92,10 @@ def differences(made: Server, expected_file: Path, order: dict[str, list[int]]) 
 
 def _order(case: Path) -> dict[str, list[int]]:
     """Reverb's keys of each table, in insertion order."""
-    from reverie.checkpoint.reverb_files import read_checkpoint
-
-    return {one.name: one.keys.tolist() for one in read_checkpoint(case)}
+    return {name: list(one.items.keys) for name, one in read_stored(case).tables.items()}
 
 
-@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("name", FIXTURES)
 def test_every_value_is_what_reverb_answered(name: str, tmp_path: Path) -> None:
     if name == "bfloat16":
         pytest.importorskip("ml_dtypes")
@@ -150,10 +135,9 @@ def test_saved_natively_they_go_on_as_they_would_have(name: str, tmp_path: Path)
 def test_steps_that_tables_share_are_stored_once(tmp_path: Path) -> None:
     stored = read_stored(FIXTURES["resent"])
     made = loaded(FIXTURES["resent"], tmp_path)
-    used = {chunk for one in stored.tables for chunk in one.piece_chunk.tolist()}
-    each = [set(one.piece_chunk.tolist()) for one in stored.tables]
-    assert each[0] & each[1]
-    assert made.store.info()["num_chunks"] == len(used)
+    one, two = (set(stored.used([name]).tolist()) for name in stored.tables)
+    assert one & two
+    assert made.store.core.info()["num_chunks"] == len(one | two)
 
 
 def test_texts_are_read_as_reverb_gives_them(tmp_path: Path) -> None:

@@ -14,27 +14,39 @@ from typing import Any
 
 import pytest
 from tests.golden import reverb_support as support
-from tests.golden.reverb_support import FILES, FIXTURES
+from tests.golden.reverb_support import FILES, FIXTURES, Found, read
 
 from reverie import errors
-from reverie.checkpoint.reverb_files import ReverbTable, read_checkpoint, tfrecord
-from reverie.checkpoint.reverb_files.places import Place
+from reverie.checkpoint.reverb_files import tfrecord
+from reverie.checkpoint.reverb_files.budget import Place
+from reverie.checkpoint.reverb_files.source import reverb_source
+from reverie.checkpoint.reverb_files.stored import read_stored
 from reverie.proto import schema
 
 CASE = "evicted"
+SMALLEST = "unlike_items"  # two items of two chunks: every kind of place for a cut
 TABLES, ITEMS, CHUNKS = FILES
 REFUSALS = (errors.CheckpointCorruptError, errors.CheckpointLimitError)
 # What may be said of a message that was altered and given sound checksums again.
 FORGED = (*REFUSALS, errors.CheckpointMismatchError, errors.MissingDependencyError)
 
 
-def outcome(folder: Path, sound: list[ReverbTable]) -> str:
+def outcome(folder: Path, sound: list[Found]) -> str:
     """How reading ends; any error of another kind fails the test that asks."""
     try:
-        found = read_checkpoint(folder, max_nbytes=1 << 26)
+        found = read(folder, max_nbytes=1 << 26)
     except REFUSALS as error:
         return "refused" if ".tfrecord" in str(error) else f"refused without a file: {error}"
     return "equal" if support.same(found, sound) else "different"
+
+
+def read_as_records(folder: Path) -> None:
+    """Reads every table as a replay buffer does, and looks at every item."""
+    source = reverb_source(folder, max_nbytes=1 << 26)
+    stored = read_stored(folder)
+    for name in stored.tables:
+        nest, chunks = support.nest_of(stored, name), support.Chunks()
+        support.rows_of(source.read(chunks, {name: nest})[name], chunks, nest)
 
 
 @pytest.fixture
@@ -42,9 +54,14 @@ def folder(tmp_path: Path) -> Path:
     return support.copy(CASE, tmp_path / "checkpoint")
 
 
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    return support.copy(SMALLEST, tmp_path / "checkpoint")
+
+
 def truncations(folder: Path, name: str) -> Iterator[str]:
     """The outcome of every length that is too short."""
-    sound, path = read_checkpoint(folder), folder / name
+    sound, path = read(folder), folder / name
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
@@ -52,25 +69,25 @@ def truncations(folder: Path, name: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_truncation_of_every_file_is_refused(folder: Path, name: str) -> None:
-    assert set(truncations(folder, name)) == {"refused"}
+def test_every_truncation_of_every_file_is_refused(small: Path, name: str) -> None:
+    assert set(truncations(small, name)) == {"refused"}
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_truncation_of_uncompressed_files_is_refused(folder: Path, name: str) -> None:
-    path = folder / name
+def test_every_truncation_of_uncompressed_files_is_refused(small: Path, name: str) -> None:
+    path = small / name
     path.write_bytes(support.framed(support.records(path)))
-    assert set(truncations(folder, name)) == {"refused"}
+    assert set(truncations(small, name)) == {"refused"}
 
 
 def test_without_the_check_of_the_streams_end_truncations_pass(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def sloppy(path: Path, file: object) -> Iterator[bytes]:
         yield zlib.decompressobj().decompress(path.read_bytes())
 
     monkeypatch.setattr(tfrecord, "_inflate", sloppy)
-    assert "equal" in set(truncations(folder, CHUNKS))
+    assert "equal" in set(truncations(small, CHUNKS))
 
 
 def test_reverbs_own_blind_spot_a_cut_between_records_is_refused(folder: Path) -> None:
@@ -80,17 +97,17 @@ def test_reverbs_own_blind_spot_a_cut_between_records_is_refused(folder: Path) -
         for kept in range(len(payloads)):
             support.rewrite(path, payloads[:kept])
             with pytest.raises(errors.CheckpointCorruptError, match="tfrecord"):
-                read_checkpoint(folder)
+                read(folder)
         support.rewrite(path, payloads)
-    read_checkpoint(folder)
+    read(folder)
 
 
-@pytest.mark.parametrize("case", support.READABLE)
+@pytest.mark.parametrize("case", FIXTURES)
 def test_single_changed_bytes_are_refused_or_change_nothing(case: str, tmp_path: Path) -> None:
     if case == "bfloat16":
         pytest.importorskip("ml_dtypes")
     folder = support.copy(case, tmp_path / "checkpoint")
-    sound, rng = read_checkpoint(folder), random.Random(case)
+    sound, rng = read(folder), random.Random(case)
     found = set()
     for name in FILES:
         path = folder / name
@@ -108,7 +125,7 @@ def test_single_changed_bytes_are_refused_or_change_nothing(case: str, tmp_path:
 def test_without_the_checksums_a_changed_byte_passes(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sound = read_checkpoint(folder)
+    sound = read(folder)
     for name in FILES:
         plain = bytearray(support.framed(support.records(folder / name)))
         if name == CHUNKS:
@@ -131,7 +148,7 @@ class Anything(int):
     __hash__ = int.__hash__
 
 
-@pytest.mark.parametrize("case", support.FIXTURES)
+@pytest.mark.parametrize("case", FIXTURES)
 def test_altered_messages_with_sound_checksums_never_crash(case: str, tmp_path: Path) -> None:
     folder, rng = support.copy(case, tmp_path / "checkpoint"), random.Random(case)
     for name in FILES:
@@ -144,7 +161,8 @@ def test_altered_messages_with_sound_checksums_never_crash(case: str, tmp_path: 
             forged[victim] = altered(forged[victim], rng)
             path.write_bytes(support.framed(forged))
             try:
-                read_checkpoint(folder, max_nbytes=1 << 26)
+                read(folder, max_nbytes=1 << 26)
+                read_as_records(folder)
             except FORGED as error:
                 assert len(str(error)) < 2000  # noqa: PT017
         path.write_bytes(whole)
@@ -168,7 +186,7 @@ def altered(payload: bytes, rng: random.Random) -> bytes:
 
 
 def test_random_bytes_are_refused(folder: Path) -> None:
-    sound, rng = read_checkpoint(folder), random.Random(0)
+    sound, rng = read(folder), random.Random(0)
     for name in FILES * 50:
         whole = (folder / name).read_bytes()
         start = rng.choice((b"", b"\x78\x9c", b"\x78\x9c\xb3", support.framed([b"\x0a"])[:12]))
@@ -181,28 +199,28 @@ def test_random_bytes_are_refused(folder: Path) -> None:
 def test_empty_files_beside_done_are_refused(folder: Path, name: str) -> None:
     (folder / name).write_bytes(b"")
     with pytest.raises(errors.CheckpointCorruptError, match=f"{name}' is empty"):
-        read_checkpoint(folder)
+        read(folder)
 
 
 def test_done_beside_nothing_but_empty_files_is_refused(folder: Path) -> None:
     for name in FILES:
         (folder / name).write_bytes(b"")
     with pytest.raises(errors.CheckpointCorruptError, match="is empty"):
-        read_checkpoint(folder)
+        read(folder)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_missing_files_are_refused(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(errors.CheckpointCorruptError, match=f"{name}' is missing"):
-        read_checkpoint(folder)
+        read(folder)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_files_of_another_checkpoint_are_refused(folder: Path, name: str) -> None:
     shutil.copyfile(FIXTURES["lengths"] / name, folder / name)
     with pytest.raises(errors.CheckpointCorruptError, match="tfrecord"):
-        read_checkpoint(folder)
+        read(folder)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -211,7 +229,7 @@ def test_bytes_after_the_stream_are_refused(folder: Path, name: str, more: bytes
     with (folder / name).open("ab") as file:
         file.write(more)
     with pytest.raises(errors.CheckpointCorruptError, match="after the end"):
-        read_checkpoint(folder)
+        read(folder)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -219,7 +237,7 @@ def test_bytes_after_the_last_record_are_refused(folder: Path, name: str) -> Non
     path = folder / name
     path.write_bytes(zlib.compress(zlib.decompress(path.read_bytes()) + b"\0"))
     with pytest.raises(errors.CheckpointCorruptError, match="of its header"):
-        read_checkpoint(folder)
+        read(folder)
 
 
 @pytest.mark.parametrize(
@@ -239,13 +257,14 @@ def test_bytes_after_the_fields_of_a_message_are_refused(
     first, *rest = support.records(path)
     support.rewrite(path, [first + more, *rest])
     with pytest.raises(errors.CheckpointCorruptError, match="record 0 at byte 0"):
-        read_checkpoint(folder)
+        read(folder)
 
 
 def test_unknown_fields_deep_inside_a_message_are_refused() -> None:
-    # A Table whose rate limiter has a field 99.
+    place = Place(Path("tables.tfrecord"), 0, 0)
+    # A table whose rate limiter has a field 99.
     with pytest.raises(errors.CheckpointCorruptError, match="unknown fields"):
-        schema.parse("Table", b"\x1a\x03\x98\x06\x01", Place(Path("tables.tfrecord"), 0, 0))
+        schema.parse("PriorityTableCheckpoint", b"\x1a\x03\x98\x06\x01", place.corrupt)
 
 
 def _drop(payloads: list[bytes]) -> list[bytes]:
@@ -257,7 +276,7 @@ def _repeat(payloads: list[bytes]) -> list[bytes]:
 
 
 def _repeat_otherwise(payloads: list[bytes]) -> list[bytes]:
-    chunk = schema.parse("Chunk", payloads[0], Place(Path(CHUNKS), 0, 0))
+    chunk = support.message("ChunkData", payloads[0])
     chunk.sequence_range.episode_id += 1
     return [*payloads, chunk.SerializeToString()]
 
@@ -278,18 +297,18 @@ def test_records_that_are_lost_or_there_twice_are_refused(
 ) -> None:
     support.rewrite(folder / name, change(support.records(folder / name)))
     with pytest.raises(errors.CheckpointCorruptError, match=message):
-        read_checkpoint(folder)
+        read(folder)
 
 
 def test_chunks_that_reverb_saved_twice_are_read_once(folder: Path) -> None:
-    sound = read_checkpoint(folder)
+    sound = read(folder)
     payloads = support.records(folder / CHUNKS)
     support.rewrite(folder / CHUNKS, payloads * 2)
     assert outcome(folder, sound) == "equal"
 
 
 def test_the_order_of_chunks_does_not_matter(folder: Path) -> None:
-    sound = read_checkpoint(folder)
+    sound = read(folder)
     support.rewrite(folder / CHUNKS, support.records(folder / CHUNKS)[::-1])
     assert outcome(folder, sound) == "equal"
 
@@ -297,10 +316,11 @@ def test_the_order_of_chunks_does_not_matter(folder: Path) -> None:
 def _edit(folder: Path, name: str, edit: Callable[[Any], Any]) -> None:
     """Changes the first record of a file, and gives it sound checksums."""
     first, *rest = support.records(folder / name)
-    kind = {TABLES: "Table", ITEMS: "Item", CHUNKS: "Chunk"}[name]
-    message = schema.parse(kind, first, Place(folder / name, 0, 0))
-    edit(message)
-    support.rewrite(folder / name, [message.SerializeToString(), *rest])
+    kind = {TABLES: "PriorityTableCheckpoint", ITEMS: "PrioritizedItem", CHUNKS: "ChunkData"}
+    message = support.message(kind[name], first)
+    edited = edit(message)
+    raw = edited if isinstance(edited, bytes) else message.SerializeToString()
+    support.rewrite(folder / name, [raw, *rest])
 
 
 def _put(message: Any, **values: object) -> None:
@@ -324,6 +344,13 @@ def _damage_packed(message: Any) -> None:
     _put(_tensor(message), tensor_content=_tensor(message).tensor_content[:1] + b"\xfe" * 6)
 
 
+def _choose_twice(message: Any) -> bytes:
+    """A sampler that is fifo, and uniform too: the second of a oneof counts, in protobuf."""
+    sound, twice = message.SerializeToString(), b"\x22\x04\x08\x01\x10\x01"
+    assert b"\x22\x04\x08\x01\x38\x01" in sound
+    return sound.replace(b"\x22\x04\x08\x01\x38\x01", twice)
+
+
 EDITS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "a slice past the end of its chunk": (ITEMS, lambda m: _put(_slice(m), offset=3)),
     "a slice of no steps": (ITEMS, lambda m: _put(_slice(m), length=0)),
@@ -335,7 +362,10 @@ EDITS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "a squeezed column of two steps": (ITEMS, lambda m: _put(_columns(m)[0], squeeze=True)),
     "a priority that is no number": (ITEMS, lambda m: _put(m, priority=float("nan"))),
     "a negative sample count": (ITEMS, lambda m: _put(m, times_sampled=-1)),
-    "a table name that is not UTF-8": (ITEMS, lambda m: _put(m, table=b"\xff")),
+    "a table name that is not UTF-8": (
+        ITEMS,
+        lambda m: m.SerializeToString().replace(b"last", b"l\xffst"),
+    ),
     "a size that is not the shape's": (CHUNKS, lambda m: _put(m, data_uncompressed_size=5)),
     "another number of columns": (CHUNKS, lambda m: _put(m, data_tensors_len=2)),
     "fewer steps than rows": (CHUNKS, lambda m: _put(m.sequence_range, start=2**31 - 1)),
@@ -350,7 +380,7 @@ EDITS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     ),
     "damaged packed bytes": (CHUNKS, _damage_packed),
     "no selector": (TABLES, lambda m: m.ClearField("sampler")),
-    "two selectors": (TABLES, lambda m: _put(m.sampler, lifo=True, uniform=True)),
+    "two selectors": (TABLES, _choose_twice),
     "a negative counter": (TABLES, lambda m: _put(m.rate_limiter, sample_count=-1)),
     "another number of items": (TABLES, lambda m: _put(m.rate_limiter, insert_count=9)),
     "fewer places than items": (TABLES, lambda m: _put(m, max_size=2)),
@@ -363,11 +393,11 @@ def test_impossible_values_are_refused(folder: Path, what: str) -> None:
     name, edit = EDITS[what]
     _edit(folder, name, edit)
     with pytest.raises(errors.CheckpointCorruptError, match="tfrecord"):
-        read_checkpoint(folder)
+        read(folder)
 
 
 def test_an_edit_of_nothing_reads_the_same(folder: Path) -> None:
-    sound = read_checkpoint(folder)
+    sound = read(folder)
     for name in FILES:
         _edit(folder, name, lambda message: None)
     assert outcome(folder, sound) == "equal"
@@ -382,7 +412,7 @@ def test_a_record_that_claims_more_than_there_is_takes_no_memory(
     tracemalloc.start()
     try:
         with pytest.raises(errors.CheckpointCorruptError, match=CHUNKS):
-            read_checkpoint(folder)
+            read(folder)
         assert tracemalloc.get_traced_memory()[1] < 1 << 23
     finally:
         tracemalloc.stop()
@@ -393,7 +423,7 @@ def test_a_bomb_stops_at_the_limit(folder: Path) -> None:
         zlib.compress(support.framed([bytes(1 << 24)])[:-4], 9)  # 16 MiB in 16 KiB
     )
     with pytest.raises(errors.CheckpointLimitError, match=CHUNKS):
-        read_checkpoint(folder, max_nbytes=1 << 21)
+        read(folder, max_nbytes=1 << 21)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
@@ -401,13 +431,13 @@ def test_a_named_pipe_is_refused_without_waiting(folder: Path) -> None:
     (folder / ITEMS).unlink()
     os.mkfifo(folder / ITEMS)
     with pytest.raises(errors.CheckpointCorruptError, match="not a regular file"):
-        read_checkpoint(folder)
+        read(folder)
 
 
 def test_names_in_messages_are_escaped_and_short(folder: Path) -> None:
-    nasty = b"\x1b[31m" + b"x" * 5000
+    nasty = "\x1b[31m" + "x" * 5000
     _edit(folder, ITEMS, lambda message: setattr(message, "table", nasty))
     with pytest.raises(errors.CheckpointCorruptError) as caught:
-        read_checkpoint(folder)
+        read(folder)
     assert "\x1b" not in str(caught.value)
     assert len(str(caught.value)) < 600

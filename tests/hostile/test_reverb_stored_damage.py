@@ -11,10 +11,11 @@ from tests.server_support import server, table
 
 from reverie import errors
 from reverie.checkpoint.reverb_files import tensors
-from reverie.checkpoint.reverb_files.places import Place
+from reverie.checkpoint.reverb_files.budget import Place
 from reverie.checkpoint.reverb_files.stored import read_stored
 from reverie.errors import CheckpointCorruptError, CheckpointLimitError
 from reverie.proto import schema
+from reverie.proto.data_types import STRING
 
 REFUSALS = (
     errors.CheckpointCorruptError,
@@ -42,9 +43,7 @@ def test_altered_reverb_messages_with_sound_checksums_never_crash(
             forged[victim] = bytes(raw)
             path.write_bytes(reverb_support.framed(forged))
             try:
-                made = server(
-                    tmp_path / "none", [table(one.settings.name) for one in names], folder
-                )
+                made = server(tmp_path / "none", [table(one) for one in names], folder)
             except REFUSALS as error:
                 assert len(str(error)) < 2000  # noqa: PT017
             else:
@@ -54,8 +53,8 @@ def test_altered_reverb_messages_with_sound_checksums_never_crash(
 
 
 def _texts(rows: int, shape: list[int], content: bytes) -> tensors.Packed:
-    message = schema._classes()["Tensor"]()
-    message.dtype = tensors.STRING
+    message = schema.message_class("TensorProto")()
+    message.dtype = STRING
     message.tensor_content = content
     for size in [rows, *shape]:
         message.tensor_shape.dim.add(size=size)

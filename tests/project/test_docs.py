@@ -32,7 +32,10 @@ def _files(suffix: str = "") -> list[Path]:
     for folder, folders, names in os.walk(ROOT):
         # Pruned, not filtered: an environment holds tens of thousands of files.
         folders[:] = [name for name in folders if name in HIDDEN_KEPT or not _left_out(name)]
-        found += [Path(folder, name) for name in names if name.endswith(suffix)]
+        # A linked work tree of git has a file of that name.
+        found += [
+            Path(folder, name) for name in names if name.endswith(suffix) and name != ".git"
+        ]
     return sorted(found)
 
 

@@ -33,7 +33,7 @@ def _sources() -> list[str]:
         path.relative_to(ROOT).as_posix()
         for folder in RULES
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in {".h", ".cc"} and "tests" not in path.parts
+        if path.suffix in {".h", ".cc"} and "tests" not in path.relative_to(ROOT).parts
     )
 
 

@@ -1,25 +1,13 @@
-"""Hypothesis profiles: `modest` by default; HYPOTHESIS_PROFILE=long looks further."""
+"""Property tests do not wait for the disk."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from unittest import mock
 
 import pytest
-from hypothesis import settings
 
 from reverie.checkpoint.disk.files import FileSystem
-
-# Without a database nothing is written beside the sources. The default finds the same
-# on each run; the long profile looks elsewhere each time and prints how to repeat it.
-settings.register_profile(
-    "modest", max_examples=60, deadline=None, database=None, derandomize=True
-)
-settings.register_profile(
-    "long", max_examples=1000, deadline=None, database=None, print_blob=True
-)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "modest")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -59,7 +59,7 @@ class Run:
     def new_writer(self) -> None:
         """Writers of windows and of trajectories, the latter's columns with some steps."""
         self.windows = self.served.writer()
-        self.writer = self.served.store.create_trajectory_writer()
+        self.writer = self.served.core.create_trajectory_writer()
         for layout in LAYOUTS:
             self.writer.add_column(layout and _core.RecordLayout([layout]), 8)
         for _ in range(8):

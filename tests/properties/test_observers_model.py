@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.observer_support import PAD, Served, batch, trajectory
 
-from reverie import (
+from reverie.errors import InvalidArgumentError
+from reverie.observers import (
     EpisodeObserver,
     ParallelObserver,
     TrajectoryObserver,
     TrajectorySequenceObserver,
 )
-from reverie.errors import InvalidArgumentError
 
 logging.getLogger("reverie").addHandler(logging.NullHandler())
 

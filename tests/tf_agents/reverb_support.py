@@ -1,4 +1,4 @@
-"""Servers in this process with known items, for the tests of reverb's TensorFlow parts."""
+"""Servers in this process with known items, and datasets over them."""
 
 from __future__ import annotations
 
@@ -64,3 +64,30 @@ def items(lengths: Sequence[int]) -> list[list[int]]:
 def size(client: reverb.Client, table: str = "t") -> int:
     """Items in the table."""
     return int(client.server_info()[table].current_size)
+
+
+LENGTHS = [3, 3, 1, 2, 2, 2, 5, 1, 1, 4]
+INVALID = tf.errors.InvalidArgumentError
+
+
+def trajectories(address: Any, in_flight: int = 10, **settings: Any) -> Any:
+    settings = {"table": "t", "dtypes": DTYPES, "shapes": SHAPES, **settings}
+    return reverb.TrajectoryDataset(
+        address, max_in_flight_samples_per_worker=in_flight, **settings
+    )
+
+
+def timesteps(address: Any, in_flight: int = 10, **settings: Any) -> Any:
+    settings = {"table": "t", "dtypes": DTYPES, "shapes": STEP_SHAPES, **settings}
+    return reverb.TimestepDataset(
+        address, max_in_flight_samples_per_worker=in_flight, **settings
+    )
+
+
+def numbers(dataset: Any) -> list[Any]:
+    """The column `n` of each element."""
+    return [np.asarray(sample.data["n"]).tolist() for sample in dataset]
+
+
+def read(dataset: Any) -> Any:
+    return next(iter(dataset))

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tf_agents.trajectories import time_step, trajectory
 
 import reverie
+from reverie import observers
 
 FIRST, MID, LAST = time_step.StepType.FIRST, time_step.StepType.MID, time_step.StepType.LAST
 
@@ -73,7 +74,7 @@ def new_manager(
     sequence_length: int = 2,
     capacity: int = 1000,
     **settings: Any,
-) -> tuple[reverie.ReplayBufferManager, reverie.ReplayBuffer, reverie.TrajectoryObserver]:
+) -> tuple[reverie.ReplayBufferManager, reverie.ReplayBuffer, observers.TrajectoryObserver]:
     """A manager with these episodes in it, its replay buffer and its observer."""
     manager = reverie.ReplayBufferManager(SPEC, capacity, folder, sequence_length, **settings)
     replay_buffer, observer = manager.create_replay_buffer()

@@ -8,7 +8,6 @@ import shutil
 import threading
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ pytest.importorskip("tf_agents", reason="needs TF-Agents")
 
 import tensorflow as tf  # noqa: E402
 from reverb.platform.checkpointers_lib import DefaultCheckpointer  # noqa: E402
+from tests.tf_agents.backend_support import TABLE, add, items, make, server, size_of  # noqa: E402
 from tests.tf_agents.support import SPEC, episode, same, windows  # noqa: E402
 from tf_agents.replay_buffers import reverb_replay_buffer, reverb_utils  # noqa: E402
 
@@ -34,12 +34,9 @@ from reverie.errors import (  # noqa: E402
     InvalidArgumentError,
     ReverieError,
     SpecError,
-    UnsupportedError,
-    WaitTimeoutError,
 )
 from reverie.testing import conformance_failures, conformance_suite  # noqa: E402
 
-TABLE = "uniform_table"
 SEED_CHECKPOINTS = (
     Path(__file__).resolve().parents[1] / "golden/smart_buildings/initial_exploration_buffer"
 )
@@ -49,39 +46,6 @@ TestReverb = conformance_suite(
         checkpoint_dir=folder, backend="reverb", **settings
     )
 )
-
-
-def make(folder: Path, **changes: Any) -> ReplayBufferManager:
-    settings = {"data_spec": SPEC, "capacity": 20, "sequence_length": 2, "backend": "reverb"}
-    return ReplayBufferManager(checkpoint_dir=folder, **{**settings, **changes})
-
-
-def add(manager: ReplayBufferManager, *steps: Any) -> None:
-    observer = manager.get_replay_buffer_and_observer()[1]
-    for step in steps:
-        observer(step)
-
-
-def items(manager: ReplayBufferManager) -> list[Any]:
-    return [item for _, item in manager.iter_items()]
-
-
-def server(root: Path | None = None, size: int = 20, **more: Any) -> Any:
-    """A server as the seed makes it."""
-    table = reverb.Table(
-        TABLE,
-        sampler=reverb.selectors.Uniform(),
-        remover=reverb.selectors.Fifo(),
-        max_size=size,
-        rate_limiter=reverb.rate_limiters.MinSize(1),
-        **more,
-    )
-    checkpointer = None if root is None else DefaultCheckpointer(path=str(root))
-    return reverb.Server([table], checkpointer=checkpointer)
-
-
-def size_of(running: Any) -> int:
-    return int(reverb.Client(f"localhost:{running.port}").server_info()[TABLE].current_size)
 
 
 # The handles -----------------------------------------------------------------------------
@@ -291,92 +255,6 @@ def test_nothing_is_left_behind_by_a_manager_that_nobody_closes(tmp_path: Path) 
     del manager
     gc.collect()
     assert list(tmp_path.iterdir()) == []
-
-
-# A server that runs elsewhere --------------------------------------------------------------
-
-
-@pytest.fixture
-def running() -> Iterator[Any]:
-    made = server()
-    yield made
-    made.stop()
-
-
-def test_a_server_elsewhere_serves_as_its_table_is(tmp_path: Path, running: Any) -> None:
-    address = f"localhost:{running.port}"
-    with make(tmp_path / "x", server_address=address) as first:
-        add(first, *episode(8))
-        with make(tmp_path / "x", server_address=address) as second:
-            buffer, observer = second.get_replay_buffer_and_observer()
-            assert second.num_frames() == first.num_frames() == 7
-            assert isinstance(buffer, reverb_replay_buffer.ReverbReplayBuffer)
-            for step in episode(4, number=1):
-                observer(step)
-            data, info = second.sample(16, timeout=5)
-            assert data.reward.shape == (16, 2)
-            assert (info.table_size == 10).all()
-            element, _ = next(iter(second.get_dataset(4)))
-            assert element.reward.shape == (4, 2)
-            assert second.info().items == 10
-        assert first.num_frames() == 10  # closing one leaves the server alone
-        first.clear()
-        assert size_of(running) == 0
-    assert not (tmp_path / "x").exists()
-
-
-@pytest.mark.parametrize(
-    ("call", "way_out"),
-    [
-        (lambda m: m.save(), r"py_client\.checkpoint\(\)"),
-        (lambda m: m.load_replay_buffer(), "get_replay_buffer_and_observer"),
-        (lambda m: m.gather_all(), r"sample\(\)"),
-        (lambda m: m.iter_items(), r"sample\(\)"),
-        (lambda m: m.update_priorities([1], [1.0]), r"replay_buffer\.update_priorities\(\)"),
-    ],
-    ids=["save", "load", "gather_all", "iter_items", "update_priorities"],
-)
-def test_what_a_server_elsewhere_cannot_do_is_said_with_the_way_out(
-    call: Any, way_out: str, tmp_path: Path, running: Any
-) -> None:
-    with make(tmp_path, server_address=f"localhost:{running.port}") as manager:
-        add(manager, *episode(3))
-        with pytest.raises(UnsupportedError, match=way_out) as caught:
-            call(manager)
-        assert isinstance(caught.value, NotImplementedError)
-        assert Path(manager.get_replay_buffer_and_observer()[0].py_client.checkpoint()).name
-
-
-def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, running: Any) -> None:
-    signature = tf.nest.map_structure(
-        lambda leaf: tf.TensorSpec([None, *leaf.shape], leaf.dtype), SPEC
-    )
-    typed = server(signature=signature)
-    wider = SPEC._replace(action=tf.TensorSpec((9,), tf.float32))
-    try:
-        for address, changes, words in (
-            (running.port, {"table_name": "mine"}, r"does not exist.*uniform_table"),
-            (running.port, {"capacity": 21}, "holds at most 20"),
-            (typed.port, {"data_spec": wider}, r"'action'.*\(2,\).*\(9,\)"),
-        ):
-            with make(tmp_path, server_address=f"localhost:{address}", **changes) as manager:
-                with pytest.raises(InvalidArgumentError, match=words):
-                    manager.create_replay_buffer()
-        with make(tmp_path, server_address=f"localhost:{typed.port}") as manager:
-            manager.create_replay_buffer()
-    finally:
-        typed.stop()
-
-
-def test_no_server_at_the_address_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(start, "_ANSWER_S", 1)
-    with make(tmp_path, server_address="localhost:1") as manager:
-        with pytest.raises(
-            WaitTimeoutError, match="no Reverb server answered at 'localhost:1'"
-        ):
-            manager.create_replay_buffer()
 
 
 # Settings --------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from tests.tf_agents.support import episode, new_manager  # noqa: E402
 
 import reverie  # noqa: E402
 from reverie.adapters import tf_data  # noqa: E402
+from reverie.runtime import leaving, waiting  # noqa: E402
 
 
 def consecutive(rewards: Any) -> bool:
@@ -91,7 +92,7 @@ def test_a_dataset_started_on_an_empty_buffer_waits_for_the_first_item(tmp_path:
 def test_a_long_wait_is_logged_each_time_it_has_doubled(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tf_data, "_FIRST_REPORT_S", 0.25)
+    monkeypatch.setattr(waiting, "_FIRST_REPORT_S", 0.25)
     _, replay_buffer, _ = new_manager(tmp_path)
     with caplog.at_level(logging.WARNING, "reverie"):
         assert list(replay_buffer.as_dataset(3, timeout_s=0.9)) == []
@@ -267,7 +268,7 @@ def seconds_to_drop_a_waiting_iterator(tmp_path: Path) -> float:
     next(iterator)
     manager.clear()
     deadline = time.monotonic() + 10
-    while not tf_data._fetching and time.monotonic() < deadline:
+    while not leaving.others_inside() and time.monotonic() < deadline:
         next(iterator)  # what was fetched before
         time.sleep(0.05)
     start = time.monotonic()

@@ -26,6 +26,7 @@ from tf_agents.specs import array_spec  # noqa: E402
 from tf_agents.trajectories import time_step, trajectory  # noqa: E402
 
 import reverie  # noqa: E402
+from reverie import observers  # noqa: E402
 
 TABLE = "queue"
 # What an observer is told: the numbers of steps of whole episodes, and in between
@@ -141,7 +142,7 @@ def compare(
     client: Any,
     chosen: Settings,
     calls: list[tuple[str, Any]],
-    make: Callable[[reverie.ReplayBuffer, reverie.TrajectoryObserver], Any] = lambda _, o: o,
+    make: Callable[[reverie.ReplayBuffer, observers.TrajectoryObserver], Any] = lambda _, o: o,
 ) -> int:
     """Asserts that both hold the same items after `calls`; returns how many."""
     with tempfile.TemporaryDirectory() as folder:
@@ -184,7 +185,7 @@ def test_both_agree_on_each_length_of_an_episode(
 
 def test_the_comparison_sees_a_wrong_observer(client: Any) -> None:
     def other(**changes: Any) -> Callable[[Any, Any], Any]:
-        return lambda replay_buffer, observer: reverie.TrajectoryObserver(
+        return lambda replay_buffer, observer: observers.TrajectoryObserver(
             replay_buffer.py_client,
             replay_buffer.table_name,
             replay_buffer.sequence_length,

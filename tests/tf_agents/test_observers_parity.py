@@ -24,7 +24,7 @@ from tests.tf_agents.support import SPEC, episode, same  # noqa: E402
 from tf_agents.replay_buffers import reverb_utils  # noqa: E402
 from tf_agents.specs import tensor_spec  # noqa: E402
 
-import reverie  # noqa: E402
+from reverie import observers  # noqa: E402
 
 TABLES = ("first", "second")
 KINDS = ("trajectory", "sequence", "episode")
@@ -34,9 +34,9 @@ THEIRS = {
     "episode": reverb_utils.ReverbAddEpisodeObserver,
 }
 OURS = {
-    "trajectory": reverie.TrajectoryObserver,
-    "sequence": reverie.TrajectorySequenceObserver,
-    "episode": reverie.EpisodeObserver,
+    "trajectory": observers.TrajectoryObserver,
+    "sequence": observers.TrajectorySequenceObserver,
+    "episode": observers.EpisodeObserver,
 }
 SIGNATURE = tensor_spec.add_outer_dim(SPEC)
 
@@ -55,7 +55,7 @@ class OneOfMany:
     ENV = 2
 
     def __init__(self, client: Any, tables: Any, *args: Any, items: str, **kwargs: Any) -> None:
-        self.observer = reverie.ParallelObserver(
+        self.observer = observers.ParallelObserver(
             client, "first", *args, num_envs=3, items=items, **kwargs
         )
 
@@ -315,12 +315,20 @@ def test_repairs(client: Any) -> None:
 @pytest.mark.parametrize(
     ("kind", "args", "wrong"),
     [
-        ("sequence", (3, 1), lambda *a: reverie.TrajectoryObserver(*a)),
-        ("sequence", (3, 1), lambda c, t, n, s: reverie.TrajectorySequenceObserver(c, t, n, 2)),
-        ("episode", (6,), lambda c, t, n: reverie.EpisodeObserver(c, t, 4, 1, True)),
-        ("episode", (6,), lambda c, t, n: reverie.TrajectoryObserver(c, t, 4)),
-        ("trajectory", (2, 1), lambda *a: reverie.TrajectorySequenceObserver(*a)),
-        ("trajectory", (2, 1), lambda c, t, *a: reverie.TrajectoryObserver(c, t[:1], *a)),
+        ("sequence", (3, 1), lambda *a: observers.TrajectoryObserver(*a)),
+        (
+            "sequence",
+            (3, 1),
+            lambda c, t, n, s: observers.TrajectorySequenceObserver(c, t, n, 2),
+        ),
+        ("episode", (6,), lambda c, t, n: observers.EpisodeObserver(c, t, 4, 1, True)),
+        ("episode", (6,), lambda c, t, n: observers.TrajectoryObserver(c, t, 4)),
+        ("trajectory", (2, 1), lambda *a: observers.TrajectorySequenceObserver(*a)),
+        (
+            "trajectory",
+            (2, 1),
+            lambda c, t, *a: observers.TrajectoryObserver(c, t[:1], *a),
+        ),
     ],
     ids=["boundaries", "stride", "shorter", "windows", "no boundaries", "one table"],
 )

@@ -18,7 +18,7 @@ from reverie.reverb.pattern_dataset import (  # noqa: E402
     PatternDataset,
     pattern_dataset_with_info,
 )
-from reverie.reverb.tf import pattern_dataset  # noqa: E402
+from reverie.reverb.tf import pattern_ops  # noqa: E402
 
 Condition = structured.Condition
 
@@ -167,13 +167,13 @@ def test_an_end_that_is_no_bool_is_refused() -> None:
 def test_a_step_index_that_never_restarts_would_be_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    holding = pattern_dataset._holds
+    holding = pattern_ops._holds
 
     def broken(condition: Any, facts: Any, since: Any) -> Any:
         if condition.WhichOneof("left") == "step_index":
             return tf.constant(True)
         return holding(condition, facts, since)
 
-    monkeypatch.setattr(pattern_dataset, "_holds", broken)
+    monkeypatch.setattr(pattern_ops, "_holds", broken)
     with pytest.raises(AssertionError):
         test_the_end_of_an_episode_comes_after_its_last_step()

@@ -39,8 +39,8 @@ def served(path: Path, sampler: Any = None) -> reverb.Server:
 def fill(server: reverb.Server, steps: int) -> None:
     """Windows, episodes of all lengths, and a trajectory between them."""
     client = server.localhost_client()
-    windows = reverie.TrajectorySequenceObserver(client, ["mixed", "other"], 3)
-    episodes = reverie.EpisodeObserver(client, "mixed", 400)
+    windows = reverie.observers.TrajectorySequenceObserver(client, ["mixed", "other"], 3)
+    episodes = reverie.observers.EpisodeObserver(client, "mixed", 400)
     writer = client.trajectory_writer(5)
     for i in range(steps):
         windows(step(i))
@@ -89,7 +89,7 @@ def test_a_second_checkpoint_of_what_was_loaded_is_the_same(tmp_path: Path) -> N
 
 def test_steps_that_tables_share_are_stored_once(tmp_path: Path) -> None:
     server = served(tmp_path)
-    observer = reverie.TrajectorySequenceObserver(
+    observer = reverie.observers.TrajectorySequenceObserver(
         server.localhost_client(), ["mixed", "other"], 4
     )
     for i in range(500):

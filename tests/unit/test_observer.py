@@ -11,8 +11,9 @@ import numpy as np
 import optree
 import pytest
 
-from reverie import ArraySpec, ReplayBufferManager, Trajectory, TrajectoryObserver
+from reverie import ArraySpec, ReplayBufferManager, Trajectory
 from reverie.errors import ClosedError, InvalidArgumentError, StepMismatchError
+from reverie.observers import TrajectoryObserver
 
 SPEC = {
     "obs": ArraySpec((2, 3), np.float32),

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from tests.observer_support import PAD, Served, batch
 
-from reverie import ParallelObserver
 from reverie.errors import InvalidArgumentError, StepMismatchError
+from reverie.observers import ParallelObserver
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def served() -> Served:
 
 
 def steps_of(served: Served) -> int:
-    return int(served.tables["queue"].store.info()["num_steps"])
+    return int(served.tables["queue"].store.core.info()["num_steps"])
 
 
 def test_each_environment_has_windows_of_its_own(served: Served) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import reverie
-from reverie import ArraySpec, ReplayBufferManager, TableInfo
+from reverie import ArraySpec, BufferInfo, ReplayBufferManager
 from reverie.errors import ClosedError, MissingDependencyError
 
 SPEC = {"n": np.zeros((), np.int64)}
@@ -54,7 +54,7 @@ def test_it_answers_as_the_manager_does(
 ) -> None:
     assert np.array_equal(buffer.gather_all()["n"], manager.gather_all()["n"])
     assert [key for key, _ in buffer.iter_items()] == [key for key, _ in manager.iter_items()]
-    assert isinstance(buffer.get_table_info(), TableInfo)
+    assert isinstance(buffer.get_table_info(), BufferInfo)
     data, info = buffer.sample(3)
     assert (data["n"].shape, info.key.shape) == ((3, 2), (3,))
     assert buffer.update_priorities(info.key, np.ones(3)) == 0
@@ -112,13 +112,17 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "item_info": lambda b: b.item_info(),
     "as_dataset": lambda b: b.as_dataset(2),
     "update_priorities": lambda b: b.update_priorities([1], [1]),
+    "info": lambda b: b.info(),
+    "sample_columns": lambda b: b.sample_columns(1),
+    "gather_columns": lambda b: b.gather_columns(),
+    "save": lambda b: b.save(),
     "clear": lambda b: b.clear(),
     "checkpoint": lambda b: b.py_client.checkpoint(),
 }
 # What can be asked of a closed buffer all the same.
 HARMLESS = {
     "data_spec", "capacity", "sequence_length", "table_name", "py_client", "stateful_dataset",
-    "add_batch", "get_next",
+    "add_batch", "get_next", "close", "nest", "table", "describe_wait",
 }  # fmt: skip
 
 
@@ -152,7 +156,7 @@ def test_reprs_are_short_and_say_the_state(
 ) -> None:
     _, observer = manager.get_replay_buffer_and_observer()
     assert repr(buffer) == "ReplayBuffer('uniform_table', 4 of 10 items)"
-    assert repr(buffer._table) == "ReplayTable('uniform_table', 4 of 10 items)"
+    assert repr(buffer._table) == "Table('uniform_table', 4 of 10 items)"
     assert repr(observer) == "TrajectoryObserver('uniform_table', 5 steps into its episode)"
     assert repr(buffer.py_client) == "LocalClient()"
     manager.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import signal
@@ -25,7 +26,8 @@ from reverie.errors import (
     ReverieError,
     WaitTimeoutError,
 )
-from reverie.runtime import waiting
+from reverie.runtime import leaving, waiting
+from reverie.runtime.checks import check_timeout
 
 WORDS = "for tea: it holds 0 cups"
 
@@ -142,6 +144,24 @@ def test_a_short_wait_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert waiting._FIRST_REPORT_S == 5
 
 
+def test_a_wait_in_pieces_is_logged_like_one(caplog: pytest.LogCaptureFixture) -> None:
+    lasted = [0.0, 4.9, 5.0, 9.9, 10.1, 30.0, 39.0, 41.0]
+    for before, now in itertools.pairwise(lasted):
+        waiting.report(before, now, words, "Somebody has waited")
+    assert caplog.messages == [
+        f"Somebody has waited for {n} s so far {WORDS}." for n in (5, 10, 30, 41)
+    ]
+
+
+def test_no_call_from_outside_begins_once_the_interpreter_exits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    leaving.enter_from_outside()
+    monkeypatch.setattr(leaving, "_exiting", True)
+    with pytest.raises(ClosedError, match="interpreter exits"):
+        leaving.enter_from_outside()
+
+
 def test_what_ready_raises_comes_through() -> None:
     def broken(slice_s: float) -> bool:
         raise ClosedError("gone")
@@ -157,7 +177,7 @@ def test_what_ready_raises_comes_through() -> None:
     ("timeout", "seconds"), [(0, 0.0), (1.5, 1.5), (np.float32(0.5), 0.5), (math.inf, None)]
 )
 def test_any_real_number_of_seconds_is_a_timeout(timeout: Any, seconds: float | None) -> None:
-    assert waiting.check_timeout(timeout) == seconds
+    assert check_timeout(timeout) == seconds
 
 
 @pytest.mark.parametrize("timeout", [-1, -0.001, math.nan, "1", True, [1], 1j, np.array([1.0])])

@@ -7,25 +7,25 @@ on the fast path, a single batch costs a round trip of its own.
 
 from __future__ import annotations
 
-import atexit
-import logging
 import math
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optree
 
-from reverie.adapters import require
 from reverie.errors import ClosedError, InvalidArgumentError, WaitTimeoutError
-from reverie.runtime.checks import check_int
-from reverie.runtime.waiting import check_timeout
+from reverie.runtime.checks import check_int, check_num_steps, check_timeout
+from reverie.runtime.leaving import enter_from_outside
+from reverie.runtime.optional import require
+from reverie.runtime.waiting import report
 from reverie.sample import SampleInfo
-from reverie.table import ReplayTable
+
+if TYPE_CHECKING:
+    from reverie.replay_buffer import ReplayBuffer
 
 # Batches per Python call, bounded by bytes: the further the dataset runs ahead of
 # training, the older its samples. Reverb's keeps three batches in flight.
@@ -36,12 +36,10 @@ _PREFETCHED_BATCHES = 2
 # A call never waits longer for data: between two calls TensorFlow can cancel, which
 # it must when an iterator is dropped.
 _SLICE_S = 0.1
-_FIRST_REPORT_S = 5.0
-_log = logging.getLogger("reverie")
 
 
 def as_dataset(
-    table: ReplayTable,
+    buffer: ReplayBuffer,
     *,
     sample_batch_size: int | None = None,
     num_steps: int | None = None,
@@ -54,15 +52,15 @@ def as_dataset(
 
     It runs ahead of its reader, by up to 15 batches where they are small: these
     count as sampled, and a reader meets them still after `clear()` or `close()`.
-    The dataset, its iterators and what is derived from it keep the table alive.
+    The dataset, its iterators and what is derived from it keep the buffer alive.
 
     Shapes:
         data leaves `[B, T, *spec.shape]`, info fields `[B, T]`, without B where
-        `sample_batch_size` is None; T is `num_steps` or the table's
+        `sample_batch_size` is None; T is `num_steps` or the buffer's
         `sequence_length`. All static.
 
     Args:
-        table: what to sample from.
+        buffer: what to sample from.
         sample_batch_size: B, items (or pieces of items) per element.
         num_steps: a divisor of `sequence_length`: each sampled item is cut into
             disjoint pieces from its start, and the pieces are shuffled.
@@ -79,18 +77,20 @@ def as_dataset(
         MissingDependencyError: TensorFlow is not installed.
         InvalidArgumentError: the spec holds Python lists (tf.data would turn them
             into tensors), `num_steps` does not divide, a number is out of range,
-            or `single_deterministic_pass` with this table's Uniform sampler.
-        ClosedError: the table is closed. Reading on after that, and items of
+            or `single_deterministic_pass`.
+        ClosedError: the buffer is closed. Reading on after that, and items of
             another length than `sequence_length`, raise TensorFlow's
             InvalidArgumentError with our message in it.
     """
+    table = buffer.table
     table.check_open()
-    if _holds_list(table.nest.spec):
+    if _holds_list(buffer.nest.spec):
         raise InvalidArgumentError(
             "data_spec holds a Python list, which tf.data would turn into one tensor. "
             "Use tuples, dicts or named tuples instead."
         )
-    steps = table.check_steps(num_steps)
+    length = buffer.sequence_length
+    steps = length if num_steps is None else check_num_steps(num_steps, length)
     batch = None
     if sample_batch_size is not None:
         batch = check_int("sample_batch_size", sample_batch_size, 1, 2**31 - 1)
@@ -106,22 +106,22 @@ def as_dataset(
     if single_deterministic_pass:
         raise InvalidArgumentError(
             "single_deterministic_pass wants a deterministic sampler and remover; table "
-            f"{table.name!r} has the sampler Uniform and the remover Fifo. Use gather_all() "
-            "or iter_items() to see every item once, in order."
+            f"{table.name!r} has {table.settings.sampler!r} and {table.settings.remover!r}. "
+            "Use gather_all() or iter_items() to see every item once, in order."
         )
     # Within a tf.function AutoGraph reads along, and warns when it meets an import.
     tf: Any = sys.modules.get("tensorflow") or require("tensorflow", "tf", "A tf.data.Dataset")
     if sequence_preprocess_fn is None:
-        dataset = _Source(tf, table, batch, steps, timeout_s).batches()
+        dataset = _Source(tf, buffer, batch, steps, timeout_s).batches()
         return dataset.prefetch(_PREFETCHED_BATCHES) if batch else _unbatched(tf, dataset)
-    source = _Source(tf, table, batch, table.sequence_length, timeout_s)
+    source = _Source(tf, buffer, batch, length, timeout_s)
     dataset = _unbatched(tf, source.batches()).map(
         lambda data, info: (sequence_preprocess_fn(data), info),
         num_parallel_calls=num_parallel_calls or tf.data.AUTOTUNE,
     )
-    if steps != table.sequence_length:
+    if steps != length:
         dataset = _unbatched(tf, dataset.map(lambda *item: _cut(tf, item, steps)))
-        pieces = table.sequence_length // steps
+        pieces = length // steps
         dataset = dataset.shuffle(pieces * (batch or 1), seed=table.seed % 2**31)
     if batch is not None:
         dataset = dataset.batch(batch, drop_remainder=True)
@@ -141,18 +141,18 @@ class _Source:
     def __init__(
         self,
         tf: Any,
-        table: ReplayTable,
+        buffer: ReplayBuffer,
         batch: int | None,
         steps: int,
         timeout_s: float | None,
     ) -> None:
         self._tf = tf
-        self._table = table
+        self._buffer = buffer
         self._steps = steps
         self._timeout_s = math.inf if timeout_s is None else timeout_s
-        self._pieces = table.sequence_length // steps
-        self._rng = np.random.default_rng(table.seed)
-        item_nbytes = table.sequence_length * table.layout.record_nbytes
+        self._pieces = buffer.sequence_length // steps
+        self._rng = np.random.default_rng(buffer.table.seed)
+        item_nbytes = buffer.sequence_length * buffer.nest.record_dtype.itemsize
         affordable = max(1, _MAX_NBYTES_PER_CALL // item_nbytes)  # items per call
         if batch is None:
             self._batch = min(affordable, _UNBATCHED_ITEMS_PER_CALL)
@@ -162,7 +162,7 @@ class _Source:
             # With pieces, one batch of items is as many batches of pieces already.
             most = _MAX_BATCHES_PER_CALL if self._pieces == 1 else 1
             self._calls = min(max(1, affordable // batch), most)
-        specs = [column.spec for column in table.nest.columns]
+        specs = [column.spec for column in buffer.nest.columns]
         self._dtypes = [spec.dtype for spec in specs]
         self._dtypes += [np.dtype(t) for t in ("u8", "f8", "i8", "f8", "i4")]
         self._shapes = [spec.shape for spec in specs] + [()] * len(SampleInfo._fields)
@@ -207,20 +207,18 @@ class _Source:
             Where there is no data yet it is `[0, B, T, ...]`, and at the timeout
             `[1, B, T, ...]` with a table_size of -1.
         """
+        enter_from_outside()
         waited_s = float(waited_s)
-        if _exiting.is_set():
-            raise ClosedError("The interpreter exits.")
-        _fetching.add(threading.get_ident())
         start = time.monotonic()
         try:
             slice_s = min(_SLICE_S, max(0.0, self._timeout_s - waited_s))
-            columns, info = self._table.sample(
-                self._calls * self._batch, repeat_info=True, timeout=slice_s
+            columns, info = self._buffer.sample_columns(
+                self._calls * self._batch, timeout=slice_s
             )
             return (np.float64(0), *self._arranged([*columns, *info]))
         except WaitTimeoutError:
             waited_in_all_s = waited_s + time.monotonic() - start
-            self._report(waited_s, waited_in_all_s)
+            report(waited_s, waited_in_all_s, self._describe_wait, "A dataset has waited")
             leading = (int(waited_in_all_s >= self._timeout_s), self._batch, self._steps)
             nothing = [
                 np.zeros(leading + shape, dtype)
@@ -228,8 +226,6 @@ class _Source:
             ]
             nothing[SampleInfo._fields.index("table_size") - len(SampleInfo._fields)] -= 1
             return (np.float64(waited_in_all_s), *nothing)
-        finally:
-            _fetching.discard(threading.get_ident())
 
     def _arranged(self, arrays: list[Any]) -> list[Any]:
         """`[items, sequence_length, ...]` arrays as batches; pieces are shuffled."""
@@ -245,19 +241,12 @@ class _Source:
             for array, shape in zip(arrays, self._shapes, strict=True)
         ]
 
-    def _report(self, before_s: float, after_s: float) -> None:
-        """Logs a long wait after 5 s, then each time it has doubled."""
-
-        def reports(waited_s: float) -> int:
-            return max(0, math.floor(math.log2(max(waited_s, 1e-3) / _FIRST_REPORT_S)) + 1)
-
-        if reports(after_s) > reports(before_s):
-            what = self._table.describe_wait(self._calls * self._batch)
-            _log.warning("A dataset has waited for %.0f s so far %s.", after_s, what)
+    def _describe_wait(self) -> str:
+        return self._buffer.describe_wait(self._calls * self._batch)
 
     def _pack(self, tensors: list[Any]) -> tuple[Any, SampleInfo]:
         fields = len(SampleInfo._fields)
-        return self._table.nest.unflatten(tensors[:-fields]), SampleInfo(*tensors[-fields:])
+        return self._buffer.nest.unflatten(tensors[:-fields]), SampleInfo(*tensors[-fields:])
 
 
 def _cut(tf: Any, item: Any, steps: int) -> Any:
@@ -293,21 +282,3 @@ def _holds_list(spec: Any) -> bool:
 
     optree.tree_leaves(spec, is_leaf=look)
     return found
-
-
-# TensorFlow's threads outlive the interpreter, and one that asks for the GIL of an
-# interpreter that is gone takes the process down with it.
-_exiting = threading.Event()
-_fetching: set[int] = set()
-
-
-@atexit.register
-def _stop_fetching() -> None:
-    """Ends all fetches, then waits until no thread is in one: at most a second."""
-    _exiting.set()
-    idle = 0
-    for _ in range(500):
-        idle = 0 if _fetching else idle + 1
-        if idle > 10:
-            return
-        time.sleep(0.002)

@@ -1,7 +1,7 @@
 """Engines behind the manager: one protocol, one module each, found by name.
 
-A backend's module has `create(settings)` and `load(settings, progress)`; both
-return a `Backend`, ready for use.
+A backend's module has `validate(settings)`, `create(settings)` and `load(settings,
+progress)`; the last two return a `Backend`, ready for use.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from numpy.typing import ArrayLike
 
 from reverie.checkpoint.format.snapshot import Progress
 from reverie.errors import InvalidArgumentError
+from reverie.nests.nest import Nest
 from reverie.sample import SampleInfo
+from reverie.tables.info import BufferInfo
+from reverie.tables.settings import TableSettings
 
 BACKENDS = {
     "embedded": "reverie.backends.embedded",
@@ -28,11 +31,11 @@ BACKENDS = {
 class BufferSettings:
     """What a manager was asked for; the meaning of each is said there."""
 
+    table: TableSettings
     data_spec: Any
-    capacity: int
+    nest: Nest
     checkpoint_dir: Path
     sequence_length: int
-    table_name: str
     stride_length: int
     pad_end_of_episodes: bool
     tile_end_of_episodes: bool
@@ -42,8 +45,53 @@ class BufferSettings:
     server_address: str | None = None
 
 
+class Buffer(Protocol):
+    """What a manager asks of its buffer: `ReplayBuffer` has it, and each engine's own."""
+
+    def num_frames(self) -> int:
+        """Items in the table."""
+
+    def as_dataset(self, sample_batch_size: int | None, num_steps: int | None) -> Any:
+        """A `tf.data.Dataset`."""
+
+    def sample(
+        self,
+        batch_size: int,
+        num_steps: int | None = None,
+        *,
+        out: Any = None,
+        timeout: float | None = None,
+    ) -> tuple[Any, SampleInfo]:
+        """One batch in NumPy."""
+
+    def gather_all(self) -> Any:
+        """Every item, stacked."""
+
+    def iter_items(self) -> Iterator[tuple[int, Any]]:
+        """Every item, one by one."""
+
+    def update_priorities(self, keys: ArrayLike, priorities: ArrayLike) -> int:
+        """Number of stale keys."""
+
+    def info(self) -> BufferInfo:
+        """Sizes, counters, settings."""
+
+    def save(self, wait: bool = True, *, progress: Progress | None = None) -> Path | None:
+        """A checkpoint."""
+
+    def clear(self) -> None:
+        """Empties the buffer."""
+
+    def close(self) -> None:
+        """Releases everything."""
+
+
 class Backend(Protocol):
-    """One buffer on one engine. Its methods mean what the manager's say."""
+    """One buffer on one engine: what only engines know."""
+
+    @property
+    def buffer(self) -> Buffer:
+        """What the manager's calls go to."""
 
     @property
     def replay_buffer(self) -> Any:
@@ -62,37 +110,8 @@ class Backend(Protocol):
     def finish_saving(self) -> None:
         """Waits for a background save; raises what went wrong in it."""
 
-    def num_frames(self) -> int:
-        """Items in the table."""
-
-    def dataset(self, batch_size: int, num_steps: int | None) -> Any:
-        """A `tf.data.Dataset`."""
-
-    def sample(
-        self, batch_size: int, num_steps: int | None, out: Any, timeout: float | None
-    ) -> tuple[Any, SampleInfo]:
-        """One batch in NumPy."""
-
-    def gather_all(self) -> Any:
-        """Every item, stacked."""
-
-    def iter_items(self) -> Iterator[tuple[int, Any]]:
-        """Every item, one by one."""
-
-    def update_priorities(self, keys: ArrayLike, priorities: ArrayLike) -> int:
-        """Number of stale keys."""
-
-    def clear(self) -> None:
-        """Empties the buffer."""
-
-    def info(self) -> Any:
-        """Sizes, counters, settings."""
-
-    def save(self, wait: bool, progress: Progress | None) -> Path | None:
-        """A checkpoint."""
-
     def close(self) -> None:
-        """Releases everything."""
+        """Closes the observer and the buffer. Idempotent."""
 
 
 class BackendModule(Protocol):

@@ -157,7 +157,7 @@ class Saver(BackgroundSaver):
         def begin() -> Callable[[], Path]:
             snapshot = store.core.snapshot()
             # A table that is made after the snapshot stands behind those that are in it.
-            settings = [table.settings for table in store.tables][: len(snapshot.tables)]
+            settings = store.settings[: len(snapshot.tables)]
             nests = list(store.nests)
             return lambda: write_checkpoint(
                 self._root,

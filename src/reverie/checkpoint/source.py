@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,14 +23,18 @@ from reverie import _core
 from reverie.checkpoint.disk.crc_file import reading
 from reverie.checkpoint.disk.files import FILE_SYSTEM, FileSystem, exists, opened_folder
 from reverie.checkpoint.folder.names import list_checkpoints, sequence_number_of
+from reverie.checkpoint.format.chunks import ChunkIndex
 from reverie.checkpoint.format.decode import num_items
+from reverie.checkpoint.format.items import TableArrays
 from reverie.checkpoint.format.layouts import Layout
 from reverie.checkpoint.format.manifest import MANIFEST_NAME, Manifest
 from reverie.checkpoint.format.reader import Reader, read_manifest
-from reverie.checkpoint.format.settings import decode_signature, decode_step
+from reverie.checkpoint.format.settings import decode_step
 from reverie.checkpoint.format.snapshot import FreshCoreLike, Progress
 from reverie.errors import CheckpointCorruptError, CheckpointMismatchError, SpecError
+from reverie.nests.codec import decode_signature
 from reverie.nests.nest import Nest
+from reverie.nests.specs import ArraySpec, Column
 from reverie.tables.settings import TableSettings
 
 DEFAULT_MAX_NBYTES = 64 << 30
@@ -76,6 +80,17 @@ class Source(Protocol):
     def settings(self) -> Mapping[str, TableSettings]:
         """Of its tables, by name, in their order."""
 
+    @property
+    def foreign(self) -> bool:
+        """Whether another system wrote it, with names of its own."""
+
+    def columns(self, table: str) -> Sequence[Column] | None:
+        """The columns of the records that a table's items are runs of.
+
+        None where there are none, and where they are to be had column by column. The
+        path of a column is "" where nobody wrote it down.
+        """
+
     def nest(self, table: str) -> Any | None:
         """The spec of a step, a nest of `ArraySpec`, of a table whose items are runs.
 
@@ -112,19 +127,23 @@ class Source(Protocol):
 def candidates(root: Path) -> list[Path]:
     """The checkpoints that could be loaded from a folder, newest first, sound or not.
 
-    Native ones come before Reverb's newest, whose names are wall-clock text and
-    cannot be compared with ours. [] where there is no such folder.
+    Of a checkpoint's own folder it is that one. Native ones come before Reverb's newest,
+    whose names are wall-clock text and cannot be compared with ours. [] where there is
+    no such folder.
 
     Raises:
         CheckpointReadError: the folder cannot be listed.
     """
-    from reverie.checkpoint import reverb_files  # here, so that `import reverie` is quick
+    # Here, so that `import reverie` is quick.
+    from reverie.checkpoint.reverb_files import finding
 
     with reading(FILE_SYSTEM, root):
         if not root.is_dir():
             return []
+        if _is_native(root, FILE_SYSTEM):
+            return [root]
         found = list_checkpoints(root)[::-1]
-        newest = reverb_files.find_newest(root)
+        newest = finding.find_newest(root)
     return found if newest is None else [*found, newest]
 
 
@@ -157,13 +176,19 @@ def open_source(
     """
     path = Path(path)
     with reading(fs, path):
-        native = sequence_number_of(path.name) or exists(fs, path / MANIFEST_NAME)
-        if not native and exists(fs, path):
+        if not _is_native(path, fs) and exists(fs, path):
             from reverie.checkpoint.reverb_files.source import reverb_source
 
-            source: Source = reverb_source(path)
+            # Their files are compressed: a few bytes may claim to be terabytes.
+            limit = min(max_nbytes, DEFAULT_MAX_NBYTES)
+            source: Source = reverb_source(path, max_nbytes=limit)
             return source
     return NativeSource(path, read_manifest(path, fs=fs), progress, max_nbytes, fs)
+
+
+def _is_native(path: Path, fs: FileSystem) -> bool:
+    """Whether a folder is, or claims to be, a native checkpoint itself."""
+    return bool(sequence_number_of(path.name)) or exists(fs, path / MANIFEST_NAME)
 
 
 def verify(
@@ -186,6 +211,10 @@ class NativeSource:
     progress: Progress | None
     max_nbytes: int
     fs: FileSystem
+    foreign: bool = False
+    _known: tuple[Reader, ChunkIndex, dict[str, TableArrays]] | None = field(
+        default=None, init=False
+    )
 
     @property
     def settings(self) -> Mapping[str, TableSettings]:
@@ -198,16 +227,23 @@ class NativeSource:
             for table in self.manifest.tables
         }
 
+    def columns(self, table: str) -> Sequence[Column] | None:
+        """The columns of a table's records; see `Source.columns`."""
+        numbers = self._layouts(table)
+        if not numbers:
+            return None
+        layout = self.manifest.layouts[numbers[0]]
+        known = layout.core_columns(repr(str(self.path)))
+        named = layout.paths != [str(number) for number in range(len(known))]
+        return [
+            Column(path if named else "", ArraySpec(shape, dtype))
+            for path, (dtype, shape) in zip(layout.paths, known, strict=True)
+        ]
+
     def nest(self, table: str) -> Any | None:
-        """The spec of a table's steps; reads the table's items. See `Source.nest`."""
-        (entry,) = (one for one in self.manifest.tables if one.settings.name == table)
-        reader = Reader(self.path, self.manifest, self.fs, None)
-        with reading(self.fs, self.path), opened_folder(self.fs, self.path) as opened:
-            reader.check_sizes(opened, self.max_nbytes)
-            chunks = reader.chunks(opened)
-            arrays = reader.table(opened, entry, chunks)
-        numbers = np.unique(chunks.layout_of(arrays.items["chunk"][arrays.runs()])).tolist()
-        if not len(arrays.items):
+        """The spec of a table's steps; see `Source.nest`."""
+        numbers = self._layouts(table)
+        if not len(self._index()[2][table].items):
             layouts = enumerate(self.manifest.layouts)
             numbers = [number for number, layout in layouts if layout.nest is not None]
         if len(numbers) != 1:
@@ -215,11 +251,33 @@ class NativeSource:
         step = self._step(self.manifest.layouts[numbers[0]])
         return None if step is None else step.spec
 
+    def _layouts(self, table: str) -> list[int]:
+        """The numbers of the layouts whose records a table's items are runs of."""
+        _, chunks, tables = self._index()
+        items = tables[table]
+        found = chunks.layout_of(items.items["chunk"][items.runs()])
+        return [int(number) for number in np.unique(found)]
+
+    def _index(self) -> tuple[Reader, ChunkIndex, dict[str, TableArrays]]:
+        """All but the records, read and checked once."""
+        if self._known is None:
+            reader = Reader(self.path, self.manifest, self.fs, self.progress)
+            with reading(self.fs, self.path), opened_folder(self.fs, self.path) as opened:
+                reader.check_sizes(opened, self.max_nbytes)
+                chunks = reader.chunks(opened)
+                tables = {
+                    table.settings.name: reader.table(opened, table, chunks)
+                    for table in self.manifest.tables
+                }
+            self._known = reader, chunks, tables
+        return self._known
+
     def read(
         self, store: FreshCoreLike, rows: Mapping[str, Nest] | None = None
     ) -> dict[str, dict[str, Any]]:
         """Fills a fresh store with all chunks; see `Source.read`."""
-        reader = Reader(self.path, self.manifest, self.fs, self.progress)
+        reader, chunks, tables = self._index()
+        self._known = None  # it may be large, and is wanted once
         where = repr(str(self.path))
         layouts = [
             None if layout.variable else _core.RecordLayout(layout.core_columns(where))
@@ -233,15 +291,13 @@ class NativeSource:
             return store.restore_chunk(layout, chunk_id, count)
 
         with reading(self.fs, self.path), opened_folder(self.fs, self.path) as opened:
-            reader.check_sizes(opened, self.max_nbytes)
-            chunks = reader.chunks(opened)
             ends = reader.ends(opened, chunks)
-            states = {
-                table.settings.name: reader.table(opened, table, chunks).state(table)
-                for table in self.manifest.tables
-            }
             reader.segments(opened, chunks, target)
             reader.leave_parts()
+        states = {
+            table.settings.name: tables[table.settings.name].state(table)
+            for table in self.manifest.tables
+        }
         try:
             store.link_chunks(*chunks.links())
             if len(ends):
@@ -256,17 +312,13 @@ class NativeSource:
     def verify(self) -> VerifyReport:
         """Reads every byte and checks it; see `Source.verify`."""
         manifest, layouts = self.manifest, self.manifest.layouts
-        reader = Reader(self.path, manifest, self.fs, self.progress)
+        reader, chunks, _ = self._index()
         with contextlib.suppress(CheckpointMismatchError):  # a dtype that is not known here
             _ = self.settings
             for layout in layouts:
                 self._step(layout)
         with reading(self.fs, self.path), opened_folder(self.fs, self.path) as opened:
-            reader.check_sizes(opened, self.max_nbytes)
-            chunks = reader.chunks(opened)
             ends = reader.ends(opened, chunks)
-            for table in manifest.tables:
-                reader.table(opened, table, chunks)
             reader.segments(
                 opened,
                 chunks,
@@ -297,8 +349,9 @@ class NativeSource:
         except SpecError as error:
             raise CheckpointCorruptError(f"{where}: no spec of a step: {error}") from error
         found = [(c.path, c.spec.dtype, c.spec.shape) for c in nest.columns]
-        paths = [column.path for column in layout.columns]
-        wanted = [(p, *c) for p, c in zip(paths, layout.core_columns(where), strict=True)]
+        wanted = [
+            (p, *c) for p, c in zip(layout.paths, layout.core_columns(where), strict=True)
+        ]
         if found != wanted:
             raise CheckpointCorruptError(
                 f"{where}: the nest of a layout has the leaves {found!r:.200}, expected its "

@@ -116,6 +116,11 @@ def _dtype_name(dtype: Any) -> str:
     return "object" if known.kind in "SUO" else known.name
 
 
+def decode_signature(value: object, where: str) -> Any:
+    """The signature of a table, see `make_spec` for its leaves; raises as `decode_nest`."""
+    return decode_nest(value, where, make_spec)
+
+
 def make_spec(shape: Extents, dtype: str, name: str, where: str) -> Any:
     """A leaf of a signature: `tf.TensorSpec` where TensorFlow is loaded, else `TensorSpec`.
 
@@ -199,10 +204,12 @@ class _Decoder:
         fields = tuple(children)
         if (name, fields) == (Trajectory.__name__, Trajectory._fields):
             return Trajectory(**children)
-        # Plain identifiers only: the standard library makes a class out of them.
+        # Plain identifiers only: the standard library makes a class out of them. It takes a
+        # leading underscore in the name of the class alone.
+        stem = name.removeprefix("_") if type(name) is str else name
         if not all(
             type(part) is str and _NAME.fullmatch(part) and not keyword.iskeyword(part)
-            for part in (name, *fields)
+            for part in (stem, *fields)
         ):
             raise _bad(self.where, value)
         made: Any = collections.namedtuple(name, fields)  # type: ignore[misc]

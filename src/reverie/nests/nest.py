@@ -171,7 +171,10 @@ def _sorted_keys(keys: Iterable[Any]) -> list[Any]:
     try:
         return sorted(keys)
     except TypeError:  # dm-tree refuses these; optree goes by their types first
-        return sorted(keys, key=lambda key: (_type_name(key), key))
+        try:
+            return sorted(keys, key=lambda key: (_type_name(key), key))
+        except TypeError:
+            return list(keys)
 
 
 def _type_name(key: Any) -> str:
@@ -192,7 +195,7 @@ def _boundary(spec: Any, columns: tuple[Column, ...]) -> Boundary | None:
 
     def scalar(name: str, dtype: type[np.generic]) -> bool:
         leaf = getattr(spec, name, None)
-        return isinstance(leaf, ArraySpec) and (leaf.shape, leaf.dtype) == ((), dtype)
+        return isinstance(leaf, ArraySpec) and leaf.shape == () and leaf.dtype == dtype
 
     if not (scalar("step_type", np.int32) and scalar("next_step_type", np.int32)):
         return None

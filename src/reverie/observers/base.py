@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 import threading
-import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from reverie import _core
 from reverie.errors import InvalidArgumentError, StepMismatchError
+from reverie.nests.nest import Nest, convert
+from reverie.nests.specs import ArraySpec, Column
 from reverie.nests.trajectory import LAST
 from reverie.observers.targets import Target, spec_of
-from reverie.runtime.checks import check_int
-from reverie.runtime.leaving import guard
-from reverie.runtime.waiting import check_timeout, wait_until
-from reverie.table import Handle
+from reverie.runtime.checks import as_priority, check_int, check_timeout
+from reverie.runtime.handle import Handle
+from reverie.runtime.waiting import wait_until
 
 _WAY_OUT = (
     "nobody could sample to let them in. They are kept and go in by themselves as soon as "
@@ -69,7 +67,6 @@ class Observer(Handle):
         self._is_open = False
         self._asks_column = False
         self._starting = threading.Lock()
-        self._fork_guard = _ForkGuard(self)
         self._target.prepare(self._settings["sequence_length"], fixed=items != _core.EPISODES)
         self.open()
 
@@ -103,7 +100,7 @@ class Observer(Handle):
         """
         if not self._is_open:
             self._target.check_open()
-            if self._target.plan is not None:
+            if self._target.records is not None:
                 self._new_writer()
             self._is_open = True
 
@@ -136,15 +133,20 @@ class Observer(Handle):
     def _priority(self) -> float:
         return float(self._settings["priority"])
 
+    def abandon(self) -> Any:
+        """In a forked child, which must not touch the core: gives the writer up."""
+        writer, self._writer = self._writer, None
+        return writer
+
     def _new_writer(self) -> _core.Writer:
-        plan = self._target.plan
-        assert plan is not None
-        column = -1 if plan.boundary is None else plan.boundary
-        self._asks_column = plan.boundary is not None
-        self._nest = plan.nest
-        self._columns = plan.columns
-        self._flatten = plan.flatten
-        self._writer = self._target.writer(self, boundary_column=column, **self._settings)
+        records = self._target.records
+        assert records is not None
+        nest = records.nest
+        self._asks_column = nest.boundary is not None
+        self._nest = nest
+        self._flatten = nest.flatten_up_to
+        self._writer = self._target.writer(self, **self._settings)
+        self._target.tables[0].store.watch(self)
         return self._writer
 
     def _start(self, step: Any) -> _core.Writer:
@@ -155,9 +157,38 @@ class Observer(Handle):
         with self._starting:  # one writer, whichever thread's step is the first
             if self._writer is not None:
                 return self._writer
-            if self._target.plan is None:
-                self._target.learn(spec_of(step, self._BATCH_AXES))
+            if self._target.records is None:
+                self._target.learn(Nest(spec_of(step, self._BATCH_AXES)))
             return self._new_writer()
+
+    def _cast(
+        self,
+        leaves: list[Any],
+        misfit: int,
+        append: Callable[[], int],
+        leading: tuple[int, ...] = (),
+    ) -> int:
+        """Casts the leaves that the core could not take as they are, and appends again.
+
+        Args:
+            leaves: of the step or steps; cast ones take their places.
+            misfit: the first that is not of its column's dtype and shape.
+            append: appends the leaves; returns the next misfit, or what became of them.
+            leading: axes before those of a step.
+
+        Raises:
+            StepMismatchError: see `convert`.
+        """
+        while misfit >= 0:
+            before, column = misfit, self._nest.columns[misfit]
+            if leading:
+                shape, dtype = (*leading, *column.spec.shape), column.spec.dtype
+                column = Column(column.path, ArraySpec(shape, dtype))
+            leaves[before] = convert(leaves[before], column)
+            misfit = append()
+            if misfit == before:  # rather an error than an endless loop
+                raise AssertionError(f"{column.path!r}: no use for {leaves[before]!r:.200}")
+        return misfit
 
     def _boundaries(self, step: Any, last: Any, shape: tuple[int, ...]) -> Any:
         """Whether steps of the slow paths end their episodes: bools of `shape`."""
@@ -209,34 +240,3 @@ class Observer(Handle):
             "pad_end_of_episodes=True to keep them, or write_cached_steps=False to say that "
             "they may go."
         )
-
-
-class _ForkGuard:
-    """Takes an observer's writer away in a forked child, which must not touch the core."""
-
-    def __init__(self, observer: Observer) -> None:
-        self._observer = weakref.ref(observer)
-        guard(self)
-
-    def abandon(self) -> Any:
-        observer = self._observer()
-        if observer is None:
-            return None
-        writer, observer._writer = observer._writer, None
-        return writer
-
-    def close(self, why: str = "") -> None:
-        """Nothing: the tables are closed instead."""
-
-
-def as_priority(priority: Any) -> float:
-    """`priority` as a float.
-
-    Raises:
-        InvalidArgumentError: it is no number, negative, infinite or NaN.
-    """
-    if not isinstance(priority, numbers.Real) or not 0 <= float(priority) < math.inf:
-        raise InvalidArgumentError(
-            f"priority: found {priority!r:.200}, wanted a finite number >= 0."
-        )
-    return float(priority)

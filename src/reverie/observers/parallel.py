@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from reverie import _core
 from reverie.errors import InvalidArgumentError
-from reverie.nests.nest import convert
-from reverie.nests.specs import ArraySpec, Column
 from reverie.observers.base import Observer
 from reverie.observers.single import too_long
 from reverie.runtime.checks import check_int, describe
@@ -148,12 +147,9 @@ class ParallelObserver(Observer):
         fates = np.empty(size, np.uint8) if self._episodes else None
         try:
             result = writer.append_batch(leaves, size, ids, lasts, fates)
-            while result >= 0:
-                before, column = result, _batched(self._columns[result], size)
-                leaves[before] = convert(leaves[before], column)
-                result = writer.append_batch(leaves, size, ids, lasts, fates)
-                if result == before:  # rather an error than an endless loop
-                    raise AssertionError(f"{column.path!r}: no use for {leaves[before]!r:.200}")
+            if result >= 0:
+                again = functools.partial(writer.append_batch, leaves, size, ids, lasts, fates)
+                result = self._cast(leaves, result, again, (size,))
         except _core.Closed:
             raise self._target.closed_error() from None
         except ValueError:
@@ -240,7 +236,3 @@ class ParallelObserver(Observer):
                     "once. Nothing has changed."
                 )
             seen.add(env)
-
-
-def _batched(column: Column, size: int) -> Column:
-    return Column(column.path, ArraySpec((size, *column.spec.shape), column.spec.dtype))

@@ -8,9 +8,8 @@ from typing import Any
 
 from reverie import _core
 from reverie.errors import InvalidArgumentError
-from reverie.nests.nest import convert
-from reverie.observers.base import Observer, as_priority
-from reverie.runtime.checks import check_int
+from reverie.observers.base import Observer
+from reverie.runtime.checks import as_priority, check_int
 
 _log = logging.getLogger("reverie")
 
@@ -54,12 +53,8 @@ class StepObserver(Observer):
         ends = -1 if self._asks_column and last is None else self._ends(step, last)
         try:
             result = writer.append(leaves, ends)
-            while result >= 0:
-                before, column = result, self._columns[result]
-                leaves[before] = convert(leaves[before], column)
-                result = writer.append(leaves, ends)
-                if result == before:  # rather an error than an endless loop
-                    raise AssertionError(f"{column.path!r}: no use for {leaves[before]!r:.200}")
+            if result >= 0:
+                result = self._cast(leaves, result, lambda: writer.append(leaves, ends))
         except _core.Closed:
             raise self._target.closed_error() from None
         if result != _core.STORED:
@@ -103,8 +98,8 @@ class StepObserver(Observer):
 
     def _ends(self, step: Any, last: bool | None) -> int:
         """What `append` is told of the episode's end, for steps of the slow paths."""
-        if last is None and not hasattr(step, "is_boundary"):
-            return 0
+        if (last is None or type(last) is bool) and not hasattr(step, "is_boundary"):
+            return bool(last)
         return int(self._boundaries(step, last, ()))
 
     def _not_just_stored(self, result: int) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import optree
@@ -13,48 +12,23 @@ import optree
 from reverie import _core
 from reverie.errors import ClosedError, InvalidArgumentError, SpecError, StepMismatchError
 from reverie.nests.nest import Nest
-from reverie.nests.specs import ArraySpec, Column
-from reverie.table import ReplayTable
-
-
-class ServedTable(Protocol):
-    """A `reverie.Table` that a server serves, as far as observers know it."""
-
-    name: str
-    signature: Any
-
-    @property
-    def core(self) -> _core.Table:
-        """The core's table."""
-
-    @property
-    def store(self) -> _core.Store:
-        """The store of its server."""
-
-    def check_open(self) -> None:
-        """Raises where it cannot be used."""
+from reverie.nests.specs import ArraySpec
+from reverie.tables.cells import CellSpec
+from reverie.tables.signature import check_trajectory, columns_of
+from reverie.tables.table import Table
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Records:
     """How a step becomes a record.
 
     Attributes:
         nest: structure of a step.
-        columns: its leaves as they follow one another in a record.
-        flatten: leaves of a step in that order; ValueError or TypeError where its
-            structure is another.
         layout: of a record.
-        pad_record: the bytes of a pad step.
-        boundary: index of the column of step types; None for steps without.
     """
 
     nest: Nest
-    columns: tuple[Column, ...]
-    flatten: Callable[[Any], list[Any]]
     layout: _core.RecordLayout
-    pad_record: bytes
-    boundary: int | None
 
 
 class Target:
@@ -66,7 +40,7 @@ class Target:
 
     Attributes:
         tables: in the order of their names.
-        plan: None until a step has been seen, where no table says what steps are.
+        records: None until a step has been seen, where no table says what steps are.
 
     Raises:
         InvalidArgumentError: no such client, no name, a name twice, or no such table.
@@ -75,8 +49,14 @@ class Target:
 
     def __init__(self, py_client: Any, table_name: str | Sequence[str]) -> None:
         names = _names(table_name)
-        self.tables: list[ReplayTable | ServedTable] = _find(py_client, names)
-        self.plan: Plan | None = None
+        find = getattr(py_client, "_tables_of", None)
+        if find is None:
+            raise InvalidArgumentError(
+                f"py_client: found {type(py_client).__name__}, wanted a reverie.reverb.Client "
+                "of a Server in this process, or the py_client of a manager's replay buffer."
+            )
+        self.tables: list[Table] = find(names)
+        self.records: Records | None = None
         self._length = 0
 
     def __repr__(self) -> str:
@@ -85,14 +65,14 @@ class Target:
 
     @property
     def signature(self) -> Any:
-        """What the first table says of its items; a manager's, of its steps; or None."""
+        """What the first table says of its items, or, if it is for windows, of their steps."""
         table = self.tables[0]
-        return table.nest.spec if isinstance(table, ReplayTable) else table.signature
+        nest = None if table.settings.sequence_length is None else table.nest
+        return table.signature if nest is None else nest.spec
 
     def check_open(self) -> None:
         """Raises what the tables raise when they cannot be used: closed, stopped, forked."""
-        for table in self.tables:
-            table.check_open()
+        self.tables[0].check_open()
 
     def closed_error(self) -> Exception:
         """The error for a store that the core says is closed, or for a closed observer."""
@@ -105,7 +85,7 @@ class Target:
         )
 
     def prepare(self, length: int, *, fixed: bool) -> None:
-        """Makes the plan if the tables know what a step is; checks `length` against them.
+        """Settles what records are if the tables know; checks `length` against them.
 
         Args:
             length: steps of an item, or the most of one.
@@ -115,76 +95,55 @@ class Target:
             InvalidArgumentError: the tables' items have another length.
             SpecError: a signature describes no steps, or two differ.
         """
-        table = self.tables[0]
-        if isinstance(table, ReplayTable):
-            if fixed and length != table.sequence_length:
-                raise InvalidArgumentError(
-                    f"sequence_length: found {length}, wanted {table.sequence_length}, the one "
-                    f"that table {table.name!r} was made with."
-                )
-            nest = table.nest
-            boundary = None if nest.boundary is None else nest.boundary.step_type
-            self.plan = Plan(
-                nest,
-                nest.columns,
-                nest.flatten_up_to,
-                table.layout,
-                nest.pad_record(),
-                boundary,
-            )
-            return
         self._length = length
-        for served in self._served():
-            _check_length(served, length, fixed)
-        signatures = (table.signature for table in self._served())
-        specs = [_step_spec(signature) for signature in signatures if signature is not None]
-        known = [spec for spec in specs if spec is not None]
+        for table in self.tables:
+            _check_length(table, length, fixed)
+        nests = [table.nest for table in self.tables]
+        known = [nest for nest in nests if nest is not None]
         if known:
             self.learn(known[0])
 
-    def learn(self, step_spec: Any) -> None:
-        """Makes the plan of steps that look like this, leaves with a shape and a dtype.
+    def learn(self, nest: Nest) -> None:
+        """Settles that steps have this structure.
 
         Raises:
             InvalidArgumentError: a table's signature says otherwise.
-            SpecError: it cannot be stored in a fixed-width record.
         """
-        plan = _plan(Nest(step_spec))
-        for table in self._served():
-            _check_columns(table, plan.columns, self._length)
-        self.plan = plan
+        columns = [(c.spec.dtype, c.spec.shape) for c in nest.columns]
+        found = [CellSpec(dtype, (self._length, *shape)) for dtype, shape in columns]
+        for table in self.tables:
+            if table.signature is not None:
+                check_trajectory(table.name, table.signature, found)
+        self.tables[0].store.know(nest)
+        self.records = Records(nest, _core.RecordLayout(columns))
 
     def writer(self, owner: Any, **settings: Any) -> _core.Writer:
-        """New streams of steps into the tables; requires a plan."""
-        plan, table = self.plan, self.tables[0]
-        assert plan is not None
-        if isinstance(table, ReplayTable):
-            return table.writer(owner, **settings)
+        """New streams of steps into the tables; requires `records`.
+
+        Args:
+            owner: told by `drop_episode()` when a table is cleared.
+            settings: of `_core.Store.create_writer`.
+        """
+        records, store = self.records, self.tables[0].store
+        assert records is not None
         self.check_open()
-        return table.store.create_writer(
-            plan.layout,
+        for table in self.tables:
+            table.owned_by(owner)
+        boundary = records.nest.boundary
+        return store.core.create_writer(
+            records.layout,
             [table.core for table in self.tables],
-            pad_record=plan.pad_record,
+            pad_record=records.nest.pad_record(),
+            boundary_column=-1 if boundary is None else boundary.step_type,
+            discount_column=-1 if boundary is None else boundary.discount,
             **settings,
         )
 
     def describe_wait(self, pending: int) -> str:
         """What items wait for that no table lets in, with the numbers."""
-        parts = []
-        for table in self.tables:
-            info = table.core.info()
-            if info["pending"]:
-                parts.append(
-                    f"table {table.name!r} ({info['inserts']} inserted, {info['samples']} "
-                    f"sampled; its rate limiter: {info['samples_per_insert']:g} samples per "
-                    f"insert, difference from {info['min_diff']:g} to {info['max_diff']:g}, "
-                    f"at least {info['min_size_to_sample']} items to sample)"
-                )
-        where = ", ".join(parts) or f"the tables {self!r}"
+        waits = [table.describe_insert_wait() for table in self.tables]
+        where = ", ".join(filter(None, waits)) or f"the tables {self!r}"
         return f"for {pending} items that may not be inserted yet into {where}"
-
-    def _served(self) -> list[ServedTable]:
-        return [table for table in self.tables if not isinstance(table, ReplayTable)]
 
 
 def spec_of(step: Any, leading: int) -> Any:
@@ -206,23 +165,6 @@ def spec_of(step: Any, leading: int) -> Any:
     return optree.tree_map(one, step)
 
 
-def _find(py_client: Any, names: list[str]) -> list[Any]:
-    own = getattr(py_client, "_tables_of", None)
-    if own is not None:
-        tables: list[Any] = own(names)
-        return tables
-    address = getattr(py_client, "server_address", None)
-    if not isinstance(address, str):
-        raise InvalidArgumentError(
-            f"py_client: found {type(py_client).__name__}, wanted a reverie.reverb.Client of a "
-            "Server in this process, or the py_client of a manager's replay buffer."
-        )
-    from reverie.reverb.engine import registry
-
-    server = registry.find(registry.port_of(address))
-    return [server.table(name) for name in names]
-
-
 def _names(table_name: str | Sequence[str]) -> list[str]:
     many = isinstance(table_name, Iterable) and not isinstance(table_name, str)
     names: list[Any] = list(table_name) if many else [table_name]
@@ -239,46 +181,13 @@ def _names(table_name: str | Sequence[str]) -> list[str]:
     return names
 
 
-def _plan(nest: Nest) -> Plan:
-    from reverie.nests import structure
-
-    # Reverb's clients know the columns of an item in this order: all mappings sorted.
-    order = structure.flatten(nest.unflatten(range(len(nest.columns))))
-    columns = tuple(nest.columns[i] for i in order)
-    flatten: Callable[[Any], list[Any]] = nest.flatten_up_to
-    if order != sorted(order):
-
-        def flatten(step: Any) -> list[Any]:
-            leaves = nest.flatten_up_to(step)
-            return [leaves[i] for i in order]
-
-    record = np.frombuffer(nest.pad_record(), nest.record_dtype)[0]
-    return Plan(
-        nest,
-        columns,
-        flatten,
-        _core.RecordLayout([(column.spec.dtype, column.spec.shape) for column in columns]),
-        b"".join(record[column.path].tobytes() for column in columns),
-        None if nest.boundary is None else order.index(nest.boundary.step_type),
-    )
-
-
-def _step_spec(signature: Any) -> Any:
-    """A step of items with this signature; None where that leaves an extent open."""
-    from reverie.nests import structure
-    from reverie.tables.signature import columns_of
-
-    leaves = []
-    for column in columns_of(signature):
-        if column.shape is None or None in column.shape[1:]:
-            return None
-        leaves.append(SimpleNamespace(shape=column.shape[1:], dtype=column.dtype))
-    return structure.unflatten_as(signature, leaves)
-
-
-def _check_length(table: ServedTable, length: int, fixed: bool) -> None:
-    from reverie.tables.signature import columns_of
-
+def _check_length(table: Table, length: int, fixed: bool) -> None:
+    made_for = table.settings.sequence_length
+    if fixed and made_for not in (None, length):
+        raise InvalidArgumentError(
+            f"sequence_length: found {length}, wanted {made_for}, the one that table "
+            f"{table.name!r} was made with."
+        )
     for column in () if table.signature is None else columns_of(table.signature):
         where = f"Table {table.name!r:.200}, signature leaf {column.path!r:.200}"
         if column.shape == ():
@@ -298,12 +207,3 @@ def _check_length(table: ServedTable, length: int, fixed: bool) -> None:
                 f"sequence_length: found {length}, wanted {steps}. {where} has a time axis of "
                 f"{steps}; None there permits any."
             )
-
-
-def _check_columns(table: ServedTable, columns: Sequence[Column], length: int) -> None:
-    from reverie.tables.cells import CellSpec
-    from reverie.tables.signature import check_trajectory
-
-    if table.signature is not None:
-        found = [CellSpec(c.spec.dtype, (length, *c.spec.shape)) for c in columns]
-        check_trajectory(table.name, table.signature, found)

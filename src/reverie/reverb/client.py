@@ -10,11 +10,12 @@ from typing import Any
 from reverie.nests import structure
 from reverie.reverb import errors, pybind, replay_sample, reverb_types
 from reverie.reverb import trajectory_writer as trajectory_writer_lib
-from reverie.reverb.engine.client import Client as _Engine
+from reverie.reverb.engine.local_client import Client as _Engine
 from reverie.reverb.engine.sampler import Sampler, step_of, timesteps
-from reverie.reverb.engine.writing.writer import AutoTunedChunkerOptions
+from reverie.reverb.engine.writing.chunker_options import AutoTunedChunkerOptions
 from reverie.runtime.checks import as_int
-from reverie.table import Handle
+from reverie.runtime.handle import Handle
+from reverie.tables.table import Table
 
 _UNLIMITED = 2**62
 _log = logging.getLogger("reverie")
@@ -149,6 +150,11 @@ class Client:
     def server_address(self) -> str:
         """The address, as it was given."""
         return self._server_address
+
+    def _tables_of(self, names: Sequence[str]) -> list[Table]:
+        """The tables of these names, for Reverie's observers; errors as the engine's."""
+        server = self._client.server
+        return [server.table(name) for name in names]
 
     def insert(self, data: Any, priorities: Mapping[str, float]) -> None:
         """Stores one step, and makes an item of it in each table. Waits for the tables.

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from reverie.reverb.tf.pattern_dataset import PatternDataset, pattern_dataset_with_info
+from reverie.reverb.tf.pattern_ops import PatternDataset, pattern_dataset_with_info
 
 __all__ = ["PatternDataset", "pattern_dataset_with_info"]

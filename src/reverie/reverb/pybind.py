@@ -10,6 +10,7 @@ import importlib
 from typing import Any
 
 from reverie.reverb.engine.server import Checkpointer, Server, create_default_checkpointer
+from reverie.reverb.engine.tables import Table, TableExtension
 from reverie.tables.limiters import Limiter as RateLimiter
 from reverie.tables.selectors import (
     FifoSelector,
@@ -19,18 +20,17 @@ from reverie.tables.selectors import (
     PrioritizedSelector,
     UniformSelector,
 )
-from reverie.tables.table import Table, TableExtension
 
 # Imported at the first use, so that a Table costs no import of the writers.
 _LATE = {
-    "AutoTunedChunkerOptions": "engine.writing.writer",
-    "ChunkerOptions": "engine.writing.writer",
-    "Client": "engine.client",
-    "ConstantChunkerOptions": "engine.writing.writer",
+    "AutoTunedChunkerOptions": "engine.writing.chunker_options",
+    "ChunkerOptions": "engine.writing.chunker_options",
+    "Client": "engine.local_client",
+    "ConstantChunkerOptions": "engine.writing.chunker_options",
     "Sampler": "engine.sampler",
-    "StructuredWriter": "engine.patterns.writer",
-    "TrajectoryWriter": "engine.writing.writer",
-    "WeakCellRef": "engine.writing.writer",
+    "StructuredWriter": "engine.patterns.pattern_writer",
+    "TrajectoryWriter": "engine.writing.item_writer",
+    "WeakCellRef": "engine.writing.cell_refs",
     "Writer": "engine.writing.step_writer",
     "selector_from_proto": "cc.selectors",
 }

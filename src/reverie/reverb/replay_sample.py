@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from reverie.adapters import require
+from reverie.runtime.optional import require
 
 
 class SampleInfo(NamedTuple):

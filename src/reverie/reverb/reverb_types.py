@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from reverie.errors import MissingDependencyError
 from reverie.nests import codec as signatures
 from reverie.reverb import pybind
+from reverie.tables.table import Table
 
 Fifo = pybind.FifoSelector
 Heap = pybind.HeapSelector
@@ -59,20 +60,20 @@ class TableInfo:
     table_worker_time: Any
 
     @classmethod
-    def from_table(cls, table: pybind.Table) -> TableInfo:
+    def from_table(cls, table: Table) -> TableInfo:
         """Of one of the engine's tables, now. O(1).
 
         Raises:
             ForkedProcessError: the table was made before `os.fork()`.
         """
         state = table.state()
-        limiter = table.rate_limiter
+        settings, limiter = table.settings, table.settings.limiter
         return cls(
             name=table.name,
-            sampler_options=_selector_options(table.sampler),
-            remover_options=_selector_options(table.remover),
-            max_size=table.max_size,
-            max_times_sampled=table.max_times_sampled,
+            sampler_options=_selector_options(settings.sampler),
+            remover_options=_selector_options(settings.remover),
+            max_size=settings.max_size,
+            max_times_sampled=settings.max_times_sampled,
             rate_limiter_info=_message(
                 "RateLimiterInfo",
                 samples_per_insert=limiter.samples_per_insert,
@@ -82,7 +83,7 @@ class TableInfo:
                 insert_stats={"completed": state["inserts"]},
                 sample_stats={"completed": state["samples"]},
             ),
-            signature=table.signature,
+            signature=settings.signature,
             current_size=state["size"],
             num_episodes=state["num_episodes"],
             num_deleted_episodes=state["num_deleted_episodes"],
@@ -100,7 +101,8 @@ class TableInfo:
         Raises:
             MissingDependencyError: the package `protobuf` is not installed.
         """
-        from reverie.reverb.cc import schema_pb2, structured_value
+        from reverie.proto import structured_value
+        from reverie.reverb.cc import schema_pb2
 
         proto = schema_pb2.TableInfo.FromString(proto_string)
         fields = {field.name: getattr(proto, field.name) for field in dataclasses.fields(cls)}

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from reverie.errors import InvalidArgumentError
 from reverie.reverb import item_selectors, pybind, rate_limiters, reverb_types
 from reverie.reverb.platform.default import checkpointers
-from reverie.table import Handle
+from reverie.runtime.handle import Handle
 
 if TYPE_CHECKING:
     from reverie.reverb.client import Client
@@ -191,20 +191,13 @@ class Table(Handle):
 
         Arguments and errors as the constructor's.
         """
-        own = self.internal_table
-        limiter = own.rate_limiter
+        own = self.internal_table.settings
         return Table(
             name=_pick(name, own.name),
             sampler=sampler or own.sampler,
             remover=remover or own.remover,
             max_size=_pick(max_size, own.max_size),
-            rate_limiter=rate_limiter
-            or rate_limiters.RateLimiter(
-                samples_per_insert=limiter.samples_per_insert,
-                min_size_to_sample=limiter.min_size_to_sample,
-                min_diff=limiter.min_diff,
-                max_diff=limiter.max_diff,
-            ),
+            rate_limiter=_pick(rate_limiter, own.limiter),
             max_times_sampled=_pick(max_times_sampled, own.max_times_sampled),
             extensions=_pick(extensions, self._extensions),
             signature=_pick(signature, own.signature),

@@ -21,9 +21,11 @@ import numpy as np
 
 from reverie.errors import InvalidArgumentError
 from reverie.nests import structure
-from reverie.reverb.cc import patterns_pb2, structured_value
-from reverie.reverb.trajectory_writer import reraise
-from reverie.table import Handle
+from reverie.nests.codec import TensorSpec
+from reverie.proto import structured_value
+from reverie.reverb.cc import patterns_pb2
+from reverie.reverb.engine.writing.column_errors import about, wrong_column
+from reverie.reverb.trajectory_writer import ItemWriter
 
 Config = patterns_pb2.StructuredWriterConfig
 ConditionProto = patterns_pb2.Condition
@@ -33,11 +35,11 @@ ReferenceStep: TypeAlias = Any
 PatternTransform: TypeAlias = Callable[[ReferenceStep], Pattern]
 
 
-class StructuredWriter(Handle):
+class StructuredWriter(ItemWriter):
     """Steps in, items by patterns out. For one thread at a time.
 
     Made by `Client.structured_writer`. Items are not compared with their table's
-    signature, as in Reverb.
+    signature, as in Reverb. `end_episode` first makes the items of the episode's end.
     """
 
     _WAY_OUT = "Make each its own with client.structured_writer()."
@@ -71,49 +73,11 @@ class StructuredWriter(Handle):
             else:
                 self._writer.Append(flat)
         except (ValueError, TypeError) as error:
-            parts = str(error).split(" for column ")
-            if len(parts) != 2 or ". " not in parts[1]:
+            column = wrong_column(error)
+            if column is None:
                 raise
-            index, rest = parts[1].split(". ", 1)
-            path = structure.flatten_with_path(self._data_structure)[int(index)][0]
-            raise type(error)(f"{parts[0]} for column {index} (path={path}). {rest}") from None
-
-    def flush(self, block_until_num_items: int = 0, timeout_ms: int | None = None) -> None:
-        """Waits until all but so many items are in their tables. Open to Ctrl-C.
-
-        Args:
-            block_until_num_items: so many may still wait.
-            timeout_ms: None waits for ever.
-
-        Raises:
-            ValueError: `block_until_num_items` < 0.
-            DeadlineExceededError: the timeout passed. The items go in later.
-            EndlessWaitError: a wait without timeout that nobody could end.
-            RuntimeError: the server was stopped.
-        """
-        if block_until_num_items < 0:
-            raise ValueError(f"block_until_num_items must be >= 0, got {block_until_num_items}")
-        try:
-            self._writer.Flush(block_until_num_items, timeout_ms)
-        except RuntimeError as error:
-            reraise("Flush", error, timeout_ms)
-
-    def end_episode(self, clear_buffers: bool = True, timeout_ms: int | None = None) -> None:
-        """Makes the items of the episode's end, waits for all, begins another episode.
-
-        Args:
-            clear_buffers: whether no item may span the episodes.
-            timeout_ms: None waits for ever.
-
-        Raises:
-            DeadlineExceededError: the timeout passed; the episode goes on.
-            EndlessWaitError: a wait without timeout that nobody could end.
-            RuntimeError: the server was stopped.
-        """
-        try:
-            self._writer.EndEpisode(clear_buffers, timeout_ms)
-        except RuntimeError as error:
-            reraise("End episode", error, timeout_ms)
+            path = structure.flatten_with_path(self._data_structure)[column][0]
+            raise about(error, f"{column} (path={path})") from None
 
     @property
     def step_is_open(self) -> bool:
@@ -221,7 +185,7 @@ def infer_signature(configs: Sequence[Any], step_spec: Any) -> Any:
 
     Returns:
         Nest of specs: `tf.TensorSpec` where TensorFlow is loaded, else
-        `reverie.reverb.cc.structured_value.TensorSpec`. An extent in which the configs
+        `reverie.nests.codec.TensorSpec`. An extent in which the configs
         differ is None.
 
     Raises:
@@ -274,7 +238,7 @@ def _merged(path: structure.Path, leaves: Sequence[Any], nodes: Sequence[Any]) -
     tensorflow: Any = sys.modules.get("tensorflow")
     if hasattr(tensorflow, "TensorSpec"):
         return tensorflow.TensorSpec(merged, tensorflow.dtypes.as_dtype(dtypes[0]), name)
-    return structured_value.TensorSpec(merged, np.dtype(dtypes[0]), name)
+    return TensorSpec(merged, np.dtype(dtypes[0]), name)
 
 
 def _shape(leaf: Any, node: Any) -> tuple[int | None, ...]:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from reverie.reverb.tf.tf_client import TFClient
+from reverie.reverb.tf.client_ops import TFClient
 
 __all__ = ["TFClient"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import re
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, NoReturn
@@ -11,21 +10,18 @@ from typing import Any, NoReturn
 from reverie.nests import structure
 from reverie.nests.structure import Path
 from reverie.reverb import errors
-from reverie.reverb.engine.writing.history import (
-    ColumnHistory,
-    NumberHistory,
-    RefHistory,
-    Steps,
-    TrajectoryColumn,
-)
-from reverie.reverb.engine.writing.references import (
+from reverie.reverb.engine.writing.cell_refs import TrajectoryColumn
+from reverie.reverb.engine.writing.chunker_options import (
     AutoTunedChunkerOptions,
     ChunkerOptions,
     ConstantChunkerOptions,
 )
-from reverie.reverb.engine.writing.writer import TrajectoryWriter as _Engine
+from reverie.reverb.engine.writing.column_errors import about, wrong_column
+from reverie.reverb.engine.writing.history import ColumnHistory, Steps
+from reverie.reverb.engine.writing.item_writer import TrajectoryWriter as _Engine
+from reverie.reverb.engine.writing.stand_in import StandIn
 from reverie.runtime.checks import as_int
-from reverie.table import Handle
+from reverie.runtime.handle import Handle
 
 __all__ = ["TrajectoryColumn", "TrajectoryWriter"]
 
@@ -33,7 +29,50 @@ _MAX_LAYOUTS = 64  # kinds of partial steps that are remembered
 _ColumnHistory = ColumnHistory  # by which name Reverb's programs know it
 
 
-class TrajectoryWriter(Handle):
+class ItemWriter(Handle):
+    """What writers share whose items wait in a queue until their table has room."""
+
+    _writer: Any
+
+    def flush(self, block_until_num_items: int = 0, timeout_ms: int | None = None) -> None:
+        """Waits until all but so many items are in their tables. Open to Ctrl-C.
+
+        Args:
+            block_until_num_items: so many may still wait.
+            timeout_ms: None waits for ever.
+
+        Raises:
+            ValueError: `block_until_num_items` < 0.
+            DeadlineExceededError: the timeout passed. The items go in later.
+            EndlessWaitError: a wait without timeout that nobody could end.
+            RuntimeError: closed, or the server was stopped.
+        """
+        if block_until_num_items < 0:
+            raise ValueError(f"block_until_num_items must be >= 0, got {block_until_num_items}")
+        try:
+            self._writer.Flush(block_until_num_items, -1 if timeout_ms is None else timeout_ms)
+        except RuntimeError as error:
+            _reraise("Flush", error, timeout_ms)
+
+    def end_episode(self, clear_buffers: bool = True, timeout_ms: int | None = None) -> None:
+        """Waits for all items, as `flush` does; later steps are of another episode.
+
+        Args:
+            clear_buffers: whether no item may span the episodes.
+            timeout_ms: None waits for ever.
+
+        Raises:
+            DeadlineExceededError: the timeout passed; the episode goes on.
+            EndlessWaitError: a wait without timeout that nobody could end.
+            RuntimeError: closed, or the server was stopped.
+        """
+        try:
+            self._writer.EndEpisode(clear_buffers, timeout_ms)
+        except RuntimeError as error:
+            _reraise("End episode", error, timeout_ms)
+
+
+class TrajectoryWriter(ItemWriter):
     """Writes items that may refer to any cells of a stream's latest steps.
 
     Made by `Client.trajectory_writer`. For one thread at a time. A step is any nest;
@@ -57,9 +96,9 @@ class TrajectoryWriter(Handle):
 
     def __init__(self, internal_writer: Any) -> None:
         """Takes a pybind.TrajectoryWriter, or what has its methods."""
-        self._writer = internal_writer
-        # Where the writer is ours, whole steps and slices of history cross in one call.
-        self._engine = internal_writer if isinstance(internal_writer, _Engine) else None
+        # By its class: a mock with a spec passes for an instance of ours.
+        ours = issubclass(type(internal_writer), _Engine)
+        self._writer: _Engine | StandIn = internal_writer if ours else StandIn(internal_writer)
         self._structure: Any = None  # the union of all steps, None where no step came yet
         self._seen = False
         self._columns: list[ColumnHistory] = []
@@ -163,9 +202,8 @@ class TrajectoryWriter(Handle):
         path = tuple(path)
         if path in self._column_of:
             self._writer.ConfigureChunker(self._column_of[path], options)
-            if self._engine is not None:
-                for column in self._columns:
-                    column.widen(self._engine.max_num_keep_alive_refs)
+            for column in self._columns:
+                column.widen(self._writer.max_num_keep_alive_refs)
         else:
             self._pending_options[path] = options
 
@@ -194,8 +232,7 @@ class TrajectoryWriter(Handle):
             raise
         except BaseException:  # Ctrl-C: a step may be stored that the history does not know
             for column in self._columns:
-                if isinstance(column, NumberHistory):
-                    column.realign()
+                column.realign()
             self._steps.gaps = sum(not column.is_dense for column in self._columns)
             raise
 
@@ -217,53 +254,12 @@ class TrajectoryWriter(Handle):
             RuntimeError: an unknown table, without `validate_items`; closed; stopped.
         """
         columns = self._columns_of(trajectory)
-        if self._engine is not None:
-            self._engine.create_item(table, priority, columns)
-        else:
-            self._writer.CreateItem(
-                table,
-                priority,
-                [list(column) for column in columns],
-                [column.is_squeezed for column in columns],
-            )
-
-    def flush(self, block_until_num_items: int = 0, timeout_ms: int | None = None) -> None:
-        """Waits until all but so many items are in their tables. Open to Ctrl-C.
-
-        Args:
-            block_until_num_items: so many may still wait.
-            timeout_ms: None waits for ever.
-
-        Raises:
-            ValueError: `block_until_num_items` < 0.
-            DeadlineExceededError: the timeout passed. The items go in later.
-            EndlessWaitError: a wait without timeout that nobody could end.
-            RuntimeError: closed, or the server was stopped.
-        """
-        if block_until_num_items < 0:
-            raise ValueError(f"block_until_num_items must be >= 0, got {block_until_num_items}")
-        try:
-            self._writer.Flush(block_until_num_items, -1 if timeout_ms is None else timeout_ms)
-        except RuntimeError as error:
-            reraise("Flush", error, timeout_ms)
+        squeezed = [column.is_squeezed for column in columns]
+        self._writer.CreateItem(table, priority, columns, squeezed)
 
     def end_episode(self, clear_buffers: bool = True, timeout_ms: int | None = None) -> None:
-        """Waits for all items, as `flush` does; later steps are of another episode.
-
-        Args:
-            clear_buffers: whether `history` becomes empty, so that no item spans the
-                episodes.
-            timeout_ms: None waits for ever.
-
-        Raises:
-            DeadlineExceededError: the timeout passed; the episode goes on.
-            EndlessWaitError: a wait without timeout that nobody could end.
-            RuntimeError: closed, or the server was stopped.
-        """
-        try:
-            self._writer.EndEpisode(clear_buffers, timeout_ms)
-        except RuntimeError as error:
-            reraise("End episode", error, timeout_ms)
+        """As the base class has it; with `clear_buffers` the `history` becomes empty."""
+        super().end_episode(clear_buffers, timeout_ms)
         if clear_buffers:
             self._steps.count = 0
             self._steps.gaps = len(self._columns)
@@ -287,7 +283,7 @@ class TrajectoryWriter(Handle):
                     for leaf, column in zip(leaves, self._order, strict=True):
                         ordered[column] = leaf
                     leaves = ordered
-                if self._engine is not None and self._engine.append_whole(leaves):
+                if self._writer.append_whole(leaves):
                     self._steps.count += 1
                     if self._steps.gaps:
                         self._fill_gaps()
@@ -311,7 +307,7 @@ class TrajectoryWriter(Handle):
             flat[column_of[path]] = leaf
         if self._last_step_is_open:
             for column, leaf in zip(self._columns, flat, strict=False):
-                if leaf is not None and not column.can_set_last:
+                if leaf is not None and column.is_dense:
                     raise ValueError(
                         f"Field {column.path()} has already been set in the active step by "
                         "previous (partial) append call and thus must be omitted or set to "
@@ -333,7 +329,7 @@ class TrajectoryWriter(Handle):
     def _append_known(self, data: Any, partial: bool) -> bool:
         """Appends a step of a structure that came before, if nothing is wrong with it."""
         layout = self._layouts.get(_kind(data))
-        if layout is None or self._engine is None:
+        if layout is None:
             return False
         flatten, columns = layout
         try:
@@ -345,19 +341,12 @@ class TrajectoryWriter(Handle):
         flat: list[Any] = [None] * len(self._columns)
         for column, leaf in zip(columns, leaves, strict=True):
             flat[column] = leaf
-            if (
-                self._last_step_is_open
-                and leaf is not None
-                and not self._columns[column].can_set_last
-            ):
+            if self._last_step_is_open and leaf is not None and self._columns[column].is_dense:
                 return False
-        try:
-            self._note(self._engine.append(flat, partial=partial), partial)
-        except (ValueError, TypeError):
-            return False  # nothing was stored; what is wrong is found with the paths at hand
+        self._note(self._store(flat, partial, list(self._column_of)), partial)
         return True
 
-    def _note(self, stored: Sequence[Any], partial: bool) -> None:
+    def _note(self, stored: Sequence[int | None], partial: bool) -> None:
         if not self._last_step_is_open:
             self._steps.count += 1
         for column, value in zip(self._columns, stored, strict=True):
@@ -365,33 +354,22 @@ class TrajectoryWriter(Handle):
         self._steps.gaps = sum(not column.is_dense for column in self._columns)
         self._last_step_is_open = partial
 
-    def _store(self, flat: list[Any], partial: bool, paths: Sequence[Path]) -> Sequence[Any]:
+    def _store(
+        self, flat: list[Any], partial: bool, paths: Sequence[Path]
+    ) -> Sequence[int | None]:
         try:
-            if self._engine is not None:
-                return self._engine.append(flat, partial=partial)
-            append = self._writer.AppendPartial if partial else self._writer.Append
-            refs: Sequence[Any] = append(flat)
-            return refs
+            return self._writer.append(flat, partial=partial)
         except (ValueError, TypeError) as error:
-            message = str(error)
-            found = re.findall(r" for column (\d+)", message)
-            if len(found) != 1:
+            column = wrong_column(error)
+            if column is None:
                 raise
-            named = message.replace(
-                f" for column {found[0]}", f" for column {paths[int(found[0])]}"
-            )
-            raise type(error)(named) from None
+            raise about(error, paths[column]) from None
 
     def _grow(self, union: Any, column_of: dict[Path, int]) -> None:
         keep = self._writer.max_num_keep_alive_refs
         for path in list(column_of)[len(self._columns) :]:
-            if self._engine is None:
-                self._columns.append(RefHistory(path, keep, self._steps.count))
-            else:
-                column = len(self._columns)
-                self._columns.append(
-                    NumberHistory(path, keep, self._steps, self._engine, column)
-                )
+            column = len(self._columns)
+            self._columns.append(ColumnHistory(path, keep, self._steps, self._writer, column))
         self._column_of = column_of
         self._structure = union
         self._seen = True
@@ -399,12 +377,12 @@ class TrajectoryWriter(Handle):
         self._in_order = self._order == list(range(len(self._order)))
         fast = structure.fast_flatten(union)
         self._treespec = None if fast is None else fast[1]
-        self._flatten = None if fast is None or self._engine is None else fast[0]
+        self._flatten = None if fast is None else fast[0]
 
     def _fill_gaps(self) -> None:
         for i, column in enumerate(self._columns):
-            if not column.is_dense and self._engine is not None:
-                column.add(self._engine.next_number(i) - 1, False)
+            if not column.is_dense:
+                column.add(self._writer.next_number(i) - 1, False)
         self._steps.gaps = 0
 
     def _columns_of(self, trajectory: Any) -> list[TrajectoryColumn]:
@@ -429,7 +407,7 @@ class TrajectoryWriter(Handle):
         return columns
 
 
-def reraise(what: str, error: RuntimeError, timeout_ms: int | None) -> NoReturn:
+def _reraise(what: str, error: RuntimeError, timeout_ms: int | None) -> NoReturn:
     """Raises `error`, or DeadlineExceededError where it tells of a timeout."""
     if "Timeout exceeded" in str(error) and timeout_ms is not None:
         raise errors.DeadlineExceededError(

@@ -6,6 +6,7 @@ import contextlib
 import math
 import numbers
 import operator
+import sys
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,25 @@ def check_int(name: str, value: Any, low: int, high: int) -> int:
     if not low <= number <= high:
         raise InvalidArgumentError(f"{name}: found {number}, wanted {low} to {high}.")
     return number
+
+
+def check_num_steps(num_steps: Any, sequence_length: int) -> int:
+    """`num_steps` as a divisor of `sequence_length`.
+
+    Raises:
+        InvalidArgumentError: it is none, in the words of TF-Agents' replay buffer.
+    """
+    steps = check_int("num_steps", num_steps, 1, 2**32 - 1)
+    if steps > sequence_length:
+        raise InvalidArgumentError(
+            f"num_steps > sequence_length: found num_steps={steps}, wanted a divisor of "
+            f"sequence_length={sequence_length}."
+        )
+    if sequence_length % steps:
+        raise InvalidArgumentError(
+            f"sequence_length={sequence_length} is not a multiple of num_steps={steps}."
+        )
+    return steps
 
 
 def as_keys(keys: ArrayLike) -> NDArray[np.uint64]:
@@ -75,6 +95,30 @@ def as_priorities(priorities: ArrayLike) -> NDArray[np.float64]:
     return np.array(array[:, 0] if array.ndim == 2 else array, np.float64, order="C")
 
 
+def priority_range(prioritized: bool) -> tuple[float, float]:
+    """The lowest and the highest priority that a table's items may have; NaN is none.
+
+    Args:
+        prioritized: whether the table draws in proportion to priorities, which must then
+            be good for weights.
+    """
+    return (0.0, sys.float_info.max) if prioritized else (-math.inf, math.inf)
+
+
+def as_priority(priority: Any) -> float:
+    """`priority` as a float that is good for a weight.
+
+    Raises:
+        InvalidArgumentError: it is no number, negative, infinite or NaN.
+    """
+    lowest, highest = priority_range(True)
+    if not isinstance(priority, numbers.Real) or not lowest <= float(priority) <= highest:
+        raise InvalidArgumentError(
+            f"priority: found {priority!r:.200}, wanted a finite number >= 0."
+        )
+    return float(priority)
+
+
 def _as_array(name: str, values: Any) -> NDArray[Any]:
     try:
         return np.asarray(values)
@@ -108,7 +152,8 @@ def as_updates(
             f"priorities: found {describe(values)} for {chosen.shape[0]} keys; "
             "wanted one for each, or one number for all."
         )
-    bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+    lowest, highest = priority_range(True)
+    bad = np.flatnonzero(~((lowest <= values) & (values <= highest)))
     if len(bad):
         raise InvalidArgumentError(
             f"priorities[{bad[0]}] is {values[bad[0]]}; wanted a finite number that is not "
@@ -150,6 +195,23 @@ def as_float(name: str, value: Any) -> float:
     raise TypeError(
         f"{name}: found {value!r:.200} of type {type(value).__name__}, wanted a number."
     )
+
+
+def check_timeout(timeout: Any) -> float | None:
+    """A manager's `timeout` in seconds; None, which waits for ever, for infinity.
+
+    Reverb's own timeouts are `as_timeout`'s: below 0 they wait for ever.
+
+    Raises:
+        InvalidArgumentError: it is no number, or below 0.
+    """
+    number = isinstance(timeout, numbers.Real) and not isinstance(timeout, bool)
+    seconds = float(timeout) if number else math.nan
+    if not seconds >= 0:
+        raise InvalidArgumentError(
+            f"timeout: found {timeout!r:.200}, wanted seconds >= 0, or None to wait for ever."
+        )
+    return None if seconds == math.inf else seconds
 
 
 def as_timeout(name: str, value: Any, unit: float = 1.0) -> float | None:

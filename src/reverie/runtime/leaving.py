@@ -4,9 +4,10 @@ A fork copies memory but no threads: a core mutex that another thread held at
 that moment stays locked for ever in the child. So the child must not touch its
 copy, not even to destroy it.
 
-At the interpreter's exit a daemon thread that is inside the core would want the
-GIL back from a runtime that is going away, which ends the process by abort().
-So tables are closed first, and the threads inside are given a moment to leave.
+At the interpreter's exit a thread that is inside the core, or one of TensorFlow's
+that is about to call us, would want the GIL from a runtime that is going away, which
+ends the process by abort(). So foreign threads are refused and tables are closed
+first, and the threads inside are given a moment to leave.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ import weakref
 from types import FrameType
 from typing import Any, Protocol
 
+from reverie.errors import ClosedError
+
 _LEAVING_S = 2.0  # the longest that the exit waits for other threads
+_LOOK_S = 0.002
+# Foreign threads come and go: they are gone when so many looks in a row saw none inside.
+_FOREIGN_LOOKS = 11
 
 
 class Guarded(Protocol):
@@ -34,11 +40,31 @@ class Guarded(Protocol):
 
 _live: weakref.WeakSet[Any] = weakref.WeakSet()
 _abandoned: list[Any] = []
+_exiting = False
+_foreign = False  # whether threads that Python did not start have called
 
 
 def guard(table: Guarded) -> None:
     """Watches over `table` for as long as it lives."""
     _live.add(table)
+
+
+def enter_from_outside() -> None:
+    """To be called first in what TensorFlow's threads call: they outlive the interpreter.
+
+    Raises:
+        ClosedError: the interpreter is exiting.
+    """
+    global _foreign
+    _foreign = True
+    if _exiting:
+        raise ClosedError("The interpreter exits.")
+
+
+def others_inside() -> bool:
+    """Whether a thread other than this one, whoever started it, is in a call of ours."""
+    own = sys._getframe()
+    return any(_is_ours(frame) for frame in sys._current_frames().values() if frame is not own)
 
 
 def _after_fork_in_child() -> None:
@@ -48,19 +74,22 @@ def _after_fork_in_child() -> None:
 @atexit.register
 def _at_exit() -> None:
     """Closes what is still live, if any other thread might be using it."""
-    if len(sys._current_frames()) == 1:
+    global _exiting
+    _exiting = True
+    if len(sys._current_frames()) == 1 and not _foreign:
         return
     for table in list(_live):
         table.close("is closed: the interpreter is exiting.")
     end = time.monotonic() + _LEAVING_S
-    own = sys._getframe()
-    while time.monotonic() < end and any(
-        _inside(frame) for frame in sys._current_frames().values() if frame is not own
-    ):
-        time.sleep(0.002)
+    wanted, looks = _FOREIGN_LOOKS if _foreign else 1, 0
+    while time.monotonic() < end:
+        looks = 0 if others_inside() else looks + 1
+        if looks >= wanted:
+            return
+        time.sleep(_LOOK_S)
 
 
-def _inside(frame: FrameType | None) -> bool:
+def _is_ours(frame: FrameType | None) -> bool:
     """Whether a thread with this stack is in a call of ours."""
     while frame is not None:
         if str(frame.f_globals.get("__name__")).startswith("reverie."):

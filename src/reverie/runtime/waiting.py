@@ -4,32 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-import numbers
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
-from reverie.errors import EndlessWaitError, InvalidArgumentError, WaitTimeoutError
+from reverie.errors import EndlessWaitError, WaitTimeoutError
 
 _SLICE_S = 0.1  # how long Ctrl-C may have to wait
 _FIRST_REPORT_S = 5.0
 _log = logging.getLogger("reverie")
-
-
-def check_timeout(timeout: Any) -> float | None:
-    """`timeout` in seconds, as `wait_until` wants it: infinity means None.
-
-    Raises:
-        InvalidArgumentError: it is no number, or below 0. (Reverb's -1 is None here.)
-    """
-    number = isinstance(timeout, numbers.Real) and not isinstance(timeout, bool)
-    seconds = float(timeout) if number else math.nan
-    if not seconds >= 0:
-        raise InvalidArgumentError(
-            f"timeout: found {timeout!r:.200}, wanted seconds >= 0, or None to wait for ever."
-        )
-    return None if seconds == math.inf else seconds
 
 
 def wait_until(
@@ -48,8 +31,8 @@ def wait_until(
         ready: waits at most so many seconds, without the GIL; True when the wait
             is over. It may raise, for example when the store is closed.
         timeout: seconds; None waits for ever, 0 does not wait at all.
-        what: says in words what is waited for, with the numbers. Logged as a
-            warning after five seconds, then each time the wait has doubled.
+        what: says in words what is waited for, with the numbers. Logged as `report`
+            has it.
         way_out: what follows "this is the only thread of the process, so".
 
     Raises:
@@ -58,7 +41,7 @@ def wait_until(
             process, so nobody is left who could add what is waited for.
     """
     start = time.monotonic()
-    report_at = _FIRST_REPORT_S
+    reported = 0.0
     while True:
         waited = time.monotonic() - start
         left = _SLICE_S if timeout is None else min(_SLICE_S, timeout - waited)
@@ -72,6 +55,23 @@ def wait_until(
                 f"Would wait for ever {what()}: this is the only thread of the process, so "
                 f"{way_out}"
             )
-        if waited >= report_at:
-            _log.warning("Waiting for %.0f s so far %s.", waited, what())
-            report_at *= 2
+        report(reported, waited, what)
+        reported = waited
+
+
+def report(before: float, waited: float, what: Callable[[], str], who: str = "Waiting") -> None:
+    """Warns in the log of a long wait: after five seconds, then each time it has doubled.
+
+    Args:
+        before: seconds that it had lasted at the last call; 0 at the first.
+        waited: seconds that it lasts now.
+        what: see `wait_until`; called where there is something to log.
+        who: begins the sentence.
+    """
+    if _reports(waited) > _reports(before):
+        _log.warning("%s for %.0f s so far %s.", who, waited, what())
+
+
+def _reports(waited: float) -> int:
+    """How many reports a wait of so many seconds is worth."""
+    return 0 if waited < _FIRST_REPORT_S else 1 + int(math.log2(waited / _FIRST_REPORT_S))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reverie.errors import InvalidArgumentError
-from reverie.runtime.checks import as_int
+from reverie.runtime.checks import as_int, check_int
 from reverie.tables.limiters import Limiter, MinSize
 from reverie.tables.selectors import FifoSelector, ItemSelector, UniformSelector
 from reverie.tables.signature import checked_signature
@@ -37,6 +37,8 @@ class TableSettings:
         signature: nest of anything with a shape and a dtype that describes an item's
             data, the time axis included (an extent may be None); None, as for an empty
             nest: anything goes.
+        sequence_length: steps of the windows that go in, of a table whose items are
+            runs of steps; None: any.
 
     Raises:
         TypeError: an attribute is of another type.
@@ -52,6 +54,7 @@ class TableSettings:
     limiter: Limiter = _NO_LIMIT
     max_times_sampled: int = 0
     signature: Any = None
+    sequence_length: int | None = None
 
     def __post_init__(self) -> None:
         """Checks, and brings numbers and the signature into their canonical form."""
@@ -80,9 +83,13 @@ class TableSettings:
                 f"max_size ({size}). Raise max_size or lower min_size_to_sample."
             )
         times = as_int("max_times_sampled", self.max_times_sampled)
+        length = self.sequence_length
+        if length is not None:
+            length = check_int("sequence_length", length, 1, 2**32 - 1)
         for name, value in (
             ("max_size", size),
             ("max_times_sampled", times),
+            ("sequence_length", length),
             ("signature", checked_signature(self.signature)),
         ):
             object.__setattr__(self, name, value)

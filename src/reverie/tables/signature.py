@@ -10,6 +10,8 @@ import numpy as np
 
 from reverie.errors import InvalidArgumentError, SpecError
 from reverie.nests import structure
+from reverie.nests.codec import TensorSpec
+from reverie.nests.nest import Nest
 from reverie.tables.cells import CellSpec, dtype_name, shape_name
 
 
@@ -46,6 +48,34 @@ def columns_of(signature: Any) -> tuple[Wanted, ...]:
         Wanted(path, _dtype(leaf.dtype), _shape(leaf.shape))
         for path, leaf in structure.flatten_with_path(signature)
     )
+
+
+def item_signature(nest: Nest) -> Any:
+    """The signature of items that are runs of steps; None where it has no words for them.
+
+    A nest that Reverb's users cannot take apart as we do (with None, or nodes that only
+    optree knows) has none.
+    """
+    specs = [TensorSpec((None, *c.spec.shape), c.spec.dtype) for c in nest.columns]
+    signature = nest.unflatten(specs)
+    try:
+        same = structure.flatten(signature) == specs
+    except (TypeError, ValueError):
+        same = False
+    return signature if same else None
+
+
+def step_spec(signature: Any) -> Any:
+    """A step of items with this signature, as a nest of specs; None where that is open.
+
+    So it is where a leaf has no time axis, or another extent that may be any.
+    """
+    leaves = []
+    for column in columns_of(signature):
+        if not column.shape or None in column.shape[1:]:
+            return None
+        leaves.append(TensorSpec(column.shape[1:], column.dtype))
+    return structure.unflatten_as(signature, leaves)
 
 
 def checked_signature(signature: Any) -> Any:

@@ -4,55 +4,73 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import Any
+from typing import Any, Protocol
 
 from reverie import _core
-from reverie.errors import ForkedProcessError
-from reverie.reverb.errors import UnreachableServerError
+from reverie.errors import ClosedError, ForkedProcessError, ReverieError
+from reverie.nests.nest import Nest
 from reverie.runtime.leaving import guard
+from reverie.tables.settings import TableSettings
 
 _GATHER_THREADS = min(4, os.cpu_count() or 1)
 
 
-class Host:
-    """The store behind a server's tables. Thread-safe.
+class Watched(Protocol):
+    """What holds a writer of the core, which a forked child must not touch."""
+
+    def abandon(self) -> Any:
+        """In a forked child: gives the writer up, and returns it, never to be destroyed."""
+
+
+class Store:
+    """The chunks and tables of one buffer or server. Thread-safe.
 
     Args:
-        where: whose it is, for messages: "The server on port 8000".
+        where: whose it is, for messages: "Table 'x'", "The server on port 8000".
+        error: what later use raises once it is closed.
+        way_out: how to go on then.
+        anew: the same in a forked child, "Create or load a buffer".
 
     Attributes:
-        store: the core's store; one copy of every step, however many tables refer
-            to it.
-        cores: the core's tables in it.
+        core: the core's store; one copy of every step, however many tables refer to it.
+        settings: of its tables, in the order of the core's.
+        nests: structures of the steps that are stored as records, for names on disk.
     """
 
-    def __init__(self, where: str) -> None:
+    def __init__(
+        self,
+        where: str,
+        *,
+        error: type[ReverieError] = ClosedError,
+        way_out: str = "Create or load the buffer anew.",
+        anew: str = "Create or load a buffer",
+    ) -> None:
         self.where = where
-        self.store = _core.Store(gather_threads=_GATHER_THREADS)
-        self.cores: list[_core.Table] = []
-        self._writers: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._stopped = ""
-        self._forked = False
+        self.core = _core.Store(gather_threads=_GATHER_THREADS)
+        self.settings: list[TableSettings] = []
+        self.nests: list[Nest] = []
+        self._error = error
+        self._way_out = way_out
+        self._anew = anew
+        self._watched: weakref.WeakSet[Watched] = weakref.WeakSet()
+        self._closed = ""
+        self.is_forked = False
         guard(self)
 
     @property
     def is_open(self) -> bool:
-        """Whether it serves: neither stopped nor a forked child's copy."""
-        return not (self._stopped or self._forked)
+        """Whether it serves: neither closed nor a forked child's copy."""
+        return not (self._closed or self.is_forked)
 
     def check_open(self) -> None:
         """Raises where nothing can be written or sampled any more.
 
         Raises:
-            UnreachableServerError: the server was stopped.
+            ReverieError: the store's own error: it was closed.
             ForkedProcessError: see `check_process`.
         """
-        self.check_process()
-        if self._stopped:
-            raise UnreachableServerError(
-                f"{self.where} {self._stopped} Make a new Server, with new tables "
-                "(Table.replace() makes an empty one of the same settings), and a new Client."
-            )
+        if self._closed or self.is_forked:
+            raise self.closed_error()
 
     def check_process(self) -> None:
         """Raises in a child process that inherited the store by a fork.
@@ -60,23 +78,34 @@ class Host:
         Raises:
             ForkedProcessError: the child's copy must not be touched.
         """
-        if self._forked:
-            raise ForkedProcessError(
-                f"{self.where} was made before os.fork() and cannot be used in the child "
-                "process. Make a Server there, or start the process with the 'spawn' method."
-            )
+        if self.is_forked:
+            raise self.closed_error()
 
-    def close(self, why: str = "was stopped.") -> None:
+    def closed_error(self) -> ReverieError:
+        """The error for a store that is closed or forked, or that the core says is."""
+        if self.is_forked:
+            return ForkedProcessError(
+                f"{self.where} was made before os.fork() and cannot be used in the child "
+                f"process. {self._anew} there, or start the process with the 'spawn' method."
+            )
+        return self._error(f"{self.where} {self._closed or 'is closed.'} {self._way_out}")
+
+    def close(self, why: str = "is closed.") -> None:
         """Refuses later use and wakes who waits; what is stored can still be looked at."""
         if self.is_open:
-            self._stopped = why
-            self.store.close()
+            self._closed = why
+            self.core.close()
 
-    def watch(self, writer: Any) -> None:
-        """Keeps a forked child from destroying the core of `writer`, its attribute `core`."""
-        self._writers.add(writer)
+    def watch(self, writer: Watched) -> None:
+        """Keeps a forked child from touching the core of `writer`."""
+        self._watched.add(writer)
+
+    def know(self, nest: Nest) -> None:
+        """Records of this structure will be stored: its paths name their columns on disk."""
+        if all(known.record_dtype != nest.record_dtype for known in self.nests):
+            self.nests.append(nest)
 
     def abandon(self) -> Any:
-        """In a forked child: refuses all use; see `reverie.runtime.leaving`."""
-        self._forked = True
-        return self, self.store, self.cores, [writer.core for writer in list(self._writers)]
+        """In a forked child: refuses all use; see `runtime.leaving`."""
+        self.is_forked = True
+        return self, [writer.abandon() for writer in list(self._watched)]

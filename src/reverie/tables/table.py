@@ -1,257 +1,196 @@
-"""Tables: settings first, and the core's table once a server has taken them."""
+"""A table: its settings first, and the core's table once a store has taken it."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
 import threading
-from collections.abc import Sequence
-from typing import Any
+import weakref
+from typing import Any, Protocol
 
 from reverie import _core
-from reverie.errors import InvalidArgumentError
+from reverie.errors import InvalidArgumentError, UnstackableError
+from reverie.nests.nest import Nest
 from reverie.runtime.checks import as_int
-from reverie.table import MAX_ITEMS
-from reverie.tables.limiters import Limiter as RateLimiter
-from reverie.tables.selectors import (
-    FifoSelector,
-    HeapSelector,
-    ItemSelector,
-    LifoSelector,
-    PrioritizedSelector,
-    SelectorKind,
-    UniformSelector,
-    selector_of,
-)
-from reverie.tables.signature import checked_signature
-from reverie.tables.store import Host
+from reverie.runtime.handle import Handle
+from reverie.tables.settings import MAX_ITEMS, TableSettings
+from reverie.tables.signature import step_spec
+from reverie.tables.store import Store
 
-__all__ = [
-    "FifoSelector",
-    "HeapSelector",
-    "ItemSelector",
-    "LifoSelector",
-    "PrioritizedSelector",
-    "RateLimiter",
-    "SelectorKind",
-    "Table",
-    "TableExtension",
-    "UniformSelector",
-    "selector_of",
-]
-
-_NO_ITEMS = dict.fromkeys(
-    (
-        "size",
-        "inserts",
-        "samples",
-        "deletes",
-        "num_unique_samples",
-        "num_episodes",
-        "num_deleted_episodes",
-        "pending",
-    ),
-    0,
+_COUNTERS = (
+    *("size", "inserts", "samples", "deletes", "pending"),
+    *("num_unique_samples", "num_episodes", "num_deleted_episodes"),
 )
 
 
-class TableExtension:
-    """What Reverb's C++ extensions derive from; there are none here."""
+class EpisodeOwner(Protocol):
+    """What adds steps to a table's episodes."""
+
+    def drop_episode(self) -> None:
+        """Forgets the open episodes' steps."""
 
 
-class Table:
-    """Items of data, chosen by a sampler and a remover, let pass by a rate limiter.
+class Table(Handle):
+    """Items of data, chosen by a sampler and a remover, let pass by a limiter.
 
-    Until a server takes it a table is its settings and empty. Then its items live in
-    the server's store. Thread-safe; choosing an item is O(1) or O(log n).
+    Until a store takes it a table is its settings and empty. Thread-safe; choosing an
+    item is O(1) or O(log n).
 
     Args:
-        name: not empty, unique in its server.
-        sampler: chooses what to sample.
-        remover: chooses what makes room for a new item in a full table.
-        max_size: the most items it holds, > 0.
-        max_times_sampled: an item leaves after so many samples; < 1: no limit.
-        rate_limiter: when samples and inserts may pass.
-        extensions: must be empty.
-        signature: nest of anything with a shape and a dtype that describes an item's
-            data (an extent may be None); None or an empty nest: anything goes.
+        settings: of the table; `configure` replaces them before the first use.
+        nest: structure of the steps that its items are runs of. None: the signature's,
+            if that describes such items.
+        seed: of the selectors, 0 to 2**64 - 1; None draws one. Two tables with the same
+            seed and the same calls choose the same items.
 
-    Raises:
-        TypeError: an argument is of another type.
-        InvalidArgumentError: a value is out of range; extensions; or settings by
-            which nothing could ever be sampled.
-        SpecError: a leaf of the signature describes no array.
+    Attributes:
+        settings: what it was made with, or a checkpoint has put in their place.
+        name: the settings'.
+        key_mask: an item's key, as Reverb's users see it, is the core's key XOR this: so
+            a key of another table is a stale one here, and keys survive a checkpoint.
+        seed: of the selectors.
     """
 
     def __init__(
-        self,
-        name: str,
-        sampler: ItemSelector,
-        remover: ItemSelector,
-        max_size: int,
-        max_times_sampled: int,
-        rate_limiter: RateLimiter,
-        extensions: Sequence[TableExtension] = (),
-        signature: Any = None,
+        self, settings: TableSettings, *, nest: Nest | None = None, seed: int | None = None
     ) -> None:
-        if not isinstance(name, str):
-            raise TypeError(f"name: found {name!r:.200}, wanted a str.")
-        if extensions:
-            raise InvalidArgumentError(
-                f"extensions of table {name!r:.200}: found {len(extensions)}, wanted none. "
-                "Reverb's extensions are C++ code of its own and cannot run here."
-            )
-        self.name = name
-        # An item's key, as its users see it, is the core's key XOR this: so a key of another
-        # table is a stale one here, and keys survive a checkpoint.
-        digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        self.key_mask = int.from_bytes(digest, "big")
+        self.settings = settings
+        self.name = settings.name
+        digest = hashlib.blake2b(self.name.encode("utf-8", "surrogatepass"), digest_size=8)
+        self.key_mask = int.from_bytes(digest.digest(), "big")
+        self.seed = secrets.randbits(64) if seed is None else seed
+        self._nest = nest
         self._lock = threading.Lock()
-        self._host: Host | None = None
+        self._store: Store | None = None
         self._core: _core.Table | None = None
-        self._set(sampler, remover, max_size, max_times_sampled, rate_limiter, signature)
+        self._owners: weakref.WeakSet[EpisodeOwner] = weakref.WeakSet()
 
-    def _set(
-        self,
-        sampler: ItemSelector,
-        remover: ItemSelector,
-        max_size: int,
-        max_times_sampled: int,
-        rate_limiter: RateLimiter,
-        signature: Any,
-    ) -> None:
-        for role, selector in (("sampler", sampler), ("remover", remover)):
-            if not isinstance(selector, ItemSelector):
-                raise TypeError(
-                    f"{role} of table {self.name!r:.200}: found {selector!r:.200}, wanted one "
-                    "of reverb.selectors, for example Fifo()."
-                )
-        if not isinstance(rate_limiter, RateLimiter):
-            raise TypeError(
-                f"rate_limiter of table {self.name!r:.200}: found {rate_limiter!r:.200}, "
-                "wanted one of reverb.rate_limiters, for example MinSize(1)."
-            )
-        size = as_int("max_size", max_size)
-        if size <= 0:
-            raise InvalidArgumentError(
-                f"max_size ({size}) of table {self.name!r:.200} must be a positive integer."
-            )
-        if rate_limiter.min_size_to_sample > size:
-            raise InvalidArgumentError(
-                f"Table {self.name!r:.200} would never let a sample pass: its rate limiter "
-                f"wants min_size_to_sample ({rate_limiter.min_size_to_sample}) items, above "
-                f"max_size ({size}). Raise max_size or lower min_size_to_sample."
-            )
-        self.sampler = sampler
-        self.remover = remover
-        self.max_size = size
-        self.max_times_sampled = as_int("max_times_sampled", max_times_sampled)
-        self.rate_limiter = rate_limiter
-        self.signature = checked_signature(signature)
+    def __repr__(self) -> str:
+        """`Table('replay', 49 of 50000 items)`."""
+        return f"{type(self).__name__}({self.name!r}, {self.describe()})"
 
-    def attach(self, host: Host) -> None:
-        """Gives the table to a server, for good.
+    def describe(self) -> str:
+        """How many items it holds, or why that cannot be said, in words. Never raises."""
+        store = self._store
+        if store is None:
+            return "not served yet"
+        if not store.is_open:
+            return "of the parent process" if store.is_forked else "closed"
+        return f"{self.core.size} of {self.settings.max_size} items"
+
+    @property
+    def signature(self) -> Any:
+        """The settings': a nest that describes an item's data, or None."""
+        return self.settings.signature
+
+    @property
+    def nest(self) -> Nest | None:
+        """Structure of the steps that its items are runs of, where that is known.
 
         Raises:
-            InvalidArgumentError: it had one before.
+            SpecError: the signature's steps cannot be stored in fixed-width records.
         """
-        with self._lock:
-            if self._host is not None:
-                self._host.check_process()
-                raise InvalidArgumentError(
-                    f"Table {self.name!r:.200} cannot be given to a second server: "
-                    f"{self._host.where} "
-                    + ("serves it. " if self._host.is_open else "had it, and was stopped. ")
-                    + "Table.replace() makes a new, empty table of the same settings."
-                )
-            self._host = host
+        if self._nest is None and self.signature is not None:
+            spec = step_spec(self.signature)
+            self._nest = None if spec is None else Nest(spec)
+        return self._nest
 
-    def detach(self) -> None:
-        """Takes `attach` back, where the server could not be made."""
-        with self._lock:
-            self._host = self._core = None
-
-    def override(
-        self,
-        *,
-        sampler: tuple[SelectorKind, float | None],
-        remover: tuple[SelectorKind, float | None],
-        max_size: int,
-        max_times_sampled: int,
-        min_size_to_sample: int,
-        samples_per_insert: float,
-        min_diff: float,
-        max_diff: float,
-        signature: Any,
-    ) -> None:
+    def configure(self, settings: TableSettings) -> None:
         """Replaces all settings but the name by those of a checkpoint.
 
-        Only before the first use of `core`. Errors as the constructor's.
+        Raises:
+            InvalidArgumentError: the table is in use already.
         """
         with self._lock:
             if self._core is not None:
                 raise InvalidArgumentError(
                     f"Table {self.name!r:.200} is in use already; its settings stay."
                 )
-            self._set(
-                selector_of(*sampler),
-                selector_of(*remover),
-                max_size,
-                max_times_sampled,
-                RateLimiter(samples_per_insert, min_size_to_sample, min_diff, max_diff),
-                signature,
-            )
+            self.settings = settings
+            self._nest = None
+
+    def attach(self, store: Store) -> None:
+        """Gives the table to a store, for good.
+
+        Raises:
+            InvalidArgumentError: it had one before.
+        """
+        with self._lock:
+            if self._store is not None:
+                self._store.check_process()
+                raise InvalidArgumentError(
+                    f"Table {self.name!r:.200} cannot be given to a second server: "
+                    f"{self._store.where} "
+                    + ("serves it. " if self._store.is_open else "had it, and was stopped. ")
+                    + "Table.replace() makes a new, empty table of the same settings."
+                )
+            self._store = store
+
+    def detach(self) -> None:
+        """Takes `attach` back, where the server could not be made."""
+        with self._lock:
+            self._store = self._core = None
 
     @property
-    def host(self) -> Host:
+    def store(self) -> Store:
         """What it hangs on.
 
         Raises:
             InvalidArgumentError: no server has taken it yet.
         """
-        if self._host is None:
+        if self._store is None:
             raise InvalidArgumentError(
                 f"Table {self.name!r:.200} holds no data yet: give it to a Server first."
             )
-        return self._host
-
-    @property
-    def store(self) -> _core.Store:
-        """The store of its server; errors as `host`'s."""
-        return self.host.store
+        return self._store
 
     @property
     def core(self) -> _core.Table:
-        """The core's table, made at the first use; errors as `host`'s, ForkedProcessError."""
+        """The core's table, made at the first use; errors as `store`'s, ForkedProcessError."""
         core = self._core
-        host = self.host
-        host.check_process()
+        store = self.store
+        store.check_process()
         if core is None:
             with self._lock:
-                core = self._core = self._core or self._new_core(host)
+                core = self._core = self._core or self._new_core(store)
         return core
 
-    def _new_core(self, host: Host) -> _core.Table:
-        limiter = self.rate_limiter
-        core = host.store.create_table(
-            max_size=min(self.max_size, MAX_ITEMS),
-            sampler=getattr(_core, self.sampler.kind.upper()),
-            remover=getattr(_core, self.remover.kind.upper()),
+    def _new_core(self, store: Store) -> _core.Table:
+        settings, limiter = self.settings, self.settings.limiter
+        exponents = [
+            1.0 if selector.exponent is None else selector.exponent
+            for selector in (settings.sampler, settings.remover)
+        ]
+        core = store.core.create_table(
+            max_size=min(settings.max_size, MAX_ITEMS),
+            sampler=getattr(_core, settings.sampler.kind.upper()),
+            remover=getattr(_core, settings.remover.kind.upper()),
             min_size_to_sample=limiter.min_size_to_sample,
             samples_per_insert=limiter.samples_per_insert,
             min_diff=limiter.min_diff,
             max_diff=limiter.max_diff,
-            seed=secrets.randbits(64),
-            sampler_exponent=1.0 if self.sampler.exponent is None else self.sampler.exponent,
-            remover_exponent=1.0 if self.remover.exponent is None else self.remover.exponent,
-            max_times_sampled=max(self.max_times_sampled, 0),
+            seed=self.seed,
+            sampler_exponent=exponents[0],
+            remover_exponent=exponents[1],
+            max_times_sampled=max(settings.max_times_sampled, 0),
         )
-        host.cores.append(core)
+        store.settings.append(settings)
         return core
 
     def check_open(self) -> None:
-        """Raises UnreachableServerError or ForkedProcessError; see `Host.check_open`."""
-        self.host.check_open()
+        """Raises where it cannot be used; see `Store.check_open`."""
+        self.store.check_open()
+
+    def owned_by(self, owner: EpisodeOwner) -> None:
+        """`owner` adds steps: it is told when the table is cleared."""
+        self._owners.add(owner)
+
+    def clear(self) -> None:
+        """Deletes all items, drops the open episodes' steps, resets the limiter."""
+        self.check_open()
+        for owner in list(self._owners):
+            owner.drop_episode()
+        self.core.clear()
 
     def can_sample(self, n: int) -> bool:
         """Whether the rate limiter would let `n` samples pass now.
@@ -261,15 +200,15 @@ class Table:
             InvalidArgumentError: `n` < 1.
         """
         n = _positive("num_samples", n)
-        if self._host is None:
-            return self.rate_limiter.can_sample(n, inserts=0, samples=0, deletes=0)
+        if self._store is None:
+            return self.settings.limiter.can_sample(n, inserts=0, samples=0, deletes=0)
         return self.core.can_sample(n)
 
     def can_insert(self, n: int) -> bool:
         """Whether the rate limiter would let `n` inserts pass now; errors as above."""
         n = _positive("num_inserts", n)
-        if self._host is None:
-            return self.rate_limiter.can_insert(n, inserts=0, samples=0, deletes=0)
+        if self._store is None:
+            return self.settings.limiter.can_insert(n, inserts=0, samples=0, deletes=0)
         return self.core.can_insert(n)
 
     def state(self) -> dict[str, Any]:
@@ -278,18 +217,41 @@ class Table:
         Also of a stopped server's table.
 
         Raises:
-            ForkedProcessError: see `Host.check_process`.
+            ForkedProcessError: see `Store.check_process`.
         """
-        return dict(_NO_ITEMS) if self._host is None else self.core.info()
+        return dict.fromkeys(_COUNTERS, 0) if self._store is None else self.core.info()
 
-    def __repr__(self) -> str:
-        """As Reverb shows it, with the nest itself as the signature."""
-        signature = "nullptr" if self.signature is None else repr(self.signature)
+    def describe_insert_wait(self) -> str:
+        """Why items may wait for its limiter, with the numbers; "" where none does."""
+        info = self.core.info()
+        if not info["pending"]:
+            return ""
         return (
-            f"Table(sampler={self.sampler!r}, remover={self.remover!r}, "
-            f"max_size={self.max_size}, max_times_sampled={self.max_times_sampled}, "
-            f"name={self.name}, rate_limiter={self.rate_limiter!r}, signature={signature})"
+            f"table {self.name!r} ({info['inserts']} inserted, {info['samples']} sampled; its "
+            f"rate limiter: {info['samples_per_insert']:g} samples per insert, difference from "
+            f"{info['min_diff']:g} to {info['max_diff']:g}, at least "
+            f"{info['min_size_to_sample']} items to sample)"
         )
+
+
+def unstackable(
+    table: str, key: int, found: int, wanted: int, column: str | None = None
+) -> UnstackableError:
+    """That a batch cannot be made of items of unequal length.
+
+    Args:
+        table: its name.
+        key: of the item at fault.
+        found: its steps.
+        wanted: those of the others, or of the batch.
+        column: path of the only column concerned.
+    """
+    where = "" if column is None else f" in column {column!r}"
+    return UnstackableError(
+        f"Item {key} of table {table!r} has {found} steps{where}, wanted {wanted}: items of "
+        "unequal length cannot be stacked into [N, T, ...]. Read them one by one with "
+        "iter_items(), or use the sequence_length they were written with."
+    )
 
 
 def _positive(name: str, value: Any) -> int:

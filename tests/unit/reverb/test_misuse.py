@@ -18,7 +18,7 @@ from tests.unit.reverb.support import Serve, fifo_table
 from reverie.errors import EndlessWaitError, InvalidArgumentError
 from reverie.reverb import rate_limiters, reverb_types
 from reverie.reverb.client import Client
-from reverie.reverb.engine.writing.writer import TrajectoryWriter as Engine
+from reverie.reverb.engine.writing.item_writer import TrajectoryWriter as Engine
 from reverie.reverb.errors import UnknownTableError, UnreachableServerError
 from reverie.reverb.server import Server, Table
 from reverie.reverb.trajectory_writer import TrajectoryWriter
@@ -187,7 +187,7 @@ def test_ctrl_c_in_append_shifts_no_later_item(
 
 
 FORKS = """
-import os, signal, threading
+import os, signal, threading, time
 from reverie import reverb
 
 server = reverb.Server([reverb.Table.queue("q", 10)])
@@ -195,7 +195,7 @@ client = server.localhost_client()
 busy = threading.Event()
 mine = client.trajectory_writer(1)
 legacy = client.writer(1)
-other = client.trajectory_writer(1)._writer.core
+other = client.trajectory_writer(1)._writer.abandon()
 
 def work():
     global done
@@ -210,7 +210,10 @@ threads = [threading.Thread(target=work) for _ in range(3)]
 for thread in threads:
     thread.start()
 stuck = 0
+end = time.monotonic() + 10
 for _ in range(300):
+    if time.monotonic() > end:
+        break
     mine = client.trajectory_writer(1)
     pid = os.fork()
     if pid == 0:
@@ -240,8 +243,8 @@ def test_a_fork_takes_the_core_of_every_living_writer_out_of_the_child_s_reach(
 ) -> None:
     writer = serve().trajectory_writer(1)
     engine = writer._writer
-    kept = engine._host.abandon()
-    assert kept[-1] == [engine.core]
+    kept = engine._store.abandon()
+    assert kept[-1] == [engine.abandon()]
 
 
 def test_nan_is_refused_by_the_engine_s_sampler(serve: Serve) -> None:

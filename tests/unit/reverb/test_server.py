@@ -12,7 +12,6 @@ import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,10 +19,14 @@ import pytest
 from reverie.errors import EndlessWaitError, InvalidArgumentError
 from reverie.reverb import errors, pybind, rate_limiters
 from reverie.reverb import item_selectors as selectors
-from reverie.reverb.engine import registry
+from reverie.reverb.engine import checkpoints, registry
 from reverie.reverb.platform import checkpointers_lib
 from reverie.reverb.platform.default import checkpointers
 from reverie.reverb.server import Server, Table
+from reverie.tables.limiters import Limiter
+from reverie.tables.selectors import LifoSelector, PrioritizedSelector
+from reverie.tables.settings import TableSettings
+from reverie.tables.store import Store
 
 
 def table(name: str = "t") -> Table:
@@ -298,28 +301,26 @@ class Written:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[tuple[Any, ...]] = []
-        module = SimpleNamespace(save=self.save, load=self.load)
-        monkeypatch.setitem(sys.modules, "reverie.checkpoint.server_tables", module)
-        import reverie.checkpoint
+        monkeypatch.setattr(checkpoints, "save", self.save)
+        monkeypatch.setattr(checkpoints, "load", self.load)
 
-        monkeypatch.setattr(reverie.checkpoint, "server_tables", module, raising=False)
-
-    def save(self, tables: list[pybind.Table], path: str) -> str:
-        self.calls.append(("save", [t.name for t in tables], path))
+    def save(self, store: Store, path: str) -> str:
+        self.calls.append(("save", [settings.name for settings in store.settings], path))
         return path + "/1"
 
-    def load(self, tables: list[pybind.Table], path: str, fallback: str | None) -> bool:
-        self.calls.append(("load", [t.name for t in tables], path, fallback))
-        tables[0].override(
-            sampler=("prioritized", 0.5),
-            remover=("lifo", None),
-            max_size=77,
-            max_times_sampled=3,
-            min_size_to_sample=2,
-            samples_per_insert=1.0,
-            min_diff=-5.0,
-            max_diff=5.0,
-            signature=None,
+    def load(
+        self, store: Any, tables: dict[str, pybind.Table], path: str, fallback: str | None
+    ) -> bool:
+        self.calls.append(("load", list(tables), path, fallback))
+        next(iter(tables.values())).configure(
+            TableSettings(
+                name="a",
+                sampler=PrioritizedSelector(0.5),
+                remover=LifoSelector(),
+                max_size=77,
+                max_times_sampled=3,
+                limiter=Limiter(1.0, 2, -5.0, 5.0),
+            )
         )
         return True
 
@@ -346,7 +347,7 @@ def test_a_server_starts_from_its_checkpointer_and_takes_its_settings(
     )
     assert own[0].internal_table.core.max_size == 77
     with pytest.raises(InvalidArgumentError, match="in use already"):
-        written.load([own[0].internal_table], "", None)
+        written.load(None, {"a": own[0].internal_table}, "", None)
     server.stop()
 
 
@@ -371,9 +372,7 @@ def test_a_checkpoint_that_cannot_be_read_leaves_no_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = Written(monkeypatch)
-    monkeypatch.setattr(
-        sys.modules["reverie.checkpoint.server_tables"], "load", lambda *args: 1 / 0
-    )
+    monkeypatch.setattr(checkpoints, "load", lambda *args: 1 / 0)
     own, ports = table(), registry.served_ports()
     with pytest.raises(ZeroDivisionError):
         Server([own], checkpointer=checkpointers_lib.DefaultCheckpointer(str(tmp_path)))

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from reverie import ArraySpec
+from reverie.nests.codec import TensorSpec
+from reverie.proto import structured_value
 from reverie.reverb import errors, item_selectors, pybind, rate_limiters, reverb_types
-from reverie.reverb.cc import schema_pb2, structured_value
+from reverie.reverb.cc import schema_pb2
 from reverie.reverb.cc.checkpointing import checkpoint_pb2
 from reverie.reverb.server import Server, Table, TableExtensionBase
 from reverie.reverb.server_executable import server_from_proto
@@ -149,10 +151,10 @@ Pair = collections.namedtuple("Pair", ["left", "right"])
 
 
 def test_a_signature_survives_its_message() -> None:
-    leaf = structured_value.TensorSpec((None, 3), np.dtype(np.float32), "x")
+    leaf = TensorSpec((None, 3), np.dtype(np.float32), "x")
     nest: dict[str, Any] = {
-        "a": (leaf, structured_value.TensorSpec((), np.dtype(object))),
-        "b": [structured_value.TensorSpec(None, np.dtype(np.int64))],
+        "a": (leaf, TensorSpec((), np.dtype(object))),
+        "b": [TensorSpec(None, np.dtype(np.int64))],
         "c": Pair(leaf, leaf),
     }
     again = structured_value.decode(structured_value.encode(nest))
@@ -164,7 +166,7 @@ def test_a_signature_survives_its_message() -> None:
 
 
 def test_the_messages_have_the_wire_format_of_tensorflows() -> None:
-    spec = structured_value.TensorSpec((None, 3), np.dtype(np.float32), "x")
+    spec = TensorSpec((None, 3), np.dtype(np.float32), "x")
     # As tf.TensorSpec([None, 3], tf.float32, "x") is written in a StructuredValue.
     tensor_spec = b"\x0a\x01x" + b"\x12\x11\x12\x0b\x08" + b"\xff" * 9 + b"\x01\x12\x02\x08\x03"
     tensor_spec += b"\x18\x01"
@@ -174,7 +176,7 @@ def test_the_messages_have_the_wire_format_of_tensorflows() -> None:
 
 def test_what_tensorflow_has_no_dtype_for_has_no_message() -> None:
     with pytest.raises(ValueError, match="TensorFlow has none"):
-        structured_value.encode(structured_value.TensorSpec((), np.dtype("M8[s]")))
+        structured_value.encode(TensorSpec((), np.dtype("M8[s]")))
     with pytest.raises(ValueError, match="found <object"):
         structured_value.encode([object()])
 

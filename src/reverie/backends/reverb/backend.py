@@ -15,15 +15,15 @@ from numpy.typing import ArrayLike, NDArray
 from reverie.backends import BufferSettings
 from reverie.backends.reverb.handles import Client, Gate, Observer, ReplayBuffer
 from reverie.backends.reverb.saving import Saver
-from reverie.backends.reverb.settings import StepSpec, piece_of
-from reverie.checkpoint import reverb_files
+from reverie.backends.reverb.settings import StepSpec
 from reverie.checkpoint.format.snapshot import Progress
-from reverie.errors import InvalidArgumentError, UnstackableError, UnsupportedError
-from reverie.nests.nest import Nest
-from reverie.runtime.checks import as_updates, check_int, describe
-from reverie.runtime.waiting import check_timeout, wait_until
+from reverie.checkpoint.reverb_files.source import ReverbSource, reverb_source
+from reverie.errors import UnsupportedError
+from reverie.runtime.checks import as_updates, check_int, check_num_steps, check_timeout
+from reverie.runtime.waiting import wait_until
 from reverie.sample import SampleInfo
-from reverie.table import TableInfo
+from reverie.tables.info import BufferInfo
+from reverie.tables.table import unstackable
 
 _POLL_S = 0.002
 _INFO_DTYPES = (np.uint64, np.float64, np.int64, np.float64, np.int32)
@@ -55,20 +55,25 @@ class ReverbBackend:
         self._saver = saver
         self._created = time.monotonic()
         self._rng = np.random.default_rng()  # chooses pieces of items only
-        self._gate = Gate(settings.table_name)
-        self._client = client = Client(address, self._gate, settings.table_name, saver)
+        self._gate = Gate(settings.table.name)
+        self._client = client = Client(address, self._gate, settings.table.name, saver)
         if saver is not None:
             # Weakly: a cycle would keep gigabytes until the garbage collector comes by.
             saver.checkpoint = weakref.WeakMethod(client.checkpoint_now)
         self._replay_buffer = ReplayBuffer(
             client,
             spec.tensors,
-            table_name=settings.table_name,
+            table_name=settings.table.name,
             sequence_length=settings.sequence_length,
             **({"server_address": address} if server is None else {"local_server": server}),
         )
         self._loaded = self._counters()
         self._observer = self.new_observer()
+
+    @property
+    def buffer(self) -> ReverbBackend:
+        """What the manager's calls go to."""
+        return self
 
     @property
     def replay_buffer(self) -> ReplayBuffer:
@@ -86,7 +91,7 @@ class ReverbBackend:
         return Observer(
             self._client,
             self._spec,
-            table_name=settings.table_name,
+            table_name=settings.table.name,
             sequence_length=settings.sequence_length,
             stride_length=settings.stride_length,
             pad_end_of_episodes=settings.pad_end_of_episodes,
@@ -107,19 +112,24 @@ class ReverbBackend:
         """Items in the table."""
         return int(self._replay_buffer.num_frames())
 
-    def dataset(self, batch_size: int, num_steps: int | None) -> Any:
+    def as_dataset(self, sample_batch_size: int | None, num_steps: int | None) -> Any:
         """TF-Agents' own `tf.data.Dataset` of batches."""
-        batch_size = check_int("batch_size", batch_size, 1, 2**31 - 1)
-        piece = piece_of(self._settings.sequence_length, num_steps)
+        batch_size = check_int("batch_size", sample_batch_size, 1, 2**31 - 1)
+        piece = self._piece(num_steps)
         return self._replay_buffer.as_dataset(sample_batch_size=batch_size, num_steps=piece)
 
     def sample(
-        self, batch_size: int, num_steps: int | None, out: Any, timeout: float | None
+        self,
+        batch_size: int,
+        num_steps: int | None = None,
+        *,
+        out: Any = None,
+        timeout: float | None = None,
     ) -> tuple[Any, SampleInfo]:
         """One batch in NumPy; another process may take part of what this one waited for."""
         batch_size = check_int("batch_size", batch_size, 1, 2**31 - 1)
         length = self._settings.sequence_length
-        piece = piece_of(length, num_steps)
+        piece = self._piece(num_steps)
         seconds = math.inf if timeout is None else check_timeout(timeout)
         arrays = self._arrays((batch_size, piece), out)
         wait_until(
@@ -127,20 +137,22 @@ class ReverbBackend:
             # Infinity is no "for ever" that could be refused: any process may add.
             timeout=math.inf if seconds is None else seconds,
             what=lambda: (
-                f"to sample {batch_size} from table {self._settings.table_name!r}: it holds "
+                f"to sample {batch_size} from table {self._settings.table.name!r}: it holds "
                 f"{self.num_frames()} items"
             ),
         )
         infos = []
         found = self._client.sample(
-            self._settings.table_name, num_samples=batch_size, emit_timesteps=False
+            self._settings.table.name, num_samples=batch_size, emit_timesteps=False
         )
         for row, item in enumerate(found):
             infos.append(item.info)
             start = piece * int(self._rng.integers(length // piece))
-            for array, values in zip(arrays, self._spec.columns(item.data), strict=True):
+            for array, values in zip(arrays, item.data, strict=True):
                 if len(values) != length:
-                    raise _unstackable(self._settings.table_name, item.info.key, values, length)
+                    raise unstackable(
+                        self._settings.table.name, item.info.key, len(values), length
+                    )
                 array[row] = values[start : start + piece]
         fields = zip(zip(*infos, strict=True), _INFO_DTYPES, strict=True)
         info = SampleInfo._make(np.array(values, dtype) for values, dtype in fields)
@@ -148,23 +160,24 @@ class ReverbBackend:
 
     def gather_all(self) -> Any:
         """Every item, stacked."""
-        table = self._contents("gather_all")
         length = self._settings.sequence_length
-        rows = [self._columns(table, row) for row in range(len(table))]
-        if not rows:
-            return self._spec.nest.unflatten(self._arrays((0, length), None))
-        wanted = len(rows[0][0])
-        for row, columns in enumerate(rows):
+        rows, wanted = [], None
+        for key, columns in self._contents("gather_all").items(self._settings.table.name):
+            wanted = len(columns[0]) if wanted is None else wanted
             for values in columns:
                 if len(values) != wanted:
-                    raise _unstackable(table.name, int(table.keys[row]), values, wanted)
+                    raise unstackable(self._settings.table.name, key, len(values), wanted)
+            rows.append(columns)
+        if not rows:
+            return self._spec.nest.unflatten(self._arrays((0, length), None))
         return self._spec.nest.unflatten(
             [np.stack(column) for column in zip(*rows, strict=True)]
         )
 
     def iter_items(self) -> Iterator[tuple[int, Any]]:
         """Every item of this moment, one by one."""
-        return self._items(self._contents("iter_items"))
+        found = self._contents("iter_items").items(self._settings.table.name)
+        return ((key, self._spec.nest.unflatten(columns)) for key, columns in found)
 
     def update_priorities(self, keys: ArrayLike, priorities: ArrayLike) -> int:
         """Number of stale keys, which only a snapshot of the table can tell."""
@@ -176,22 +189,22 @@ class ReverbBackend:
             )
         chosen, values = as_updates(keys, priorities)
         updates = dict(zip(chosen.tolist(), values.tolist(), strict=True))
-        self._client.mutate_priorities(self._settings.table_name, updates)
-        known = self._contents("update_priorities").keys
+        self._client.mutate_priorities(self._settings.table.name, updates)
+        known = self._contents("update_priorities").keys(self._settings.table.name)
         return int((~np.isin(chosen, known)).sum())
 
     def clear(self) -> None:
         """Empties the table; its handles stay valid."""
-        self._client.reset(self._settings.table_name)
+        self._client.reset(self._settings.table.name)
         self._loaded = self._counters()
         self._created = time.monotonic()
 
-    def info(self) -> TableInfo:
+    def info(self) -> BufferInfo:
         """Sizes, counters, settings; -1 for what Reverb does not report."""
         table = self._table()
         inserts, samples = self._counters(table)
         seconds = max(time.monotonic() - self._created, 1e-9)
-        return TableInfo(
+        return BufferInfo(
             name=table.name,
             items=table.current_size,
             capacity=table.max_size,
@@ -208,7 +221,7 @@ class ReverbBackend:
             samples_per_second=(samples - self._loaded[1]) / seconds,
         )
 
-    def save(self, wait: bool, progress: Progress | None) -> Path | None:
+    def save(self, wait: bool = True, *, progress: Progress | None = None) -> Path | None:
         """A checkpoint."""
         self._gate.check()
         if self._saver is None:
@@ -235,6 +248,10 @@ class ReverbBackend:
                 if server is not None:
                     server.stop()
 
+    def _piece(self, num_steps: int | None) -> int:
+        length = self._settings.sequence_length
+        return length if num_steps is None else check_num_steps(num_steps, length)
+
     def _can_sample(self, batch_size: int, slice_s: float) -> bool:
         end = time.monotonic() + slice_s
         while True:
@@ -252,7 +269,7 @@ class ReverbBackend:
             time.sleep(_POLL_S)
 
     def _table(self) -> Any:
-        return self._client.server_info()[self._settings.table_name]
+        return self._client.server_info()[self._settings.table.name]
 
     def _counters(self, table: Any = None) -> tuple[int, int]:
         limiter = (table or self._table()).rate_limiter_info
@@ -262,63 +279,21 @@ class ReverbBackend:
         columns = self._spec.nest.columns
         if out is None:
             return [np.empty((*leading, *c.spec.shape), c.spec.dtype) for c in columns]
-        return checked_out(self._spec.nest, out, leading)
+        return self._spec.nest.out_leaves(out, [leading] * len(columns))
 
-    def _contents(self, call: str) -> reverb_files.ReverbTable:
+    def _contents(self, call: str) -> ReverbSource:
         self._client.flush()
         if self._saver is None:
             raise self._unsupported(
                 call, "does not list its items", "sample() or get_dataset()"
             )
         with self._saver.snapshot() as path:
-            (table,) = reverb_files.read_checkpoint(
-                path, table_names=[self._settings.table_name], max_nbytes=2**62
-            )
-        return table
-
-    def _items(self, table: reverb_files.ReverbTable) -> Iterator[tuple[int, Any]]:
-        for row, key in enumerate(table.keys.tolist()):
-            # Copies: items share their steps, and what is handed out is the user's.
-            columns = [np.array(values) for values in self._columns(table, row)]
-            yield key, self._spec.nest.unflatten(columns)
-
-    def _columns(self, table: reverb_files.ReverbTable, row: int) -> list[NDArray[Any]]:
-        return self._spec.columns(table.item_columns(row))
+            source = reverb_source(path, max_nbytes=2**62)  # its files are read by then
+        source.check_columns(self._settings.table.name, self._spec.nest)
+        return source
 
     def _unsupported(self, call: str, why: str, instead: str) -> UnsupportedError:
         return UnsupportedError(
             f"{call}() with server_address={self._address!r:.200}: a Reverb server {why}. Use "
             f"{instead}."
         )
-
-
-def checked_out(nest: Nest, out: Any, leading: tuple[int, int]) -> list[Any]:
-    """The leaves of `out`, fit to be filled with a batch.
-
-    Raises:
-        InvalidArgumentError: its structure, a dtype or a shape differs.
-    """
-    difference = nest.difference(out)
-    if difference:
-        raise InvalidArgumentError(f"out does not match the data spec {difference}.")
-    leaves = nest.leaves(out)
-    for leaf, column in zip(leaves, nest.columns, strict=True):
-        wanted = (*leading, *column.spec.shape)
-        if (
-            not isinstance(leaf, np.ndarray)
-            or (leaf.shape, leaf.dtype) != (wanted, column.spec.dtype)
-            or not (leaf.flags.c_contiguous and leaf.flags.writeable and leaf.flags.aligned)
-        ):
-            raise InvalidArgumentError(
-                f"out leaf {column.path!r}: found {describe(leaf)}; wanted a writeable, "
-                f"C-contiguous {column.spec.dtype} array of shape {wanted}."
-            )
-    return leaves
-
-
-def _unstackable(name: str, key: int, values: NDArray[Any], wanted: int) -> UnstackableError:
-    return UnstackableError(
-        f"Item {key} of table {name!r} has {len(values)} steps, wanted {wanted}: items of "
-        "unequal length cannot be stacked into [N, T, ...]. Read them one by one with "
-        "iter_items(), or use the sequence_length they were written with."
-    )

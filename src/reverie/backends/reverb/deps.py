@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reverie.checkpoint.reverb_files import deps as reverb_files
+from reverie.checkpoint.reverb_files import extra
 from reverie.errors import MissingDependencyError
 
 _WHERE = (
@@ -40,4 +40,4 @@ def require(*, local: bool) -> None:
             f"tables here, because install_as_reverb() was called. {_WHERE}"
         )
     if local:
-        reverb_files.load()
+        extra.load()

@@ -1,4 +1,4 @@
-"""Reverb's checkpoints in a folder: which there are, publishing one, removing old ones.
+"""Reverb's checkpoints in a folder: publishing one, removing old ones.
 
 Left to itself, Reverb syncs nothing to the disk, and after each checkpoint removes
 whatever else it finds in its folder. So it is given a folder of its own,
@@ -32,38 +32,14 @@ from reverie.checkpoint.disk.files import (
     opened_folder,
 )
 from reverie.checkpoint.format.snapshot import Progress
-from reverie.checkpoint.reverb_files.places import Budget
+from reverie.checkpoint.reverb_files.budget import Budget
+from reverie.checkpoint.reverb_files.finding import DATA_FILES, DONE, STAGE, TRASH, checkpoints
 from reverie.checkpoint.reverb_files.tfrecord import read_records
-
-DATA_FILES = ("tables.tfrecord", "items.tfrecord", "chunks.tfrecord")
-DONE = "DONE"
 
 _log = logging.getLogger("reverie.checkpoint")
 _ALL_FILES = {*DATA_FILES, DONE}
 # Reverb names a checkpoint by the time of day; ours may add a number, see `next_name`.
 _NAME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.0-9]*([-+]\d\d:\d\d)?(~\d{8})*")
-_STAGE = re.compile(r"\.reverb-(\d{1,10})-[0-9a-f]{32}")
-_TRASH = re.compile(r"\.reverb-trash-[0-9a-f]{32}")
-
-
-def checkpoints(root: Path) -> list[Path]:
-    """Reverb's checkpoints in `root`, newest first: by name, as Reverb itself orders them.
-
-    `root` alone where it is one itself. A checkpoint has a file DONE and at least
-    one of Reverb's others; whether it is sound, only reading shows. Raises OSError.
-    """
-    if not root.is_dir():
-        return []
-    if _is_checkpoint(root):
-        return [root]
-    found = [path for path in root.iterdir() if _is_checkpoint(path)]
-    return sorted(found, key=lambda path: path.name, reverse=True)
-
-
-def _is_checkpoint(path: Path) -> bool:
-    if _STAGE.fullmatch(path.name) or _TRASH.fullmatch(path.name):
-        return False
-    return (path / DONE).is_file() and any((path / name).exists() for name in DATA_FILES)
 
 
 class Stage:
@@ -185,12 +161,12 @@ def sweep(root: Path, own: Path, fs: FileSystem) -> None:
     """Removes what dead processes left in `root`. Under the exclusive lock only."""
     with _logged(root, "sweeping leftovers"):
         for name in fs.names(root):
-            path, staged = root / name, _STAGE.fullmatch(name)
+            path, staged = root / name, STAGE.fullmatch(name)
             if path == own or not is_real_folder(fs.lstat(path)):
                 continue
             if staged and not _is_alive(int(staged[1])):
                 shutil.rmtree(path, ignore_errors=True)
-            elif _TRASH.fullmatch(name):
+            elif TRASH.fullmatch(name):
                 _remove(path, fs)
 
 

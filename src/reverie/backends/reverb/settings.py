@@ -1,4 +1,4 @@
-"""A manager's settings as Reverb's classes want them: checks, specs, column order."""
+"""A manager's settings as Reverb's classes want them: checks and specs."""
 
 from __future__ import annotations
 
@@ -6,31 +6,28 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import reverb
 import tensorflow as tf
-from numpy.typing import NDArray
 from tf_agents.trajectories import trajectory
 
 from reverie.backends import BufferSettings
-from reverie.checkpoint.from_reverb import reverb_order
 from reverie.errors import InvalidArgumentError, SpecError
 from reverie.nests.nest import Nest, convert
 from reverie.runtime.checks import check_int
-from reverie.table import MAX_ITEMS
+from reverie.tables.limiters import Limiter
+from reverie.tables.selectors import ItemSelector
+from reverie.tables.settings import MAX_ITEMS
 
 
 def check(settings: BufferSettings) -> None:
     """Raises InvalidArgumentError or SpecError for what Reverb or its classes refuse."""
-    check_int("capacity", settings.capacity, 1, MAX_ITEMS)
+    check_int("capacity", settings.table.max_size, 1, MAX_ITEMS)
     check_int("sequence_length", settings.sequence_length, 1, 2**31 - 2)
     check_int("stride_length", settings.stride_length, 1, 2**31 - 1)
     if settings.seed is not None:
         raise InvalidArgumentError(
             f"seed: found {settings.seed!r:.200}, wanted None: Reverb's samplers cannot be "
             'seeded. Use backend="embedded" for runs that can be repeated.'
-        )
-    if settings.tile_end_of_episodes and not settings.pad_end_of_episodes:
-        raise InvalidArgumentError(
-            "Must set `pad_end_of_episodes=True` when using `tile_end_of_episodes`."
         )
     if settings.server_address is not None:
         _check_address(settings.server_address)
@@ -46,25 +43,22 @@ def _check_address(address: Any) -> None:
         )
 
 
-def piece_of(sequence_length: int, num_steps: int | None) -> int:
-    """Steps of each sequence of a batch: `num_steps`, a divisor of `sequence_length`.
+def selector_of(selector: ItemSelector) -> Any:
+    """Reverb's own form of a sampler or remover."""
+    if selector.kind == "prioritized":
+        return reverb.selectors.Prioritized(selector.exponent)
+    # "min_heap" is MinHeap there, "fifo" Fifo.
+    return getattr(reverb.selectors, selector.kind.title().replace("_", ""))()
 
-    Raises:
-        InvalidArgumentError: it is none, in the words of TF-Agents' replay buffer.
-    """
-    if num_steps is None:
-        return sequence_length
-    steps = check_int("num_steps", num_steps, 1, 2**32 - 1)
-    if steps > sequence_length:
-        raise InvalidArgumentError(
-            f"num_steps > sequence_length: found num_steps={steps}, wanted a divisor of "
-            f"sequence_length={sequence_length}."
-        )
-    if sequence_length % steps:
-        raise InvalidArgumentError(
-            f"sequence_length={sequence_length} is not a multiple of num_steps={steps}."
-        )
-    return steps
+
+def limiter_of(limiter: Limiter) -> Any:
+    """Reverb's own form of a limiter."""
+    return reverb.rate_limiters.RateLimiter(
+        samples_per_insert=limiter.samples_per_insert,
+        min_size_to_sample=limiter.min_size_to_sample,
+        min_diff=limiter.min_diff,
+        max_diff=limiter.max_diff,
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,13 +66,11 @@ class StepSpec:
     """What one step looks like, for Reverie and for Reverb.
 
     Attributes:
-        nest: the structure of the user's spec.
-        order: for each of Reverb's columns, which of the nest's it is.
+        nest: the structure of the user's spec; its columns stand in Reverb's order.
         tensors: a TF-Agents Trajectory of `tf.TensorSpec`.
     """
 
     nest: Nest
-    order: tuple[int, ...]
     tensors: Any
 
     @classmethod
@@ -102,7 +94,7 @@ class StepSpec:
             for c in nest.columns
         ]
         tensors = trajectory.Trajectory(*nest.unflatten(specs))
-        return cls(nest, tuple(reverb_order(nest)), tensors)
+        return cls(nest, tensors)
 
     def signature(self) -> Any:
         """The table's signature: whole items, so with a time axis in front."""
@@ -123,23 +115,16 @@ class StepSpec:
         ]
         return trajectory.Trajectory(*self.nest.unflatten(leaves))
 
-    def columns(self, found: list[NDArray[Any]]) -> list[NDArray[Any]]:
-        """Reverb's columns of an item, in the nest's order."""
-        columns: list[Any] = [None] * len(self.order)
-        for value, index in zip(found, self.order, strict=True):
-            columns[index] = value
-        return columns
-
     def misfit(self, signature: Any) -> str:
         """How a table's signature differs from this spec, in words; "" for not at all."""
         found = [
             (leaf.dtype.as_numpy_dtype, tuple(leaf.shape)[1:])
             for leaf in tf.nest.flatten(signature)
         ]
-        if len(found) != len(self.order):
-            return f"it has {len(found)} columns, the data spec has {len(self.order)}"
-        for (dtype, shape), index in zip(found, self.order, strict=True):
-            column = self.nest.columns[index]
+        columns = self.nest.columns
+        if len(found) != len(columns):
+            return f"it has {len(found)} columns, the data spec has {len(columns)}"
+        for (dtype, shape), column in zip(found, columns, strict=True):
             if (np.dtype(dtype), shape) != (column.spec.dtype, column.spec.shape):
                 return (
                     f"column {column.path!r:.200} is {np.dtype(dtype)} of shape {shape}, the "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -15,16 +14,16 @@ from reverb.cc.checkpointing import checkpoint_pb2
 from reverb.platform import checkpointers_lib
 
 from reverie.backends import BufferSettings
-from reverie.backends.reverb import folder
 from reverie.backends.reverb.backend import ReverbBackend
 from reverie.backends.reverb.saving import Saver
-from reverie.backends.reverb.settings import StepSpec
+from reverie.backends.reverb.settings import StepSpec, limiter_of, selector_of
 from reverie.checkpoint.disk.crc_file import reading
 from reverie.checkpoint.disk.files import FILE_SYSTEM
 from reverie.checkpoint.folder.names import list_checkpoints
 from reverie.checkpoint.format.snapshot import Progress
-from reverie.checkpoint.from_reverb import fill_from_reverb
-from reverie.checkpoint.reverb_files.places import Budget
+from reverie.checkpoint.reverb_files import finding
+from reverie.checkpoint.reverb_files.budget import Budget
+from reverie.checkpoint.reverb_files.source import reverb_source
 from reverie.checkpoint.reverb_files.tfrecord import read_records
 from reverie.errors import (
     CheckpointCorruptError,
@@ -34,7 +33,7 @@ from reverie.errors import (
     UnsupportedError,
     WaitTimeoutError,
 )
-from reverie.table import ReplayTable
+from reverie.tables.selectors import ItemSelector
 
 _ANSWER_S = 10  # how long a server elsewhere may take for its first answer
 
@@ -66,7 +65,7 @@ def load(settings: BufferSettings, progress: Progress | None) -> ReverbBackend:
         )
     root = settings.checkpoint_dir
     with reading(FILE_SYSTEM, root):
-        found = folder.checkpoints(root)
+        found = finding.checkpoints(root)
     native = [path.name for path in list_checkpoints(root)]
     if not found and native:
         raise CheckpointMismatchError(
@@ -121,19 +120,20 @@ def _load_one(path: Path, settings: BufferSettings, progress: Progress | None) -
 
 def _verify(path: Path, settings: BufferSettings, spec: StepSpec) -> int:
     """Reads all of a checkpoint, as Reverb itself does not; returns its number of items."""
-    table = ReplayTable(
-        spec.nest,
-        settings.table_name,
-        capacity=settings.capacity,
-        sequence_length=settings.sequence_length,
-        seed=0,
-    )
-    try:
-        with reading(FILE_SYSTEM, path):
-            fill_from_reverb(path, table)
-        return int(table.core.size)
-    finally:
-        table.close()
+    source, name = reverb_source(path), settings.table.name
+    if name not in source.settings:
+        raise CheckpointMismatchError(
+            f"{str(path)!r}: found the tables {list(source.settings)!r:.200}, wanted {name!r}. "
+            "Pass the one you want as table_name=."
+        )
+    items = source.check_columns(name, spec.nest)
+    if items > settings.table.max_size:
+        raise CheckpointMismatchError(
+            f"{str(path)!r}: table {name!r} holds {items} items, but the capacity is "
+            f"{settings.table.max_size}. Use a larger capacity."
+        )
+    source.verify()
+    return items
 
 
 def _adapted(
@@ -144,43 +144,46 @@ def _adapted(
     Links all but the settings into `to`; returns the names of its other tables.
     """
     names, payloads = [], []
-    for _, payload in read_records(path / "tables.tfrecord", Budget(1 << 30)):
+    for _, payload in read_records(path / finding.TABLES, Budget(1 << 30)):
         table = checkpoint_pb2.PriorityTableCheckpoint.FromString(payload)
         names.append(table.table_name)
-        if table.table_name == settings.table_name:
-            table.max_size = settings.capacity
+        if table.table_name == settings.table.name:
+            table.max_size = settings.table.max_size
             table.max_times_sampled = 0
-            table.sampler.CopyFrom(schema_pb2.KeyDistributionOptions(uniform=True))
-            table.remover.CopyFrom(
-                schema_pb2.KeyDistributionOptions(fifo=True, is_deterministic=True)
-            )
-            limiter = table.rate_limiter  # MinSize(1), as `_table` has it
-            limiter.samples_per_insert, limiter.min_size_to_sample = 1.0, 1
-            limiter.min_diff, limiter.max_diff = -sys.float_info.max, sys.float_info.max
+            table.sampler.CopyFrom(_options(settings.table.sampler))
+            table.remover.CopyFrom(_options(settings.table.remover))
+            limiter, wanted = table.rate_limiter, settings.table.limiter
+            limiter.samples_per_insert = wanted.samples_per_insert
+            limiter.min_size_to_sample = wanted.min_size_to_sample
+            limiter.min_diff, limiter.max_diff = wanted.min_diff, wanted.max_diff
         payloads.append(table.SerializeToString())
-    if settings.table_name not in names:
-        raise CheckpointMismatchError(
-            f"{str(path)!r}: found the tables {names!r:.200}, wanted {settings.table_name!r}. "
-            "Pass the one you want as table_name=."
-        )
-    with tf.io.TFRecordWriter(str(to / "tables.tfrecord"), "ZLIB") as writer:
+    with tf.io.TFRecordWriter(str(to / finding.TABLES), "ZLIB") as writer:
         for payload in payloads:
             writer.write(payload)
-    for name in ("items.tfrecord", "chunks.tfrecord", folder.DONE):
+    for name in (finding.ITEMS, finding.CHUNKS, finding.DONE):
         (to / name).symlink_to((path / name).absolute())
     if progress is not None:
-        size = sum((path / name).stat().st_size for name in folder.DATA_FILES)
+        size = sum((path / name).stat().st_size for name in finding.DATA_FILES)
         progress(size, size)
-    return [name for name in names if name != settings.table_name]
+    return [name for name in names if name != settings.table.name]
+
+
+def _options(selector: ItemSelector) -> Any:
+    kind: dict[str, Any] = {selector.kind: True}
+    if selector.kind == "prioritized":
+        kind = {"prioritized": {"priority_exponent": selector.exponent}}
+    elif selector.kind in ("min_heap", "max_heap"):
+        kind = {"heap": {"min_heap": selector.kind == "min_heap"}}
+    return schema_pb2.KeyDistributionOptions(is_deterministic=selector.is_deterministic, **kind)
 
 
 def _table(settings: BufferSettings, spec: StepSpec | None, name: str = "") -> Any:
     return reverb.Table(
-        name or settings.table_name,
-        sampler=reverb.selectors.Uniform(),
-        remover=reverb.selectors.Fifo(),
-        max_size=settings.capacity,
-        rate_limiter=reverb.rate_limiters.MinSize(1),
+        name or settings.table.name,
+        sampler=selector_of(settings.table.sampler),
+        remover=selector_of(settings.table.remover),
+        max_size=settings.table.max_size,
+        rate_limiter=limiter_of(settings.table.limiter),
         signature=None if spec is None else spec.signature(),
     )
 
@@ -200,8 +203,8 @@ def _check_remote(settings: BufferSettings, spec: StepSpec, address: str) -> Non
             f"server_address: no Reverb server answered at {address!r:.200} within "
             f"{_ANSWER_S} s ({error!s:.200})."
         ) from error
-    where = f"Table {settings.table_name!r} of the server at {address!r:.200}"
-    table = tables.get(settings.table_name)
+    where = f"Table {settings.table.name!r} of the server at {address!r:.200}"
+    table = tables.get(settings.table.name)
     if table is None:
         raise InvalidArgumentError(
             f"{where} does not exist; it has {sorted(tables)!r:.200}. Pass one as table_name=, "
@@ -210,8 +213,8 @@ def _check_remote(settings: BufferSettings, spec: StepSpec, address: str) -> Non
     misfit = "" if table.signature is None else spec.misfit(table.signature)
     if misfit:
         raise InvalidArgumentError(f"{where} does not fit the data spec: {misfit}.")
-    if table.max_size != settings.capacity:
+    if table.max_size != settings.table.max_size:
         raise InvalidArgumentError(
-            f"capacity: found {settings.capacity}, but {where[0].lower() + where[1:]} holds at "
-            f"most {table.max_size} items. Pass that as the capacity."
+            f"capacity: found {settings.table.max_size}, but {where[0].lower() + where[1:]} "
+            f"holds at most {table.max_size} items. Pass that as the capacity."
         )

@@ -91,6 +91,11 @@ class Layout:
         object.__setattr__(self, "nbytes", sum(column.nbytes for column in self.columns))
 
     @property
+    def paths(self) -> list[str]:
+        """The columns' paths, in their order."""
+        return [column.path for column in self.columns]
+
+    @property
     def variable(self) -> bool:
         """Whether every cell has a length of its own."""
         return self.columns[0].dtype == BYTES

@@ -161,7 +161,7 @@ class Plan:
             raw = (
                 data(rows[0])
                 if len(rows) == 1
-                else np.frombuffer(b"".join(map(data, rows)), np.uint8)
+                else np.frombuffer(b"".join(data(row).data for row in rows), np.uint8)
             )
             elements = raw.reshape(int(segment.counts[low:high].sum()), layout.nbytes)
             view = np.ascontiguousarray(layout.with_clean_bools(elements)).reshape(-1).data

@@ -219,7 +219,7 @@ class Reader:
 
     def _tell(self, nbytes: int) -> None:
         self._done += nbytes
-        if self._progress is not None:
+        if nbytes and self._progress is not None:
             self._progress(self._done, self._manifest.nbytes)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
 
 from reverie.checkpoint.disk import strict_json as sj
 from reverie.errors import InvalidArgumentError, ReverieError
-from reverie.nests.codec import decode_nest, encode_nest, make_array_spec, make_spec
+from reverie.nests.codec import decode_nest, encode_nest, make_array_spec
 from reverie.nests.nest import Nest
 from reverie.tables.limiters import Limiter
 from reverie.tables.selectors import ItemSelector, selector_of
@@ -19,7 +18,7 @@ SAFE_INT = (1 << 53) - 1  # JSON numbers above are not safe in every reader
 
 KEYS = (
     *("name", "max_size", "sampler", "remover", "min_size_to_sample", "samples_per_insert"),
-    *("min_diff", "max_diff", "max_times_sampled", "signature"),
+    *("min_diff", "max_diff", "max_times_sampled", "sequence_length", "signature"),
 )
 
 
@@ -40,6 +39,7 @@ def settings_json(settings: TableSettings) -> dict[str, object]:
         "min_diff": _float_json(limiter.min_diff),
         "max_diff": _float_json(limiter.max_diff),
         "max_times_sampled": max(0, settings.max_times_sampled),
+        "sequence_length": settings.sequence_length,
         "signature": encode_nest(settings.signature),
     }
 
@@ -58,12 +58,12 @@ def check_settings(settings: TableSettings) -> None:
         decode_nest(value["signature"], "signature", lambda *_: None)  # type: ignore[index]
     except (ReverieError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidArgumentError(
-            f"Table {settings.name!r:.200} could be filled, but not saved: {error!s:.500}"
+            f"Table {settings.name!r:.200} could be filled, but cannot be saved: {error!s:.500}"
         ) from error
 
 
 def decode_settings(value: object, path: str) -> TableSettings:
-    """The settings in a manifest, but for their signature, see `decode_signature`.
+    """The settings in a manifest, but for their signature, see `codec.decode_signature`.
 
     Raises:
         MalformedError: a value is of another type, or out of range.
@@ -84,14 +84,12 @@ def decode_settings(value: object, path: str) -> TableSettings:
                 max_diff=sj.take_float(s["max_diff"], f"{path}.max_diff"),
             ),
             max_times_sampled=_take_number(s, "max_times_sampled", path, low=0),
+            sequence_length=None
+            if s["sequence_length"] is None
+            else _take_number(s, "sequence_length", path),
         )
     except InvalidArgumentError as error:
         raise sj.MalformedError(path, str(error), "settings by which a table works") from error
-
-
-def decode_signature(value: object, where: str) -> Any:
-    """The signature in a manifest. Raises as `decode_nest`."""
-    return decode_nest(value, where, make_spec)
 
 
 def nest_json(nest: Nest) -> object:

@@ -69,14 +69,6 @@ class CoreLike(Protocol):
         """A consistent point in time of all its tables."""
 
 
-class TableLike(Protocol):
-    """A table that can be saved."""
-
-    @property
-    def settings(self) -> TableSettings:
-        """As it is configured."""
-
-
 class StoreLike(Protocol):
     """A store with its tables, that can be saved."""
 
@@ -85,8 +77,8 @@ class StoreLike(Protocol):
         """The core's store."""
 
     @property
-    def tables(self) -> Sequence[TableLike]:
-        """In the order of the core's tables."""
+    def settings(self) -> Sequence[TableSettings]:
+        """Of its tables, in the order of the core's."""
 
     @property
     def nests(self) -> Sequence[Nest]:

@@ -3,45 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import sys
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from reverie import errors
-from reverie.checkpoint.reverb_files import deps
-from reverie.checkpoint.reverb_files.model import Array
-from reverie.checkpoint.reverb_files.places import Place, shown
+from reverie.checkpoint.reverb_files import extra
+from reverie.checkpoint.reverb_files.budget import Place, shown
+from reverie.proto.data_types import STRING, numpy_name
 from reverie.tables.text_cells import pack_texts
 
-# TensorFlow's DataType numbers (types.proto).
-_NUMPY = {
-    1: "float32",
-    2: "float64",
-    3: "int32",
-    4: "uint8",
-    5: "int16",
-    6: "int8",
-    8: "complex64",
-    9: "int64",
-    10: "bool",
-    17: "uint16",
-    18: "complex128",
-    19: "float16",
-    22: "uint32",
-    23: "uint64",
-}
-_ML_DTYPES = {14: "bfloat16", 24: "float8_e5m2", 25: "float8_e4m3fn"}
-STRING = 7
-_OTHERS = {
-    STRING: "string",
-    11: "qint8",
-    12: "quint8",
-    13: "qint32",
-    15: "qint16",
-    16: "quint16",
-}
+Array = npt.NDArray[Any]
+
+# With ml_dtypes only: their bytes.
+_ML_DTYPES = {"bfloat16": 2, "float8_e5m2": 1, "float8_e4m3fn": 1}
+_FIELDS = {"dtype", "tensor_shape", "version_number", "tensor_content"}
 _MAX_RANK = 32  # Less the step axis and one to spare, what NumPy 1 allows.
 # Snappy's longest copy makes 64 bytes out of 3, so no block grows more than this.
 _MAX_SNAPPY_GROWTH = 22
@@ -72,23 +52,26 @@ class Packed:
         return None if width is None else self.rows * math.prod(self.step_shape) * width
 
 
+@functools.lru_cache(maxsize=64)
+def _plain(code: int) -> np.dtype[Any] | None:
+    """The dtype, where it is one of NumPy's own of a fixed width."""
+    name = numpy_name(code)
+    try:
+        dtype: np.dtype[Any] = np.dtype(name)
+    except TypeError:
+        return None
+    return dtype if dtype.kind in "biufc" and name not in _ML_DTYPES else None
+
+
 def itemsize(code: int) -> int | None:
     """Bytes of one element, or None for a dtype that cannot be read."""
-    if code in _NUMPY:
-        return np.dtype(_NUMPY[code]).itemsize
-    if code in _ML_DTYPES:
-        return 2 if code == 14 else 1
-    return None
-
-
-def numpy_name(code: int) -> str | None:
-    """NumPy's name of a dtype, "object" for texts; None for quantized and unknown ones."""
-    return "object" if code == STRING else (_NUMPY | _ML_DTYPES).get(code)
+    plain = _plain(code)
+    return _ML_DTYPES.get(numpy_name(code)) if plain is None else plain.itemsize
 
 
 def type_name(code: int) -> str:
     """A dtype's name for messages."""
-    return (_NUMPY | _ML_DTYPES | _OTHERS).get(code, f"number {code} of TensorFlow")
+    return "string" if code == STRING else numpy_name(code)
 
 
 def dtype_of(code: int, what: str) -> np.dtype[Any]:
@@ -103,9 +86,10 @@ def dtype_of(code: int, what: str) -> np.dtype[Any]:
             fixed-width NumPy dtype.
         MissingDependencyError: bfloat16 or float8 without the ml_dtypes package.
     """
-    if code in _NUMPY:
-        return np.dtype(_NUMPY[code])
-    if code not in _ML_DTYPES:
+    plain = _plain(code)
+    if plain is not None:
+        return plain
+    if numpy_name(code) not in _ML_DTYPES:
         raise errors.CheckpointMismatchError(
             f"{what} has dtype {type_name(code)}; only bool, integers, floats and complex "
             "numbers can be read. Store it as numbers, or leave the column out, and save again."
@@ -117,7 +101,7 @@ def dtype_of(code: int, what: str) -> np.dtype[Any]:
             f"{what} has dtype {type_name(code)}, which needs ml_dtypes. "
             "Run: pip install ml_dtypes"
         ) from error
-    dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, _ML_DTYPES[code]))
+    dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, numpy_name(code)))
     return dtype
 
 
@@ -125,14 +109,15 @@ def packed(message: Any, place: Place) -> Packed:
     """Checks the description of a chunk's column; unpacks nothing.
 
     Args:
-        message: A "Tensor" message.
+        message: A `TensorProto`.
         place: The chunk's record.
 
     Raises:
         CheckpointCorruptError: The shape is none, or does not agree with the
             size that the packed bytes declare.
     """
-    if message.tensor_shape.unknown_rank or message.string_val:
+    fields = {field.name for field, _ in message.ListFields()}
+    if message.tensor_shape.unknown_rank or not fields <= _FIELDS:
         raise place.corrupt("a tensor that is not stored as Reverb stores it")
     shape = tuple(dim.size for dim in message.tensor_shape.dim)
     if not 1 <= len(shape) <= _MAX_RANK or min(shape) < 0 or shape[0] == 0:
@@ -169,7 +154,7 @@ def unpack(tensor: Packed, *, delta_encoded: bool, place: Place) -> Array:
     """
     dtype = dtype_of(tensor.code, f"{place}: a column")
     try:
-        raw = deps.load().snappy_decompress(tensor.payload)
+        raw = extra.load().snappy_decompress(tensor.payload)
         steps = np.frombuffer(raw, np.uint8) if tensor.nbytes else np.empty(0, np.uint8)
     except Exception as error:  # Only cramjam knows what it raises.
         raise place.corrupt(f"the packed steps are damaged ({error})") from error

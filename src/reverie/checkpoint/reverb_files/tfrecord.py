@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from reverie import errors
-from reverie.checkpoint.reverb_files import deps
-from reverie.checkpoint.reverb_files.places import Budget, Place, shown_path
+from reverie.checkpoint.reverb_files import extra
+from reverie.checkpoint.reverb_files.budget import Budget, Place, shown_path
 
 _BLOCK = 1 << 20
 _HEADER = struct.Struct("<QI")
@@ -54,7 +54,7 @@ def read_records(
         CheckpointLimitError: The budget is used up.
         OSError: The file cannot be read.
     """
-    crc32c = deps.load().crc32c
+    crc32c = extra.load().crc32c
     with _open_regular(path) as file:
         blocks = _blocks(path, file, budget, progress)
         buffer = bytearray()
@@ -143,7 +143,7 @@ def _is_plain(head: bytes) -> bool:
     # A zlib stream passes as a record header by chance once in 2**32 files.
     if len(head) < _HEADER.size:
         return False
-    return bool(_HEADER.unpack(head)[1] == _masked(deps.load().crc32c(head[:8])))
+    return bool(_HEADER.unpack(head)[1] == _masked(extra.load().crc32c(head[:8])))
 
 
 def _is_zlib(head: bytes) -> bool:

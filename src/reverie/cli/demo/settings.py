@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import reverie
-from reverie.adapters import require
+from reverie.runtime.optional import require
 
 ENVIRONMENT = "CartPole-v1"
 SOLVED_RETURN = 475.0  # Gymnasium's own reward_threshold for CartPole-v1

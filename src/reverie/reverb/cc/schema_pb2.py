@@ -5,7 +5,7 @@ Importing it needs the package `protobuf`: `pip install 'reverie-replay[reverb]'
 
 from __future__ import annotations
 
-from reverie.proto.messages import message_class
+from reverie.proto.schema import message_class
 
 ChunkData = message_class("ChunkData")
 FlatTrajectory = message_class("FlatTrajectory")

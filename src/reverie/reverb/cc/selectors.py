@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reverie.errors import InvalidArgumentError
-from reverie.proto.messages import message_class
+from reverie.proto.schema import message_class
 from reverie.tables.selectors import ItemSelector, SelectorKind, selector_of
 
 

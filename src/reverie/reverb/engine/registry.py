@@ -5,13 +5,26 @@ from __future__ import annotations
 import re
 import socket
 import weakref
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from reverie.errors import InvalidArgumentError
 from reverie.reverb.errors import UnreachableServerError
+from reverie.tables.table import Table
 
-if TYPE_CHECKING:
-    from reverie.reverb.engine.server import Server
+
+class Served(Protocol):
+    """What is registered: a server, as far as this module's users ask it."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it serves."""
+
+    def check_open(self) -> None:
+        """Raises where it does not serve."""
+
+    def table(self, name: str) -> Table:
+        """The table of that name; UnknownTableError."""
+
 
 _LOCAL = {"localhost", "127.0.0.1", "[::1]", "[::]", "0.0.0.0", "ip6-localhost"}
 _ADDRESS = re.compile(r"(?:dns:///|ipv4:|ipv6:)?(?P<host>\[[^\]]*\]|[^:/]+):(?P<port>\d{1,5})")
@@ -22,7 +35,7 @@ _WAY_OUT = (
 )
 
 # No lock, which a fork could leave locked in the child: each operation on it is atomic.
-_servers: dict[int, weakref.ref[Server]] = {}
+_servers: dict[int, weakref.ref[Served]] = {}
 
 
 def port_of(address: str) -> int:
@@ -56,7 +69,7 @@ def port_of(address: str) -> int:
     return int(match["port"])
 
 
-def find(port: int) -> Server:
+def find(port: int) -> Served:
     """The running server on `port`.
 
     Raises:
@@ -80,7 +93,7 @@ def served_ports() -> list[int]:
     return sorted(port for port in list(_servers) if _serving(_get(port)))
 
 
-def register(port: int, server: Server) -> None:
+def register(port: int, server: Served) -> None:
     """Puts `server` on `port`; it is not kept alive by this.
 
     Raises:
@@ -98,7 +111,7 @@ def register(port: int, server: Server) -> None:
             _servers.pop(port, None)
 
 
-def unregister(port: int, server: Server) -> None:
+def unregister(port: int, server: Served) -> None:
     """Takes `server` off `port`, if it is there."""
     if _get(port) is server:
         _servers.pop(port, None)
@@ -118,12 +131,12 @@ def unused_port() -> int:
     return next(port for port in range(65535, 0, -1) if not _serving(_get(port)))
 
 
-def _get(port: int) -> Server | None:
+def _get(port: int) -> Served | None:
     reference = _servers.get(port)
     return None if reference is None else reference()
 
 
-def _serving(server: Server | None) -> bool:
+def _serving(server: Served | None) -> bool:
     return server is not None and server.is_open
 
 

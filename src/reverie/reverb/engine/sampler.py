@@ -133,7 +133,7 @@ class ItemStream:
 
     def _describe(self) -> str:
         state = self._table.state()
-        limiter = self._table.rate_limiter
+        limiter = self._table.settings.limiter
         return (
             f"to sample from table {self._table.name!r:.200}: it holds {state['size']} items "
             f"and wants at least {limiter.min_size_to_sample}; after {state['inserts']} "
@@ -191,7 +191,7 @@ class Sampler:
             RuntimeError: there were `max_samples`; no sample within the timeout; the
                 table is unknown; the server stopped.
         """
-        item = self._next()
+        item = self.next_item()
         return [*_facts(item), *item[5]]
 
     def GetNextTimestep(self) -> tuple[list[NDArray[Any]], bool]:
@@ -202,7 +202,7 @@ class Sampler:
             InvalidArgumentError: the item cannot be cut into steps.
         """
         if not self._steps:
-            item = self._next()
+            item = self.next_item()
             facts = _facts(item)
             for i in range(timesteps(item[5])):
                 self._steps.append([*facts, *(step_of(column, i) for column in item[5])])
@@ -211,9 +211,6 @@ class Sampler:
 
     def next_item(self) -> Item:
         """The next item, as the stream gives it; errors as GetNextTrajectory."""
-        return self._next()
-
-    def _next(self) -> Item:
         if self._stream is None:
             self._stream = self._open()
         try:

@@ -8,12 +8,11 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from reverie import _core
 from reverie.errors import EndlessWaitError, InvalidArgumentError
 from reverie.reverb.engine import registry
-from reverie.reverb.errors import UnknownTableError
+from reverie.reverb.errors import UnknownTableError, UnreachableServerError
 from reverie.runtime.checks import as_int
-from reverie.tables.store import Host
+from reverie.tables.store import Store
 from reverie.tables.table import Table
 
 _SLICE_S = 0.1  # how long Ctrl-C may have to wait
@@ -94,49 +93,51 @@ class Server:
         self._checkpointer = checkpointer
         self.port = _checked_port(port) or registry.unused_port()
         _check_tables(tables)
-        self._host = Host(f"The server on port {self.port}")
+        self._store = Store(
+            f"The server on port {self.port}",
+            error=UnreachableServerError,
+            way_out="Make a new Server, with new tables (Table.replace() makes an empty one of "
+            "the same settings), and a new Client.",
+            anew="Make a Server",
+        )
         self.tables: dict[str, Table] = {}
+        before = [table.settings for table in tables]
         try:
             for table in tables:
-                table.attach(self._host)
+                table.attach(self._store)
                 self.tables[table.name] = table
             self._load()
             for table in tables:
                 _ = table.core
             registry.register(self.port, self)
         except BaseException:
-            self._host.close("could not be made.")
-            for table in self.tables.values():
+            self._store.close("could not be made.")
+            for table, settings in zip(self.tables.values(), before, strict=False):
                 table.detach()
+                table.configure(settings)
             raise
 
     def _load(self) -> None:
         checkpointer = self._checkpointer
-        if checkpointer is not None and checkpointer.may_hold_one:
-            from reverie.checkpoint import server_tables
+        if checkpointer is None or not checkpointer.may_hold_one:
+            return
+        from reverie.reverb.engine import checkpoints
 
-            server_tables.load(
-                list(self.tables.values()), checkpointer.path, checkpointer.fallback
-            )
+        checkpoints.load(self._store, self.tables, checkpointer.path, checkpointer.fallback)
 
     @property
-    def store(self) -> _core.Store:
+    def store(self) -> Store:
         """The store that the tables share."""
-        return self._host.store
-
-    @property
-    def host(self) -> Host:
-        """What stands for the store and its state."""
-        return self._host
+        return self._store
 
     @property
     def is_open(self) -> bool:
         """Whether it serves."""
-        return self._host.is_open
+        return self._store.is_open
 
     def check_open(self) -> None:
         """Raises UnreachableServerError or ForkedProcessError where it does not serve."""
-        self._host.check_open()
+        self._store.check_open()
 
     def table(self, name: str) -> Table:
         """The table of that name.
@@ -166,14 +167,14 @@ class Server:
                 f"The server on port {self.port} has no checkpointer: pass "
                 "Server(checkpointer=DefaultCheckpointer(path))."
             )
-        from reverie.checkpoint import server_tables
+        from reverie.reverb.engine import checkpoints
 
-        return server_tables.save(list(self.tables.values()), self._checkpointer.path)
+        return checkpoints.save(self._store, self._checkpointer.path)
 
     def Stop(self) -> None:
         """Refuses later use and wakes who waits. Idempotent."""
         registry.unregister(self.port, self)
-        self._host.close()
+        self._store.close("was stopped.")
         self._stopped.set()
 
     def Wait(self) -> bool:
@@ -185,7 +186,7 @@ class Server:
             ForkedProcessError: made before `os.fork()`.
         """
         while not self._stopped.wait(_SLICE_S):
-            self._host.check_process()
+            self._store.check_process()
             if not self.is_open:
                 break
             if len(sys._current_frames()) == 1:
@@ -199,7 +200,7 @@ class Server:
 
     def __del__(self) -> None:
         """Stops the server."""
-        if hasattr(self, "_host") and self._host.is_open:
+        if hasattr(self, "_store") and self._store.is_open:
             self.Stop()
 
     def __repr__(self) -> str:

@@ -5,6 +5,6 @@ Importing it needs the package `protobuf`: `pip install 'reverie-replay[reverb]'
 
 from __future__ import annotations
 
-from reverie.proto.messages import message_class
+from reverie.proto.schema import message_class
 
 ReverbServerConfig = message_class("ReverbServerConfig")

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from reverie.adapters import require
 from reverie.errors import InvalidArgumentError
 from reverie.nests import structure
 from reverie.reverb.replay_sample import SampleInfo
+from reverie.runtime.optional import require
 from reverie.tables.cells import dtype_name, shape_name
 
 tf: Any = require("tensorflow", "tf", "The TensorFlow part of reverb")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from reverie.adapters import require
 from reverie.errors import InvalidArgumentError
 from reverie.reverb.client import Client
 from reverie.reverb.replay_sample import ReplaySample, SampleInfo
 from reverie.reverb.tf.common import as_column, lists_to_tuples, not_found, paths
 from reverie.reverb.tf.streams import Settings, Streams
+from reverie.runtime.optional import require
 
 tf: Any = require("tensorflow", "tf", "A dataset of reverb")
 

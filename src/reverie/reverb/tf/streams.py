@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import logging
 import math
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -14,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from reverie.adapters import tf_data
-from reverie.errors import ClosedError, InvalidArgumentError
-from reverie.reverb.engine import registry
+from reverie.errors import InvalidArgumentError
+from reverie.reverb.engine.local_client import Client
 from reverie.reverb.engine.sampler import Item, ItemStream
 from reverie.reverb.tf.common import (
     INFO_DTYPES,
@@ -26,11 +23,11 @@ from reverie.reverb.tf.common import (
     check_requested,
     signature_columns,
 )
+from reverie.runtime.leaving import enter_from_outside
+from reverie.runtime.waiting import report
 
-_log = logging.getLogger("reverie")
 # A call never waits longer: between two calls TensorFlow can cancel.
 _SLICE_S = 0.1
-_FIRST_REPORT_S = 5.0
 # Items per request, bounded by bytes too: memory that stays in the caches is many
 # times faster, and what is sampled later is fresher.
 _MAX_NBYTES_PER_REQUEST = 1 << 20
@@ -74,7 +71,7 @@ class Stream:
     """
 
     def __init__(self, address: str, table: str, settings: Settings) -> None:
-        server = registry.find(registry.port_of(address))
+        server = Client(address).server
         self._settings = settings
         self._name = table
         self._items = ItemStream(server, table)
@@ -122,7 +119,7 @@ class Stream:
         items = self._items.poll(count, slice_s)
         before = self._waited_s
         self._waited_s = 0.0 if items else before + time.monotonic() - start
-        self._report(before)
+        report(before, self._waited_s, self.describe_wait, "A dataset has waited")
         return items
 
     def _take(self) -> list[Any]:
@@ -169,19 +166,6 @@ class Stream:
         if self._settings.columns is not None:
             check_received(self._name, self._settings.columns, columns)
         self._sound.add(likeness)
-
-    def _report(self, before_s: float) -> None:
-        """Logs a long wait after 5 s, then each time it has doubled."""
-
-        def reports(waited_s: float) -> int:
-            return max(0, math.floor(math.log2(max(waited_s, 1e-3) / _FIRST_REPORT_S)) + 1)
-
-        if reports(self._waited_s) > reports(before_s):
-            _log.warning(
-                "A dataset has waited for %.0f s so far %s.",
-                self._waited_s,
-                self.describe_wait(),
-            )
 
 
 class _Slot:
@@ -240,14 +224,9 @@ class Streams:
         Raises:
             StopIteration: there is nothing more, by which TensorFlow knows the end.
         """
-        if tf_data._exiting.is_set():
-            raise ClosedError("The interpreter exits.")
-        tf_data._fetching.add(threading.get_ident())
-        try:
-            slot = self._slots[int(number)]
-            chunk = slot.next_chunk()
-        finally:
-            tf_data._fetching.discard(threading.get_ident())
+        enter_from_outside()
+        slot = self._slots[int(number)]
+        chunk = slot.next_chunk()
         if chunk is None and not slot.error:
             raise StopIteration
         return (slot.error.encode(), *(chunk or self._nothing))

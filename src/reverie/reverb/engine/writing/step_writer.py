@@ -10,7 +10,8 @@ import numpy as np
 
 from reverie.errors import InvalidArgumentError, StepMismatchError
 from reverie.reverb.engine.server import Server
-from reverie.reverb.engine.writing.writer import AutoTunedChunkerOptions, TrajectoryWriter
+from reverie.reverb.engine.writing.chunker_options import AutoTunedChunkerOptions
+from reverie.reverb.engine.writing.item_writer import TrajectoryWriter
 from reverie.reverb.errors import ClosedWriterError
 from reverie.runtime.checks import as_int
 from reverie.tables import cells, signature

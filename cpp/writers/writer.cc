@@ -1,0 +1,271 @@
+#include "writers/writer.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace reverie {
+namespace {
+
+constexpr std::size_t kFirstChunkNbytes = 4096;
+
+// Copies n cells of a column to where each one's record has it; null: nowhere. The
+// common sizes are known to the compiler.
+template <std::size_t kNbytes>
+void CopyCells(const std::uint8_t* cells, std::uint8_t* const* records, std::size_t n,
+               std::size_t offset, std::size_t nbytes) {
+  for (std::size_t i = 0; i < n; ++i, cells += kNbytes != 0 ? kNbytes : nbytes) {
+    if (records[i] == nullptr) continue;
+    std::memcpy(records[i] + offset, cells, kNbytes != 0 ? kNbytes : nbytes);
+  }
+}
+
+}  // namespace
+
+Writer::Writer(std::shared_ptr<Store> store, std::shared_ptr<const RecordLayout> layout,
+               std::vector<std::shared_ptr<Table>> tables, const Config& config)
+    : store_(std::move(store)),
+      layout_(std::move(layout)),
+      tables_(std::move(tables)),
+      config_(config),
+      priority_(config.priority),
+      streams_(config.num_streams,
+               Stream{ChunkChain(kFirstChunkNbytes, store_->options().chunk_nbytes)}),
+      records_(config.num_streams) {}
+
+Writer::~Writer() { Close(); }
+
+std::uint64_t Writer::num_cached(std::uint32_t stream) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return streams_[stream].cached;
+}
+
+std::uint64_t Writer::pending() const {
+  const Store::Locked store = store_->Lock();
+  return progress_->pending;
+}
+
+void Writer::SetPriority(double priority) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  priority_ = priority;
+}
+
+How Writer::AskColumn(const Stream& stream, const void* const* columns, std::size_t row) const {
+  if (config_.boundary_column < 0) return How::kGoesOn;
+  std::int32_t value;
+  const void* const column = columns[config_.boundary_column];
+  std::memcpy(&value, static_cast<const std::uint8_t*>(column) + row * sizeof(value),
+              sizeof(value));
+  if (value != config_.boundary_value) return How::kGoesOn;
+  const std::uint64_t before = stream.chain.next() - 1;
+  if (config_.discount_column < 0 || stream.cached == 0 || stream.chain.EndsAt(before)) {
+    return How::kEnded;
+  }
+  const ChunkChain::Held& held = *stream.chain.Locate(before);
+  const auto place = static_cast<std::size_t>(config_.discount_column);
+  float discount;
+  std::memcpy(&discount,
+              held.chunk->record(static_cast<std::uint32_t>(before - held.first)) +
+                  layout_->columns()[place].offset,
+              sizeof(discount));
+  return discount == 0 ? How::kTerminated : How::kTruncated;
+}
+
+bool Writer::Completes(std::uint64_t steps, bool ends) const {
+  if (config_.items == Items::kEpisodes) return ends;
+  return steps >= config_.sequence_length &&
+         (config_.stride_length == 1 ||
+          (steps - config_.sequence_length) % config_.stride_length == 0);
+}
+
+Status Writer::Append(const void* const* columns, std::optional<How> last, Fate* fate,
+                      bool* blocked) {
+  const auto how = static_cast<std::uint8_t>(last.value_or(How::kGoesOn));
+  return AppendBatch(columns, nullptr, 1, last ? &how : nullptr, fate, blocked);
+}
+
+Status Writer::AppendBatch(const void* const* columns, const std::uint32_t* streams, std::size_t n,
+                           const std::uint8_t* lasts, Fate* fates, bool* blocked) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const auto at = [&](std::size_t i) -> Stream& {
+    return streams_[streams == nullptr ? i : streams[i]];
+  };
+  ++last_batch_;
+  for (std::size_t i = 0; i < n; ++i) {
+    if ((streams == nullptr ? i : streams[i]) >= streams_.size()) {
+      return Status::Invalid("no such stream", static_cast<std::int64_t>(i));
+    }
+    if (at(i).last_batch == last_batch_) {
+      return Status::Invalid("a stream occurs twice", static_cast<std::int64_t>(i));
+    }
+    if (lasts != nullptr && lasts[i] > static_cast<std::uint8_t>(How::kCut)) {
+      return Status::Invalid("unknown kind of last step", static_cast<std::int64_t>(i));
+    }
+    at(i).last_batch = last_batch_;
+  }
+  bool any_ends = false;
+  for (std::size_t i = 0; i < n; ++i) {
+    Stream& stream = at(i);
+    stream.how = lasts == nullptr ? AskColumn(stream, columns, i) : static_cast<How>(lasts[i]);
+    any_ends = any_ends || Ends(stream.how);
+    stream.fate = Fate::kStored;
+    if (config_.items == Items::kEpisodes && stream.too_long) {
+      stream.fate = Fate::kIgnored;
+    } else if (config_.items == Items::kEpisodes && stream.cached == config_.sequence_length) {
+      stream.fate = Fate::kTooLong;
+    } else if (stream.chain.full()) {
+      Store::Locked store = store_->Lock();
+      if (store.closed()) return Status::Of(Code::kClosed);
+      Roll(&stream, &store);
+    }
+    // Nobody reads this record yet: it is published below.
+    const ChunkChain& chain = stream.chain;
+    records_[i] = stream.fate == Fate::kStored ? chain.open()->record(chain.fill()) : nullptr;
+    if (fates != nullptr) fates[i] = stream.fate;
+  }
+  PackBatch(columns, n);
+  Store::Locked store = store_->Lock();
+  if (store.closed()) return Status::Of(Code::kClosed);
+  for (std::size_t i = 0; i < n; ++i) {
+    Stream& stream = at(i);
+    if (stream.fate == Fate::kStored) {
+      Commit(&stream, &store);
+      continue;
+    }
+    if (stream.fate == Fate::kTooLong) Forget(&stream, &store);
+    stream.too_long = !Ends(stream.how);
+  }
+  if (blocked != nullptr) *blocked = any_ends && progress_->pending != 0;
+  return Status();
+}
+
+void Writer::PackBatch(const void* const* columns, std::size_t n) {
+  for (const RecordLayout::Column& column : layout_->columns()) {
+    const auto* const cells = static_cast<const std::uint8_t*>(*columns++);
+    const auto copy = column.nbytes == 1   ? CopyCells<1>
+                      : column.nbytes == 4 ? CopyCells<4>
+                      : column.nbytes == 8 ? CopyCells<8>
+                                           : CopyCells<0>;
+    copy(cells, records_.data(), n, column.offset, column.nbytes);
+  }
+}
+
+void Writer::Roll(Stream* stream, Store::Locked* store) {
+  Chunk* const before = stream->chain.open();
+  stream->chain.Grow(store, layout_);
+  if (before == nullptr) return;
+  before->next = stream->chain.open();
+  before->next_id = before->next->id;
+}
+
+void Writer::Commit(Stream* stream, Store::Locked* store) {
+  Advance(stream, stream->how, store);
+  if (!Ends(stream->how)) return;
+  if (config_.pad_end) Pad(stream, store);
+  Forget(stream, store);
+}
+
+void Writer::Advance(Stream* stream, How how, Store::Locked* store) {
+  ChunkChain& chain = stream->chain;
+  const std::uint64_t steps = stream->cached + 1;
+  const bool completes = Completes(steps, Ends(how));
+  const std::uint32_t length = config_.items == Items::kEpisodes ? static_cast<std::uint32_t>(steps)
+                                                                 : config_.sequence_length;
+  // What can fail comes first: a step goes in with all its items or not at all. A chunk
+  // whose last step is no end always has room for one more, so Cut() cannot fail.
+  if (how != How::kGoesOn || steps == 1 || chain.fill() == 0) chain.open()->ReserveEnds();
+  if (completes) MakeItem(stream, length, chain.next() + 1, store);
+  if (how != How::kGoesOn) chain.open()->ends.push_back({chain.fill(), how});
+  chain.Publish(store);
+  stream->cached = steps;
+  if (completes) stream->covered = steps;
+  if (config_.items == Items::kEpisodes) return;
+  // The next window takes at most this many of the steps so far.
+  const std::uint64_t kept = std::min<std::uint64_t>(config_.sequence_length - 1, steps);
+  chain.DropBefore(chain.next() - kept, store);
+}
+
+void Writer::MakeItem(Stream* stream, std::uint32_t length, std::uint64_t end,
+                      Store::Locked* store) {
+  if (tables_.size() > 1) {  // one by itself changes nothing where it fails
+    for (const auto& table : tables_) table->ReserveInsert(length, priority_);
+  }
+  const ChunkChain::Held& held = *stream->chain.Locate(end - length);
+  const auto offset = static_cast<std::uint32_t>(end - length - held.first);
+  for (const auto& table : tables_) {
+    table->Submit({priority_, held.chunk, offset, length, {}}, progress_, store->garbage());
+  }
+  store->NotifySamplers();
+}
+
+void Writer::Pad(Stream* stream, Store::Locked* store) {
+  const std::uint32_t length = config_.sequence_length;
+  std::uint32_t pads = 0;
+  if (config_.tile_end) {
+    pads = length - 1;
+  } else if (stream->cached < length) {
+    pads = length - static_cast<std::uint32_t>(stream->cached);
+  }
+  Cut(stream);  // an episode that was reset ends before its padding
+  try {
+    if (pads != 0) stream->chain.open()->ReserveEnds();
+    for (; pads > 0; --pads) {
+      if (stream->chain.full()) Roll(stream, store);
+      std::memcpy(stream->chain.open()->record(stream->chain.fill()), config_.pad_record.data(),
+                  config_.pad_record.size());
+      Advance(stream, How::kGoesOn, store);
+    }
+  } catch (...) {
+    Forget(stream, store);  // or the next episode's steps would follow half the padding
+    throw;
+  }
+}
+
+void Writer::Forget(Stream* stream, Store::Locked* store) {
+  Cut(stream);
+  stream->cached = 0;
+  stream->covered = 0;
+  stream->chain.DropBefore(stream->chain.next(), store);
+}
+
+void Writer::Cut(Stream* stream) noexcept {
+  const std::uint64_t last = stream->chain.next() - 1;
+  if (stream->cached == 0 || stream->chain.EndsAt(last)) return;
+  const ChunkChain::Held& held = *stream->chain.Locate(last);
+  held.chunk->ends.push_back({static_cast<std::uint32_t>(last - held.first), How::kCut});
+}
+
+Status Writer::Reset(std::uint32_t index, bool write_cached_steps, std::uint64_t* uncovered) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  Stream& stream = streams_[index];
+  Store::Locked store = store_->Lock();
+  *uncovered = 0;
+  const bool makes_items = config_.items == Items::kEpisodes || config_.pad_end;
+  Status status;
+  if (write_cached_steps && stream.cached > 0 && makes_items) {
+    if (store.closed()) {
+      status = Status::Of(Code::kClosed);
+    } else if (config_.items == Items::kEpisodes) {
+      MakeItem(&stream, static_cast<std::uint32_t>(stream.cached), stream.chain.next(), &store);
+    } else {
+      Pad(&stream, &store);
+    }
+  } else if (write_cached_steps) {
+    *uncovered = stream.cached - stream.covered;
+  }
+  Forget(&stream, &store);
+  stream.too_long = false;
+  return status;
+}
+
+void Writer::Close() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  Store::Locked store = store_->Lock();
+  for (Stream& stream : streams_) {
+    Forget(&stream, &store);
+    stream.chain.DropAll(&store);
+    stream.too_long = false;
+  }
+}
+
+}  // namespace reverie

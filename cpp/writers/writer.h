@@ -1,0 +1,158 @@
+#ifndef REVERIE_WRITERS_WRITER_H_
+#define REVERIE_WRITERS_WRITER_H_
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "store.h"
+#include "writers/chunk_chain.h"
+
+namespace reverie {
+
+// Streams of steps, one for each environment, and the items over them.
+//
+// kWindows: with N steps in a stream's open episode, a window of `sequence_length`
+// L ends at step N when N >= L and (N - L) % stride_length == 0; each becomes one
+// item in every table. Ending an episode starts the count again, so no window
+// crosses it:
+//
+//   no padding        N < L: none,  else (N - L) / stride + 1 items
+//   pad_end           N <= L: one (padded to L),  else as without padding
+//   pad_end, tile_end (N - 1) / stride + 1 items, L - 1 pads each time
+//
+// (the rules of TF-Agents' ReverbAddTrajectoryObserver). kStream: the same, but
+// only Reset() ends an episode, so windows cross the environment's own.
+// kEpisodes: an ended episode becomes one item of all its steps. One of more than
+// L steps is dropped, from its first step to its last.
+//
+// Chunk::ends tells where episodes end, so that they can be found again: at the last
+// step of each, of kStream too, and, as kCut, where one stops for another reason. The
+// padding after an episode is set apart by a kCut of its own:
+//
+//   steps   0 1 2 3 4 | 5 6 7 | pad pad | 8 9 (closed)
+//   ends            ^ terminated   ^ cut    ^ cut
+//                           ^ truncated
+//
+// Streams never share a chunk.
+//
+// Thread-safe: a mutex of its own, taken before the store's. Appending costs
+// O(record bytes) a step and one short hold of the store's mutex for all of them.
+class Writer {
+ public:
+  enum class Items { kWindows = 0, kStream = 1, kEpisodes = 2 };
+  struct Config {
+    std::uint32_t sequence_length;  // of kEpisodes: the most steps of one
+    std::uint32_t stride_length;
+    double priority;  // of every item
+    bool pad_end;
+    bool tile_end;
+    std::vector<std::uint8_t> pad_record;
+    std::int64_t boundary_column;  // int32 column that tells the episode's end; -1: none
+    std::int32_t boundary_value;
+    Items items = Items::kWindows;
+    std::uint32_t num_streams = 1;
+    // float32 column. Where the boundary column says that an episode ended, its value in the
+    // record before tells how: kTerminated if 0, else kTruncated; kEnded without one (-1), or
+    // without such a record.
+    std::int64_t discount_column = -1;
+  };
+  // What became of a step. kTooLong: with it the episode has more than
+  // `sequence_length` steps; all of them are dropped. kIgnored: so is this, which
+  // came after it.
+  enum class Fate : std::uint8_t { kStored, kTooLong, kIgnored };
+
+  Writer(std::shared_ptr<Store> store, std::shared_ptr<const RecordLayout> layout,
+         std::vector<std::shared_ptr<Table>> tables, const Config& config);
+  ~Writer();
+
+  // Stores one step of stream 0, given a pointer to each column's bytes. `last`: how it
+  // ends its episode, if it does; nullopt asks the column. Items it
+  // completes are visible to samplers when it returns, or wait for their limiter.
+  // `*blocked`: whether it ended an episode while items of this writer wait.
+  // kClosed changes nothing, nor does std::bad_alloc, but where it strikes the
+  // padding of an ended episode: then the episode is over, and windows over its
+  // padding are missing.
+  Status Append(const void* const* columns, std::optional<How> last, Fate* fate = nullptr,
+                bool* blocked = nullptr);
+
+  // Stores a step of each of `n` streams, given the columns as arrays of n cells;
+  // `streams` null: 0 to n - 1. `lasts`, of n, are `How`s; null asks the column.
+  // `fates`, of n or null, is told what became of each. kClosed changes nothing, nor
+  // does kInvalid with the index of a stream that is unknown or occurs twice, or of
+  // an unknown `last`. Where std::bad_alloc strikes, streams before some
+  // point of the batch have their step, as after Append(), and the rest do not.
+  Status AppendBatch(const void* const* columns, const std::uint32_t* streams, std::size_t n,
+                     const std::uint8_t* lasts, Fate* fates, bool* blocked);
+
+  // Ends a stream's episode. `write_cached_steps`: pads it first if pad_end says so;
+  // of kEpisodes, it becomes an item as it is. `*uncovered`: how many of its last
+  // steps are in no item, for want of padding. Requires stream < num_streams.
+  Status Reset(std::uint32_t stream, bool write_cached_steps, std::uint64_t* uncovered);
+  Status Reset(bool write_cached_steps, std::uint64_t* uncovered) {
+    return Reset(0, write_cached_steps, uncovered);
+  }
+
+  // Ends all episodes without padding, seals the open chunks. Idempotent.
+  void Close();
+
+  // Of items to come.
+  void SetPriority(double priority);
+
+  const RecordLayout& layout() const { return *layout_; }
+  const Config& config() const { return config_; }
+  // How many of its items still wait for their table's limiter; see Store::WaitForInserts().
+  const InsertProgress& progress() const { return *progress_; }
+  std::uint64_t num_cached(std::uint32_t stream = 0) const;
+  std::uint64_t pending() const;
+
+ private:
+  struct Stream {
+    ChunkChain chain;              // holds what the next items may still need
+    std::uint64_t cached = 0;      // steps of the open episode, all in the chain
+    std::uint64_t covered = 0;     // of them, up to the last item's end
+    bool too_long = false;         // the open episode is being dropped
+    std::uint64_t last_batch = 0;  // that it was in
+    // Of the batch under way.
+    How how = How::kGoesOn;
+    Fate fate = Fate::kStored;
+  };
+
+  How AskColumn(const Stream& stream, const void* const* columns, std::size_t row) const;
+  // Whether a step that ends so ends an episode of this writer's.
+  bool Ends(How how) const { return how != How::kGoesOn && config_.items != Items::kStream; }
+  bool Completes(std::uint64_t steps, bool ends) const;
+  void PackBatch(const void* const* columns, std::size_t n);
+
+  // Opens the stream's next chunk.
+  void Roll(Stream* stream, Store::Locked* store);
+  void Commit(Stream* stream, Store::Locked* store);
+  // Publishes the prepared step with its end and the items that it completes, or nothing.
+  void Advance(Stream* stream, How how, Store::Locked* store);
+  void Pad(Stream* stream, Store::Locked* store);
+  // Ends the stream's episode, without a word to the tables.
+  void Forget(Stream* stream, Store::Locked* store);
+  // Makes the last step an end, if it is none yet: see Advance() for why this cannot fail.
+  void Cut(Stream* stream) noexcept;
+  // An item of the `length` steps before number `end`; in all tables, or in none where
+  // std::bad_alloc strikes.
+  void MakeItem(Stream* stream, std::uint32_t length, std::uint64_t end, Store::Locked* store);
+
+  const std::shared_ptr<Store> store_;
+  const std::shared_ptr<const RecordLayout> layout_;
+  const std::vector<std::shared_ptr<Table>> tables_;
+  const Config config_;
+
+  const std::shared_ptr<InsertProgress> progress_ = std::make_shared<InsertProgress>();
+  mutable std::mutex mutex_;
+  double priority_;
+  std::vector<Stream> streams_;
+  std::vector<std::uint8_t*> records_;  // scratch: where the batch under way goes
+  std::uint64_t last_batch_ = 0;
+};
+
+}  // namespace reverie
+
+#endif  // REVERIE_WRITERS_WRITER_H_

@@ -1,0 +1,180 @@
+"""Loading: which checkpoint of a folder, and into which tables.
+
+Whatever is filled is fresh and private: on any error it is dropped, and what the
+caller has is as it was.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from reverie.checkpoint.format.snapshot import Progress
+from reverie.checkpoint.source import Source, candidates, open_source
+from reverie.errors import (
+    CheckpointCorruptError,
+    CheckpointMismatchError,
+    CheckpointNotFoundError,
+)
+from reverie.nests.nest import Nest
+from reverie.tables.settings import TableSettings
+from reverie.tables.store import Store
+from reverie.tables.table import Table
+
+T = TypeVar("T")
+
+
+def load_newest(
+    root: Path,
+    load: Callable[[Source], T],
+    *,
+    on_corrupt: str = "raise",
+    progress: Progress | None = None,
+) -> T:
+    """What `load` makes of the newest complete checkpoint of `root`.
+
+    A native checkpoint comes before any of Reverb's, whose names are wall-clock text and
+    cannot be compared with ours.
+
+    Args:
+        root: the folder of checkpoints, or a checkpoint's own folder.
+        load: called once per try.
+        on_corrupt: "raise", or "fallback" to try older checkpoints, with a warning for
+            each damaged one.
+        progress: called with bytes read and in all, where the source can tell.
+
+    Raises:
+        CheckpointNotFoundError: there is none; a damaged one is never "none".
+        CheckpointCorruptError: it is damaged, or, with "fallback", all are.
+        CheckpointError: whatever else `open_source` and `load` raise.
+    """
+    found = candidates(root)
+    if not found:
+        raise CheckpointNotFoundError(
+            f"No complete checkpoint in {str(root)!r}: wanted a folder ckpt-<number> written "
+            "by save(), or a Reverb checkpoint with its DONE file. To start with an empty "
+            "buffer, call create_replay_buffer()."
+        )
+    for path in found:
+        try:
+            return load(open_source(path, progress=progress))
+        except CheckpointCorruptError as error:
+            if on_corrupt != "fallback" or path == found[-1]:
+                raise
+            warnings.warn(
+                f"Skipped a damaged checkpoint, trying an older one: {error}", stacklevel=4
+            )
+    raise AssertionError("unreachable")
+
+
+def fill(
+    source: Source,
+    store: Store,
+    tables: Mapping[str, Table],
+    *,
+    rows: Mapping[str, Nest] | None = None,
+) -> None:
+    """Fills fresh tables of a fresh store with all tables of a checkpoint.
+
+    Args:
+        source: the checkpoint.
+        store: to which `tables` were attached, their cores not made yet.
+        tables: by the names of the checkpoint's, none of which may be missing; those
+            that it does not have stay empty.
+        rows: see `Source.read`.
+
+    Raises:
+        CheckpointMismatchError: a table holds more items than fit.
+        CheckpointCorruptError: a file or a value is not as it must be.
+        CheckpointError: as `Source.read`.
+    """
+    for spec in filter(None, map(source.nest, tables)):
+        store.know(Nest(spec))
+    states = source.read(store.core, rows or {})
+    for name, state in states.items():
+        count, most = len(state["offset"]), tables[name].settings.max_size
+        if count > most:
+            raise CheckpointMismatchError(
+                f"{str(source.path)!r}: table {name[:200]!r} holds {count} items, but the "
+                f"capacity is {most}. Use a larger capacity."
+            )
+    try:
+        for name, state in states.items():
+            tables[name].core.restore(state)
+        store.core.seal_restore()
+    except ValueError as error:
+        raise CheckpointCorruptError(
+            f"{str(source.path)!r}: the core refused what the files hold: {str(error)[:200]}"
+        ) from error
+
+
+def load_table(
+    source: Source,
+    store: Store,
+    settings: TableSettings,
+    nest: Nest,
+    *,
+    seed: int,
+) -> Table:
+    """One table of a checkpoint as the caller configures it; the others come along.
+
+    The table of the same name is taken; of what dm-reverb wrote, where names are its own,
+    else the only one.
+
+    Raises:
+        CheckpointMismatchError: there is no such table, its items are not of these
+            steps, or more than fit.
+        CheckpointError: see `fill`.
+    """
+    name = settings.name
+    names = list(source.settings)
+    taken = name if name in names or not (source.foreign and len(names) == 1) else names[0]
+    if taken not in names:
+        raise CheckpointMismatchError(
+            f"{str(source.path)!r}: found the tables {names!r:.200}, wanted {name!r}. Pass the "
+            "one you want as table_name=."
+        )
+    _check_columns(source, taken, nest)
+    tables = {other: Table(of) for other, of in source.settings.items()}
+    table = tables[taken] = Table(settings, nest=nest, seed=seed)
+    for one in tables.values():
+        one.attach(store)
+    fill(source, store, tables, rows={taken: nest})
+    _check_items(source, table, nest)
+    return table
+
+
+def _check_columns(source: Source, name: str, nest: Nest) -> None:
+    """Refuses records that are not those of the data spec."""
+    columns = source.columns(name)
+    if columns is None:
+        return
+    for found, want in zip(columns, nest.columns, strict=False):
+        same = (found.spec.dtype, found.spec.shape) == (want.spec.dtype, want.spec.shape)
+        if not same or found.path not in ("", want.path):
+            raise CheckpointMismatchError(
+                f"The checkpoint's column {found.path[:200]!r} is {found.spec.dtype} of shape "
+                f"{found.spec.shape}, but the data spec wants {want.path[:200]!r}, "
+                f"{want.spec.dtype} of shape {want.spec.shape}, in its place. Load it with the "
+                "spec it was saved with."
+            )
+    if len(columns) != len(nest.columns):
+        raise CheckpointMismatchError(
+            f"The checkpoint has {len(columns)} columns, the data spec {len(nest.columns)}."
+        )
+
+
+def _check_items(source: Source, table: Table, nest: Nest) -> None:
+    """Refuses trajectories whose columns are not those of the data spec."""
+    columns = table.core.describe()
+    if columns is None:
+        return
+    found = [(dtype, shape) for dtype, shape, _ in columns]
+    if found != [(c.spec.dtype, c.spec.shape) for c in nest.columns]:
+        raise CheckpointMismatchError(
+            f"{str(source.path)!r}: the items of table {table.name!r} have columns of "
+            f"{found!r:.300}, and not those of the data spec, {nest.columns!r:.300}. Load it "
+            "with reverie.open(), or with Server(..., checkpointer=DefaultCheckpointer(path))."
+        )

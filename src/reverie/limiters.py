@@ -1,0 +1,7 @@
+"""When samples and inserts may pass: values for `limiter=`."""
+
+from __future__ import annotations
+
+from reverie.tables.limiters import Limiter, MinSize, Queue, SampleToInsertRatio
+
+__all__ = ["Limiter", "MinSize", "Queue", "SampleToInsertRatio"]

@@ -1,0 +1,124 @@
+"""Opening a saved buffer: `reverie.open`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reverie.checkpoint.format.snapshot import Progress
+from reverie.checkpoint.load import fill, load_newest
+from reverie.checkpoint.save import Saver
+from reverie.checkpoint.source import Source
+from reverie.errors import CheckpointMismatchError
+from reverie.nests import structure
+from reverie.nests.nest import Nest
+from reverie.nests.specs import ArraySpec
+from reverie.replay_buffer import ReplayBuffer
+from reverie.tables.signature import columns_of, step_spec
+from reverie.tables.store import Store
+from reverie.tables.table import Table
+
+
+def open_buffer(
+    path: str | os.PathLike[str],
+    table: str | None = None,
+    *,
+    max_to_keep: int | None = None,
+    progress: Progress | None = None,
+) -> ReplayBuffer:
+    """A saved buffer, without the code that wrote it: `reverie.open`.
+
+    The checkpoint itself says what its steps look like. Everything is read and verified.
+    Nothing is written, and no lock taken, before the first `save()`, which goes into the
+    same folder of checkpoints. Tables other than the one that is seen come along, and
+    are saved again.
+
+    Args:
+        path: a folder of checkpoints, of which the newest is taken; or one checkpoint's
+            own folder. Native ones, or Reverb's.
+        table: which, by name; None: the only one.
+        max_to_keep: newest checkpoints that a save leaves; None keeps all.
+        progress: called with bytes read so far and in all.
+
+    Returns:
+        The buffer; its batches go on where those of the saved one would have.
+
+    Raises:
+        CheckpointNotFoundError: there is none.
+        CheckpointCorruptError: it is damaged; names the file.
+        CheckpointMismatchError: there is no such table, or none was chosen of several;
+            or its items are nothing that batches could be made of: there are none and
+            nothing says what they would be, or they hold texts.
+        CheckpointVersionError: a later version of this library wrote it.
+        MissingDependencyError: it is Reverb's, and the `reverb-files` extra is missing.
+    """
+    root = Path(path).absolute()
+    source = load_newest(root, lambda found: found, progress=progress)
+    where = repr(str(source.path))
+    names = list(source.settings)
+    if table is None and len(names) > 1:
+        raise CheckpointMismatchError(
+            f"{where} holds the tables {names!r:.200}: pass the one to open as table=."
+        )
+    name = names[0] if table is None else table
+    if name not in names:
+        raise CheckpointMismatchError(
+            f"{where}: found the tables {names!r:.200}, wanted {name!r:.200}."
+        )
+    store = Store(f"The buffer of {where}", way_out="Open it anew.", anew="Open it")
+    tables = {other: Table(settings) for other, settings in source.settings.items()}
+    for one in tables.values():
+        one.attach(store)
+    nest = _known_nest(source, name)
+    fill(source, store, tables, rows={} if nest is None else {name: nest})
+    opened = tables[name]
+    columns = opened.core.describe()
+    length, lengths = opened.settings.sequence_length or 1, None
+    if columns is not None:
+        nest = _nest_of(columns, opened, nest, where)
+        found = [steps for _, _, steps in columns]
+        length = max(1, *found)
+        lengths = None if set(found) == {length} else found
+    if nest is None:
+        raise CheckpointMismatchError(
+            f"{where}: table {name!r} is empty, and nothing says what its items look like."
+        )
+    home = source.path.parent if source.path == root else root
+    return ReplayBuffer(
+        opened, nest, Saver(home, max_to_keep), sequence_length=length, lengths=lengths
+    )
+
+
+def _known_nest(source: Source, name: str) -> Nest | None:
+    """What the checkpoint says of a table's steps."""
+    spec = source.nest(name)
+    if spec is None and source.settings[name].signature is not None:
+        spec = step_spec(source.settings[name].signature)
+    return None if spec is None else Nest(spec)
+
+
+def _nest_of(
+    columns: Sequence[tuple[np.dtype[Any] | None, tuple[int, ...], int]],
+    table: Table,
+    known: Nest | None,
+    where: str,
+) -> Nest:
+    """The structure of items that have these columns: the known one if it fits."""
+    found = [(dtype, shape) for dtype, shape, _ in columns]
+    if known is not None and found == [(c.spec.dtype, c.spec.shape) for c in known.columns]:
+        return known
+    specs = []
+    for number, (dtype, shape) in enumerate(found):
+        if dtype is None:
+            raise CheckpointMismatchError(
+                f"{where}: column {number} of table {table.name!r} holds texts, of which no "
+                "batches can be made. Load it with a Server of reverie.reverb."
+            )
+        specs.append(ArraySpec(shape, dtype))
+    if table.signature is not None and len(columns_of(table.signature)) == len(specs):
+        return Nest(structure.unflatten_as(table.signature, specs))
+    return Nest(specs)

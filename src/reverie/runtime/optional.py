@@ -1,0 +1,28 @@
+"""Optional packages: imported late, and missed with the command that installs them."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from reverie.errors import MissingDependencyError
+
+
+def require(module: str, extra: str, purpose: str) -> ModuleType:
+    """Imports an optional package.
+
+    Args:
+        module: its import name.
+        extra: the extra of this library that brings it.
+        purpose: what needs it, for the message.
+
+    Raises:
+        MissingDependencyError: it is not installed; the message has the command.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{purpose} needs {module!r}, which cannot be imported ({error!s:.200}). "
+            f"Install it with: pip install 'reverie-replay[{extra}]'"
+        ) from error
