@@ -54,7 +54,7 @@ def server(root: Path, tables: Sequence[Table], fallback: Path | None = None) ->
 class Feeder:
     """Writes steps of a position, a text and a flag, and items of odd pieces of them."""
 
-    def __init__(self, served: Server, keep: int = 20) -> None:
+    def __init__(self, served: Any, keep: int = 20) -> None:
         self.writer = served.store.core.create_trajectory_writer()
         for column in (POSITION, None, FLAG):
             layout = None if column is None else _core.RecordLayout([column])
@@ -85,13 +85,17 @@ class Feeder:
 
 def fill(served: Server, items: int = 40, names: Sequence[str] = ()) -> Feeder:
     """Feeds the same items to the tables of these names, or to all."""
-    feeder = Feeder(served)
+    tables = [one for one in served.tables.values() if not names or one.name in names]
+    return fill_tables(Feeder(served), tables, items)
+
+
+def fill_tables(feeder: Feeder, tables: Sequence[Any], items: int) -> Feeder:
+    """Feeds the same items to all these tables."""
     feeder.steps(6)
     for n in range(items):
         feeder.steps(1)
-        for one in served.tables.values():
-            if not names or one.name in names:
-                feeder.item(one, 0.5 + n % 5)
+        for one in tables:
+            feeder.item(one, 0.5 + n % 5)
         if n % 10 == 9:
             feeder.writer.end_episode(False)
             feeder.steps(6)

@@ -2,8 +2,10 @@
 
     python -m tests.golden.make_native_fixtures
 
-Format version 1 stays readable for ever: files that stand there are never made
-anew, only new ones are added under new names.
+They were made anew once, before the first release: until then a replay buffer's and a
+server's checkpoints were two dialects of format 1, and now they are one. Format 1 stays
+readable for ever: files that stand there are never made anew from here on, only new ones
+are added under new names.
 """
 
 from __future__ import annotations
@@ -15,66 +17,65 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests.server_support import draws, fill, server, table
-
-from reverie import ArraySpec, ReplayBufferManager
-from reverie.reverb.engine.server import Server
+from tests.core_support import LAYOUT, CoreStore, settings, steps
+from tests.server_support import draws
 
 NATIVE = Path(__file__).resolve().parent / "native"
-SPEC = {"position": ArraySpec((2,), np.float32), "flag": ArraySpec((), np.bool_)}
 TABLES = ("uniform", "prioritized", "max_heap", "lifo")
+BUFFER = "uniform_table"
 
 
-def tables_drawn(made: Server) -> dict[str, Any]:
+def tables_drawn(made: CoreStore) -> dict[str, Any]:
     """The next draws from each table, as JSON has them."""
     found = {
         # Rounded, because mathematical libraries differ in the last bit of a power.
-        name: [
+        one.name: [
             (key, round(odds, 12), *told, columns)
             for key, odds, *told, columns in draws(one, 3)
         ]
-        for name, one in made.tables.items()
+        for one in made.tables
     }
     return json.loads(json.dumps(found, default=bytes.hex))  # type: ignore[no-any-return]
 
 
-def buffer_drawn(manager: ReplayBufferManager) -> list[Any]:
-    """The next samples of a replay buffer."""
-    buffer, _ = manager.get_replay_buffer_and_observer()
+def buffer_drawn(made: CoreStore) -> list[Any]:
+    """The next batches of four windows: positions, flags and keys."""
     found = []
     for _ in range(3):
-        steps, info = buffer.sample(4)
-        found.append([steps["position"].tolist(), steps["flag"].tolist(), info.key.tolist()])
+        batch = made.table(BUFFER).core.sample(LAYOUT, 4, 2, 2, False, None)
+        (flag, position), (key, *_) = batch
+        found.append([position.tolist(), flag.tolist(), key.tolist()])
     return found
 
 
-def make_server(root: Path) -> Any:
-    """A server of four tables that share their cells, after some life."""
-    made = server(root, [table(kind, kind, max_size=20) for kind in TABLES])
-    fill(made, 30)
-    for one in made.tables.values():
+def make_tables(root: Path, seed: int = 7) -> Any:
+    """Four tables that share trajectories and windows, after some life."""
+    made = CoreStore([settings(kind, kind, max_size=20) for kind in TABLES], seed=seed)
+    writer = made.writer()
+    made.fill(15)
+    steps(writer, 0, 12)
+    made.fill(5)
+    for one in made.tables:
         draws(one, 2)
         keys = one.core.items()["key"].copy()
         one.core.update_priorities(keys[3:6], np.array([2.0, 2.0, 9.0]))
         one.core.delete(keys[8:11])
-    made.checkpoint()
+    made.save(root)
     return tables_drawn(made)
 
 
-def make_buffer(root: Path) -> Any:
-    """A replay buffer of windows of two steps."""
-    with ReplayBufferManager(SPEC, 20, str(root), sequence_length=2) as manager:
-        _, observer = manager.create_replay_buffer()
-        for step in range(30):
-            position = np.array([step, -step], np.float32)
-            observer({"position": position, "flag": np.bool_(step % 3 == 0)})
-        manager.save()
-        return buffer_drawn(manager)
+def make_buffer(root: Path, seed: int = 7) -> Any:
+    """One table of windows of two steps, as a replay buffer has it."""
+    made = CoreStore([settings(BUFFER, max_size=20)], seed=seed)
+    writer = made.writer()
+    steps(writer, 0, 30)
+    made.save(root)
+    return buffer_drawn(made)
 
 
 def main() -> None:
     """Makes what is not there yet."""
-    for name, make in (("server", make_server), ("buffer", make_buffer)):
+    for name, make in (("tables", make_tables), ("buffer", make_buffer)):
         folder = NATIVE / name
         if folder.exists():
             continue

@@ -8,51 +8,63 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.core_support import SPEC, loaded
 from tests.golden.make_native_fixtures import (
+    BUFFER,
     NATIVE,
-    SPEC,
     buffer_drawn,
     make_buffer,
-    make_server,
+    make_tables,
     tables_drawn,
 )
-from tests.server_support import server, table
 
 from reverie import ReplayBufferManager
-from reverie.checkpoint import verify
+from reverie.checkpoint import open_source, verify
+
+CHECKPOINT = "ckpt-00000001"
 
 
 def expected(name: str) -> Any:
     return json.loads((NATIVE / name / "expected.json").read_text("utf-8"))
 
 
-def copy(name: str, root: Path) -> Path:
-    shutil.copytree(NATIVE / name / "ckpt-00000001", root / "ckpt-00000001")
-    return root
+def test_the_tables_draw_what_they_would_have_drawn() -> None:
+    made = loaded(NATIVE / "tables" / CHECKPOINT)
+    assert tables_drawn(made) == expected("tables")
+    assert tables_drawn(made) != expected("tables")  # the draws after those are others
 
 
-def test_the_servers_tables_draw_what_they_would_have_drawn(tmp_path: Path) -> None:
-    names = list(expected("server"))
-    made = server(copy("server", tmp_path), [table(name) for name in names])
-    assert tables_drawn(made) == expected("server")
-    assert tables_drawn(made) != expected("server")  # the draws after those are others
+def test_the_buffer_draws_what_it_would_have_drawn() -> None:
+    assert buffer_drawn(loaded(NATIVE / "buffer" / CHECKPOINT)) == expected("buffer")
 
 
-def test_the_replay_buffer_draws_what_it_would_have_drawn(tmp_path: Path) -> None:
-    with ReplayBufferManager(
-        SPEC, 20, str(copy("buffer", tmp_path)), sequence_length=2
-    ) as manager:
-        manager.load_replay_buffer()
-        assert buffer_drawn(manager) == expected("buffer")
+def test_a_manager_draws_what_the_buffer_would_have_drawn(tmp_path: Path) -> None:
+    shutil.copytree(NATIVE / "buffer" / CHECKPOINT, tmp_path / CHECKPOINT)
+    with ReplayBufferManager(SPEC, 20, str(tmp_path), sequence_length=2) as manager:
+        buffer, _ = manager.load_replay_buffer()
+        for positions, flags, keys in expected("buffer"):
+            step, info = buffer.sample(4)
+            assert step["position"].tolist() == positions
+            assert step["flag"].tolist() == flags
+            assert info.key.tolist() == keys
 
 
-@pytest.mark.parametrize("name", ["server", "buffer"])
+def test_a_buffer_needs_no_spec_of_the_reader() -> None:
+    assert open_source(NATIVE / "buffer" / CHECKPOINT).nest(BUFFER) == SPEC
+
+
+@pytest.mark.parametrize("name", ["tables", "buffer"])
 def test_they_are_sound(name: str) -> None:
-    report = verify(NATIVE / name / "ckpt-00000001")
-    assert set(report.num_items.values()) == ({17} if name == "server" else {20})
+    report = verify(NATIVE / name / CHECKPOINT)
+    assert set(report.num_items.values()) == ({17} if name == "tables" else {20})
+    assert report.num_ends == (1 if name == "tables" else 3)
     assert report.extra_files == ()
 
 
-@pytest.mark.parametrize("make", [make_server, make_buffer])
-def test_another_life_gives_other_draws(make: Any, tmp_path: Path) -> None:
-    assert make(tmp_path) != expected(make.__name__.removeprefix("make_"))
+@pytest.mark.parametrize("make", [make_tables, make_buffer])
+def test_the_same_life_gives_the_same_draws_and_another_one_others(
+    make: Any, tmp_path: Path
+) -> None:
+    wanted = expected(make.__name__.removeprefix("make_"))
+    assert make(tmp_path) == wanted
+    assert make(tmp_path, seed=8) != wanted

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 from tests.checkpoint_support import contents, load, save, snapshot
 
-from reverie.checkpoint import FolderLock, list_checkpoints
+from reverie.checkpoint import list_checkpoints
 from reverie.checkpoint.folder import lock
+from reverie.checkpoint.folder.lock import FolderLock
 from reverie.errors import CheckpointLockedError, CheckpointWriteError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +28,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from tests.checkpoint_support import save
-from reverie.checkpoint import FolderLock
+from reverie.checkpoint.folder.lock import FolderLock
 mine = FolderLock(Path(sys.argv[1]))
 save(Path(sys.argv[1]), lock=mine)
 print("saved", flush=True)
@@ -190,7 +191,7 @@ def test_a_forked_child_finds_the_folder_locked_by_its_parent(tmp_path: Path) ->
 import os, sys
 from pathlib import Path
 from tests.checkpoint_support import save
-from reverie.checkpoint import FolderLock, lock
+from reverie.checkpoint.folder.lock import FolderLock
 from reverie.errors import CheckpointLockedError
 root = Path(sys.argv[1])
 mine = FolderLock(root)
@@ -224,7 +225,7 @@ def test_a_child_that_outlives_its_parent_does_not_keep_the_lock(tmp_path: Path)
 import os, sys
 from pathlib import Path
 from tests.checkpoint_support import save
-from reverie.checkpoint import FolderLock
+from reverie.checkpoint.folder.lock import FolderLock
 save(Path(sys.argv[1]), lock=FolderLock(Path(sys.argv[1])))
 if os.fork() == 0:
     print("forked", flush=True)

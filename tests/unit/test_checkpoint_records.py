@@ -10,8 +10,8 @@ import pytest
 
 import reverie
 from reverie import reverb
-from reverie.checkpoint import record_columns
-from reverie.errors import InvalidArgumentError
+from reverie.checkpoint import verify
+from reverie.checkpoint.format.items import TableArrays
 
 STEP = {"a": np.zeros(3, np.float32), "b": np.int64(0), "c": np.zeros((2, 0), bool)}
 
@@ -95,40 +95,34 @@ def test_steps_that_tables_share_are_stored_once(tmp_path: Path) -> None:
     for i in range(500):
         observer(step(i))
     folder = Path(server.localhost_client().checkpoint())
-    nbytes = sum(path.stat().st_size for path in folder.glob("cells-*"))
+    nbytes = sum(path.stat().st_size for path in folder.glob("segment-*"))
     assert 500 * 20 <= nbytes < 500 * 20 + 4096
-
-
-def test_a_store_of_trajectories_alone_is_left_as_it_is(tmp_path: Path) -> None:
-    server = served(tmp_path)
-    client = server.localhost_client()
-    client.insert([np.zeros(3)], {"other": 1.0})
-    snapshot = server._server.store.snapshot()
-    assert record_columns.as_cells(snapshot) is snapshot
-
-
-def test_without_the_conversion_such_items_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server = served(tmp_path)
-    fill(server, 12)
-    monkeypatch.setattr("reverie.checkpoint.server_tables.as_cells", lambda snapshot: snapshot)
-    with pytest.raises(InvalidArgumentError, match="whole records"):
-        server.localhost_client().checkpoint()
-    assert list(tmp_path.glob("ckpt-*")) == []
 
 
 def test_the_comparison_sees_a_step_that_is_off_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = record_columns._runs
+    of = TableArrays.of
 
-    def shifted(*args: Any) -> Any:
-        owner, chunk, offset, length = runs(*args)
-        return owner, chunk, np.maximum(offset - 1, 0), length
+    def shifted(state: Any) -> TableArrays:
+        arrays = of(state)
+        arrays.items["offset"] -= arrays.items["offset"] > 0
+        return arrays
 
-    monkeypatch.setattr(record_columns, "_runs", shifted)
+    monkeypatch.setattr(TableArrays, "of", staticmethod(shifted))
     first = served(tmp_path)
     fill(first, 12)
     first.localhost_client().checkpoint()
     assert contents(served(tmp_path), "mixed", 5) != contents(first, "mixed", 5)
+
+
+def test_rows_stay_rows(tmp_path: Path) -> None:
+    """What is loaded takes no more chunks, and no more bytes, than what was saved."""
+    first = served(tmp_path)
+    fill(first, 200)
+    folder = Path(first.localhost_client().checkpoint())
+    report = verify(folder)
+    again = Path(served(tmp_path).localhost_client().checkpoint())
+    assert verify(again).num_records == report.num_records
+    assert verify(again).num_chunks <= report.num_chunks
+    assert verify(again).nbytes <= report.nbytes

@@ -1,4 +1,4 @@
-"""A server that was saved and loaded does, on random programs, what the first one does."""
+"""A store that was saved and loaded does, on random programs, what the first one does."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from unittest import mock
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from reverie.checkpoint.format.table_arrays import TableArrays
-from tests.server_support import KINDS, comparable, server, table
+from tests.core_support import CoreStore, loaded, settings, steps
+from tests.server_support import KINDS, comparable
 
 from reverie import _core
-from reverie.reverb.engine.server import Server
+from reverie.checkpoint.format.items import TableArrays
 from reverie.tables.cells import column_of
-from reverie.tables.limiters import Limiter as RateLimiter
+from reverie.tables.limiters import Limiter
 
 NAMES = ("a", "b")
 LAYOUTS: list[Any] = [
@@ -39,6 +39,7 @@ OPERATION = st.one_of(
     st.tuples(st.just("update"), st.sampled_from(NAMES), st.integers(0, 9)),
     st.tuples(st.just("delete"), st.sampled_from(NAMES), st.integers(0, 9)),
     st.tuples(st.just("episode")),
+    st.tuples(st.just("steps"), st.integers(1, 5)),
 )
 PROGRAM = st.lists(OPERATION, max_size=25)
 TABLE = st.tuples(
@@ -47,16 +48,18 @@ TABLE = st.tuples(
 
 
 class Run:
-    """One server, driven by programs; what it answers is comparable."""
+    """One store, driven by programs; what it answers is comparable."""
 
-    def __init__(self, served: Server) -> None:
+    def __init__(self, served: CoreStore) -> None:
         self.served = served
         self.step = 0
         self.writer: Any = None
+        self.windows: Any = None
 
     def new_writer(self) -> None:
-        """A writer with fresh columns and some steps in them."""
-        self.writer = self.served.store.core.create_trajectory_writer()
+        """Writers of windows and of trajectories, the latter's columns with some steps."""
+        self.windows = self.served.writer()
+        self.writer = self.served.core.create_trajectory_writer()
         for layout in LAYOUTS:
             self.writer.add_column(layout and _core.RecordLayout([layout]), 8)
         for _ in range(8):
@@ -89,6 +92,8 @@ class Run:
             return self.item(*arguments[0])
         if kind == "episode":
             return self.writer.end_episode(False)
+        if kind == "steps":
+            return steps(self.windows, self.step, arguments[0], 4)
         core = self.served.table(arguments[0]).core
         if kind == "sample":
             found = core.sample_items(arguments[1]) or ()
@@ -104,24 +109,21 @@ class Run:
 
 
 def differences(root: Path, tables: list[Any], before: Any, after: Any) -> list[Any]:
-    """Where a server saved after `before` and its copy part in `after`."""
-    limiter = RateLimiter(1.0, 1, -4.0, 1e9)
+    """Where a store saved after `before` and its copy part in `after`."""
+    more = {"limiter": Limiter(1.0, 1, -4.0, 1e9)}
     first = Run(
-        server(
-            root,
+        CoreStore(
             [
-                table(
-                    name, sampler, remover, max_size=size, max_times_sampled=n, limiter=limiter
-                )
+                settings(name, sampler, remover, max_size=size, max_times_sampled=n, **more)
                 for name, (sampler, remover, size, n) in zip(NAMES, tables, strict=True)
             ],
+            chunk_nbytes=50,
         )
     )
     first.new_writer()
     for operation in before:
         first.do(operation)
-    first.served.checkpoint()
-    runs = first, Run(server(root, [table(name) for name in NAMES]))
+    runs = first, Run(loaded(first.served.save(root)))
     for run in runs:
         run.step = 100
         run.new_writer()
@@ -129,12 +131,12 @@ def differences(root: Path, tables: list[Any], before: Any, after: Any) -> list[
     for operation in after:
         answers = [run.do(operation) for run in runs]
         found += [] if answers[0] == answers[1] else [(operation, *answers)]
-    states = [[run.served.table(name).state() for name in NAMES] for run in runs]
+    states = [[run.served.table(name).core.info() for name in NAMES] for run in runs]
     return found + ([] if states[0] == states[1] else [states])
 
 
 @given(st.tuples(TABLE, TABLE), PROGRAM, PROGRAM)
-def test_a_loaded_server_goes_on_as_the_saved_one(tables: Any, before: Any, after: Any) -> None:
+def test_a_loaded_store_goes_on_as_the_saved_one(tables: Any, before: Any, after: Any) -> None:
     with tempfile.TemporaryDirectory() as root:
         assert differences(Path(root), tables, before, after) == []
 
