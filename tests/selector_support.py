@@ -78,11 +78,13 @@ class CoreTable:
         copy = CoreTable(**self.arguments, seed=99)
         copy.inserted = self.inserted
         snapshot = self.store.snapshot()
-        for chunk in snapshot.chunks:
-            copy.store.restore_chunk(copy.layout, chunk.chunk_id, chunk.count)[:] = chunk.data()
-        for chunk in snapshot.chunks:
-            if chunk.next_id:
-                copy.store.link_chunk(chunk.chunk_id, chunk.next_id)
+        ids, followers = snapshot.chunks["id"], snapshot.chunks["next"]
+        for row, (chunk, count) in enumerate(zip(ids, snapshot.chunks["count"], strict=True)):
+            copy.store.restore_chunk(copy.layout, int(chunk), int(count))[:] = snapshot.data(
+                row
+            )
+        linked = followers != 0
+        copy.store.link_chunks(ids[linked], followers[linked])
         (table,) = snapshot.tables
         state = {name: column for name, column in table.items.items() if name != leave_out}
         state |= {"free_keys": table.free_keys, "rng_state": table.rng_state}
