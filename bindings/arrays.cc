@@ -58,8 +58,7 @@ std::uint32_t NumberOf(const CellType& type) {
 
 // One layout for each list of types ever asked for: the core compares their addresses.
 std::shared_ptr<const reverie::RecordLayout> LayoutOf(const std::vector<CellType>& columns) {
-  using Known =
-      std::map<std::vector<std::uint32_t>, std::shared_ptr<const reverie::RecordLayout>>;
+  using Known = std::map<std::vector<std::uint32_t>, std::shared_ptr<const reverie::RecordLayout>>;
   static auto* known = new Known();
   std::vector<std::uint32_t> types;
   std::vector<std::size_t> nbytes;

@@ -133,8 +133,7 @@ reverie::TableState ParseTableState(nb::dict state) {
   Read(state, "rng_state", &rng);
   if (rng.size() != 4 || (!items.key.empty() && items.key.size() != n) ||
       items.offset.size() != n || items.length.size() != n || items.priority.size() != n ||
-      items.times_sampled.size() != n ||
-      (!items.touched.empty() && items.touched.size() != n) ||
+      items.times_sampled.size() != n || (!items.touched.empty() && items.touched.size() != n) ||
       items.traj_episode.size() != items.traj_item.size() ||
       items.column_field.size() != items.column_item.size() ||
       items.column_squeeze.size() != items.column_item.size() ||

@@ -26,13 +26,14 @@ void BindStore(nb::module_& m) {
       .def_prop_ro("record_nbytes",
                    [](const TypedLayout& self) { return self.layout()->record_nbytes(); })
       .def_prop_ro("columns", &TypedLayout::Describe)
-      .def("__eq__",
-           [](const TypedLayout& self, nb::handle other) {
-             const TypedLayout* layout;
-             return nb::try_cast(other, layout) && layout != nullptr &&
-                    layout->layout() == self.layout();
-           },
-           "other"_a.none())
+      .def(
+          "__eq__",
+          [](const TypedLayout& self, nb::handle other) {
+            const TypedLayout* layout;
+            return nb::try_cast(other, layout) && layout != nullptr &&
+                   layout->layout() == self.layout();
+          },
+          "other"_a.none())
       .def("__hash__", [](const TypedLayout& self) {
         return reinterpret_cast<std::intptr_t>(self.layout().get());
       });

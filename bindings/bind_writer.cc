@@ -54,9 +54,7 @@ int Append(WriterHandle& self, nb::sequence leaves, int last) {
   Writer::Fate fate = Writer::Fate::kStored;
   bool blocked = false;
   const auto how = last < 0 ? std::nullopt : std::make_optional(static_cast<How>(last));
-  const auto append = [&] {
-    status = self.writer->Append(columns.data(), how, &fate, &blocked);
-  };
+  const auto append = [&] { status = self.writer->Append(columns.data(), how, &fate, &blocked); };
   if (self.layout.layout()->record_nbytes() < kKeepGilBelow) {
     append();
   } else {

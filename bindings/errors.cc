@@ -44,8 +44,7 @@ void Check(const reverie::Status& status) {
 
 void BindErrors(nb::module_& m) {
   length_mismatch = PyErr_NewException("reverie._core.LengthMismatch", nullptr, nullptr);
-  layout_mismatch =
-      PyErr_NewException("reverie._core.LayoutMismatch", PyExc_ValueError, nullptr);
+  layout_mismatch = PyErr_NewException("reverie._core.LayoutMismatch", PyExc_ValueError, nullptr);
   closed = PyErr_NewException("reverie._core.Closed", nullptr, nullptr);
   m.attr("LengthMismatch") = nb::handle(length_mismatch);
   m.attr("LayoutMismatch") = nb::handle(layout_mismatch);

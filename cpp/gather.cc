@@ -106,8 +106,8 @@ void GatherTrajectory(const BatchSpec& spec, const BatchRows::OfTrajectory& row,
   for (std::size_t c = 0; c < row.trajectory->columns.size(); ++c) {
     const Trajectory::Column& column = row.trajectory->columns[c];
     auto left = static_cast<std::uint32_t>(std::max<std::int64_t>(1, spec.length(c)));
-    auto* to = static_cast<std::uint8_t*>(outputs[c]) +
-               index * left * spec.layout->columns()[c].nbytes;
+    auto* to =
+        static_cast<std::uint8_t*>(outputs[c]) + index * left * spec.layout->columns()[c].nbytes;
     std::uint32_t skip = row.skip;
     for (std::uint32_t p = 0; p < column.num_pieces && left != 0; ++p) {
       Piece part = pieces[p];
@@ -156,8 +156,8 @@ BatchSpec::BatchSpec(const RecordLayout* records, std::uint32_t num_steps,
     : layout(records), steps(num_steps) {
   const std::size_t n = layout->columns().size();
   if (of_columns == nullptr || n == 0) return;
-  if (of_columns[0] > 0 && std::count(of_columns, of_columns + n, of_columns[0]) ==
-                               static_cast<std::ptrdiff_t>(n)) {
+  if (of_columns[0] > 0 &&
+      std::count(of_columns, of_columns + n, of_columns[0]) == static_cast<std::ptrdiff_t>(n)) {
     steps = static_cast<std::uint32_t>(of_columns[0]);
   } else {
     lengths = of_columns;

@@ -185,22 +185,21 @@ Status Table::Check(const BatchSpec& spec, std::uint32_t slot) const {
     return status;
   }
   if (trajectory->columns.size() != wanted.size()) return status;
+  Status mismatch;  // of lengths, unless a later column is of another type
   const Piece* piece = trajectory->pieces.data();
   for (std::size_t c = 0; c < wanted.size(); ++c) {
     const Trajectory::Column& column = trajectory->columns[c];
     status.column = static_cast<std::int64_t>(c);
     if (wanted[c].type == 0 || column.cell(*piece).type != wanted[c].type) return status;
-    status.found = 0;
+    std::int64_t found = 0;
     for (const Piece* const end = piece + column.num_pieces; piece != end; ++piece) {
-      status.found += piece->length;
+      found += piece->length;
     }
-    if (column.squeeze) status.found = BatchSpec::kSqueezed;
-    status.wanted = spec.length(c);
-    if (status.found == status.wanted) continue;
-    status.code = Code::kLengthMismatch;
-    return status;
+    if (column.squeeze) found = BatchSpec::kSqueezed;
+    if (found == spec.length(c) || !mismatch.ok()) continue;
+    mismatch = {Code::kLengthMismatch, status.key, status.column, found, spec.length(c)};
   }
-  return Status();
+  return mismatch;
 }
 
 Row Table::RowOf(std::uint32_t slot, BatchRows* rows) const {

@@ -12,11 +12,11 @@
 #include "items/item_order.h"
 #include "items/item_store.h"
 #include "items/sampled_item.h"
+#include "items/trajectory.h"
 #include "rate_limiter.h"
 #include "rng.h"
 #include "selectors/selector.h"
 #include "status.h"
-#include "items/trajectory.h"
 
 namespace reverie {
 

@@ -7,8 +7,8 @@
 #include <memory>
 #include <vector>
 
-#include "storage/chunk_store.h"
 #include "items/trajectory.h"
+#include "storage/chunk_store.h"
 
 namespace reverie {
 

@@ -27,7 +27,11 @@ void ColumnCopies::Add(const SampledItem& item) {
   const Trajectory& trajectory = *item.trajectory;
   pieces_.insert(pieces_.end(), trajectory.pieces.begin(), trajectory.pieces.end());
   for (const Trajectory::Column& column : trajectory.columns) {
-    Column to{column.cell(pieces_[first]).type, column.num_pieces, column.field, column.squeeze, 0,
+    Column to{column.cell(pieces_[first]).type,
+              column.num_pieces,
+              column.field,
+              column.squeeze,
+              0,
               first};
     for (const std::size_t end = first + column.num_pieces; first < end; ++first) {
       to.length += pieces_[first].length;

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <functional>
 #include <iostream>
@@ -152,12 +153,20 @@ constexpr std::uint64_t kPad = ~std::uint64_t{0};  // counter of a padding step
 constexpr std::int32_t kLastType = 2;              // type of an episode's last step
 
 inline std::shared_ptr<const RecordLayout> StepLayout() {
-  return std::make_shared<RecordLayout>(std::vector<std::size_t>{8, 8, 1, 4});
+  return std::make_shared<RecordLayout>(std::vector<std::size_t>{8, 8, 1, 4},
+                                        std::vector<std::uint32_t>{1, 1, 2, 3});
+}
+
+inline void Pack(const RecordLayout& layout, const Step& step, std::uint8_t* record) {
+  for (std::size_t c = 0; c < 4; ++c) {
+    const RecordLayout::Column& column = layout.columns()[c];
+    std::memcpy(record + column.offset, step.columns()[c], column.nbytes);
+  }
 }
 
 inline std::vector<std::uint8_t> PadRecord(const RecordLayout& layout) {
   std::vector<std::uint8_t> record(layout.record_nbytes());
-  layout.Pack(Step(kPad).columns().data(), record.data());
+  Pack(layout, Step(kPad), record.data());
   return record;
 }
 
@@ -165,6 +174,13 @@ inline Table::Config TableConfig(std::uint32_t max_size,
                                  SelectorKind sampler = SelectorKind::kUniform,
                                  SelectorKind remover = SelectorKind::kFifo) {
   return {max_size, {sampler, 1.0}, {remover, 1.0}, {1, 1.0, -1e18, 1e18}, 7, 0};
+}
+
+// An item of whole steps, which the table's limiter must permit.
+inline void Insert(Table* table, Chunk* chunk, std::uint32_t offset, std::uint32_t length,
+                   double priority, Garbage* garbage) {
+  const auto progress = std::make_shared<InsertProgress>();
+  CHECK(table->Submit({priority, chunk, offset, length, {}}, progress, garbage));
 }
 
 // The arrays that a batch of steps is gathered into.

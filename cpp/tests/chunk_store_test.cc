@@ -16,7 +16,7 @@ const std::shared_ptr<const RecordLayout> kLayout = StepLayout();
 Chunk* Filled(ChunkStore* chunks, std::uint32_t capacity) {
   Chunk* chunk = chunks->Create(kLayout, capacity);
   for (std::uint32_t i = 0; i < capacity; ++i) {
-    kLayout->Pack(Step(chunk->id * 1000 + i).columns().data(), chunk->record(i));
+    Pack(*kLayout, Step(chunk->id * 1000 + i), chunk->record(i));
   }
   chunks->Publish(chunk, capacity);
   return chunk;

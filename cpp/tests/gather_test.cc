@@ -125,26 +125,101 @@ TEST(AdvanceRowGoesToTheStepAfter) {
   }
 }
 
-TEST(OneColumnOfPartOfAWindowIsGathered) {
-  const Stream stream(kWidths, 100, 4, 6);
-  for (std::size_t c = 0; c < kWidths.size(); ++c) {
-    for (const std::uint32_t start : {0u, 1u, 9u}) {
+// The pieces of a window.
+std::vector<Piece> Pieces(const Stream& stream, std::uint32_t start, std::uint32_t length) {
+  std::vector<Piece> pieces;
+  for (std::uint32_t t = start; t < start + length; ++t) {
+    auto* const chunk = const_cast<Chunk*>(stream.steps[t].chunk);
+    if (pieces.empty() || pieces.back().chunk != chunk) {
+      pieces.push_back({chunk, stream.steps[t].offset, 0});
+    }
+    ++pieces.back().length;
+  }
+  return pieces;
+}
+
+TEST(AnyFieldOfPiecesIsGathered) {
+  for (const auto& widths : {kWidths, std::vector<std::size_t>{8}}) {
+    const Stream stream(widths, 100, 4, 6);
+    for (std::uint32_t c = 0; c < widths.size(); ++c) {
       for (const std::uint32_t length : {0u, 1u, 2u, 17u}) {
-        std::vector<std::uint8_t> output(length * kWidths[c] + 1);
-        GatherColumn(*stream.layout, c, stream.steps[30], start, length, output.data());
+        std::vector<std::uint8_t> output(length * widths[c] + 1, 0xa5);
+        const auto pieces = Pieces(stream, 31, length);
+        GatherPieces(pieces.data(), pieces.size(), c, output.data());
+        CHECK_EQ(output.back(), 0xa5u);
         output.pop_back();
-        CHECK_EQ(output, Expected(stream, {30 + start}, length)[c]);
+        CHECK_EQ(output, Expected(stream, {31}, length)[c]);
       }
     }
   }
 }
 
-TEST(AnEmptyPartAtTheEndOfTheStreamReadsNothing) {
-  const Stream stream({8}, 10, 4, 6);
-  const std::size_t last = stream.steps.size() - 1;
-  std::uint64_t output = 1;
-  GatherColumn(*stream.layout, 0, stream.steps[last], 1, 0, &output);
-  CHECK_EQ(output, 1u);
+TEST(TrajectoriesAreGatheredAmongRuns) {
+  // Columns of unequal lengths, the last one squeezed: of trajectories alone.
+  const Stream stream(kWidths, 3000, 7, 8);
+  const std::vector<std::int64_t> uneven{2, 1, 5, 5, 9, 1, 3, BatchSpec::kSqueezed};
+  for (const bool even : {true, false}) {
+    const BatchSpec spec(stream.layout.get(), 5, even ? nullptr : uneven.data());
+    const auto starts = Starts(2000, 2900, 4);  // 1.3 MiB and more: for two threads
+    for (const std::uint32_t skip : {0u, 3u}) {
+      BatchRows rows;
+      Columns columns, expected;
+      std::vector<void*> outputs;
+      for (std::size_t i = 0; i < starts.size(); ++i) {
+        const std::uint32_t first = starts[i];
+        if (even && i % 3 == 0) {
+          rows.rows.push_back(stream.steps[first + skip]);
+          continue;
+        }
+        auto trajectory = std::make_shared<Trajectory>();
+        for (std::uint32_t c = 0; c < kWidths.size(); ++c) {
+          const auto cells = static_cast<std::uint32_t>(std::max<std::int64_t>(1, spec.length(c)));
+          // Two stretches that meet, so that pieces of one chunk follow each other.
+          auto pieces = Pieces(stream, first, 2);
+          const auto more = Pieces(stream, first + 2, skip + cells - std::min(2u, skip + cells));
+          if (skip + cells == 1) pieces = Pieces(stream, first, 1);
+          pieces.insert(pieces.end(), more.begin(), more.end());
+          trajectory->pieces.insert(trajectory->pieces.end(), pieces.begin(), pieces.end());
+          trajectory->columns.push_back(
+              {static_cast<std::uint32_t>(pieces.size()), c, spec.length(c) < 0});
+        }
+        rows.rows.push_back({nullptr, static_cast<std::uint32_t>(rows.trajectories.size())});
+        rows.trajectories.push_back({trajectory, skip});
+      }
+      for (std::uint32_t c = 0; c < kWidths.size(); ++c) {
+        const auto cells = static_cast<std::uint32_t>(std::max<std::int64_t>(1, spec.length(c)));
+        std::vector<std::uint32_t> from = starts;
+        for (std::uint32_t& start : from) start += skip;
+        expected.push_back(Expected(stream, from, cells)[c]);
+        columns.emplace_back(expected.back().size() + 16, std::uint8_t{0xa5});
+        outputs.push_back(columns.back().data());
+      }
+      for (const int threads : {1, 4}) {
+        Gather(spec, rows, outputs.data(), threads);
+        for (std::size_t c = 0; c < kWidths.size(); ++c) {
+          const std::vector<std::uint8_t> guard(columns[c].end() - 16, columns[c].end());
+          CHECK_EQ(guard, std::vector<std::uint8_t>(16, 0xa5));
+          CHECK(std::equal(expected[c].begin(), expected[c].end(), columns[c].begin()));
+          // A byte of another step would be seen.
+          if (!expected[c].empty()) {
+            expected[c][7] ^= 1;
+            CHECK(!std::equal(expected[c].begin(), expected[c].end(), columns[c].begin()));
+            expected[c][7] ^= 1;
+          }
+        }
+        for (auto& column : columns) std::fill(column.begin(), column.end(), 0xa5);
+      }
+    }
+  }
+}
+
+TEST(EqualLengthsOfColumnsAreMereSteps) {
+  const Stream stream({4, 8}, 10, 4, 6);
+  const std::vector<std::int64_t> even{3, 3}, uneven{3, 2}, squeezed{-1, -1};
+  CHECK_EQ(BatchSpec(stream.layout.get(), 1, even.data()).steps, 3u);
+  CHECK(BatchSpec(stream.layout.get(), 1, even.data()).lengths == nullptr);
+  CHECK_EQ(BatchSpec(stream.layout.get(), 1, uneven.data()).length(1), 2);
+  CHECK_EQ(BatchSpec(stream.layout.get(), 1, squeezed.data()).length(1), -1);
 }
 
 TEST(TheCheckSeesTheNeighbouringStep) {

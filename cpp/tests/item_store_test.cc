@@ -192,12 +192,16 @@ TEST(TheOnlyItemMayChangeACommonValue) {
   CHECK_EQ(column.Get(1), 3.0);
 }
 
-TEST(SpansLeaveWithTheirItem) {
+TEST(TrajectoriesLeaveWithTheirItem) {
   ItemStore items;
+  items.ReserveTrajectory();
   const std::uint32_t slot = items.Allocate();
-  items.spans[slot] = {Span{0, 1}};
+  const auto trajectory = std::make_shared<Trajectory>();
+  items.trajectories[slot] = trajectory;
+  CHECK(items.share(slot) == trajectory);
   items.Free(slot);
-  CHECK(items.spans.empty());
+  CHECK(items.trajectory(slot) == nullptr);
+  CHECK_EQ(trajectory.use_count(), 1);
 }
 
 TEST(TheCheckSeesAKeyIssuedTwice) {

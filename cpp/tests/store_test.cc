@@ -7,6 +7,8 @@
 #include <set>
 
 #include "check.h"
+#include "saved.h"
+#include "writers/writer.h"
 
 namespace reverie_test {
 namespace {
@@ -31,18 +33,18 @@ struct Scene {
   }
   void Write(std::uint64_t steps) {
     for (; steps != 0; --steps, ++next) {
-      REQUIRE(writer->Append(Step(next).columns().data(), Writer::Last::kNo).ok());
+      REQUIRE(writer->Append(Step(next).columns().data(), How::kGoesOn).ok());
     }
   }
   Status Sample(Batch* batch) {
-    return store->Sample(table.get(), kLayout.get(), batch->key.size(), 3, 3, batch->outputs.data(),
-                         batch->info);
+    return store->Sample(table.get(), {kLayout.get(), 3}, batch->key.size(), 3,
+                         batch->outputs.data(), batch->info);
   }
   std::vector<std::uint64_t> Contents() {
-    Store::Reader reader(store);
-    REQUIRE(reader.Select(table.get(), kLayout.get(), nullptr, 0, 3).ok());
+    Store::Reader reader(store, {kLayout.get(), 3});
+    REQUIRE(reader.Select(table.get(), nullptr, 0).ok());
     Batch batch(reader.keys().size(), 3);
-    reader.GatherRows(*kLayout, batch.outputs.data());
+    reader.Gather(batch.outputs.data());
     CHECK(batch.Intact());
     return batch.counter;
   }
@@ -56,34 +58,9 @@ std::vector<std::uint64_t> Windows(std::uint64_t first, std::uint64_t items) {
   return counters;
 }
 
-// A snapshot as a checkpoint would keep it: its bytes, not its chunks.
-struct SavedChunk {
-  std::uint64_t id, next_id;
-  std::uint32_t count;
-  std::vector<std::uint8_t> bytes;
-};
-
-std::vector<SavedChunk> Save(const Snapshot& snapshot) {
-  std::vector<SavedChunk> saved;
-  for (const auto& ref : snapshot.chunks) {
-    const std::uint8_t* bytes = ref.chunk->data.get();
-    saved.push_back(
-        {ref.chunk->id, ref.next_id, ref.count, {bytes, bytes + ref.count * kStepNbytes}});
-  }
-  return saved;
-}
-
-Scene Load(const std::vector<SavedChunk>& saved, const TableState& state,
-           const Table::Config& config) {
+Scene Load(const Saved& saved, const TableState& state, const Table::Config& config) {
   Scene scene(config);
-  for (const SavedChunk& chunk : saved) {
-    Chunk* restored = scene.store->RestoreChunk(kLayout, chunk.id, chunk.count);
-    REQUIRE(restored != nullptr);
-    std::copy(chunk.bytes.begin(), chunk.bytes.end(), restored->data.get());
-  }
-  for (const SavedChunk& chunk : saved) {
-    if (chunk.next_id != 0) REQUIRE(scene.store->LinkChunk(chunk.id, chunk.next_id).ok());
-  }
+  Load(saved, scene.store.get());
   REQUIRE(scene.store->RestoreTable(scene.table.get(), state).ok());
   scene.store->SealRestore();
   return scene;
@@ -93,39 +70,42 @@ TEST(ASnapshotIsAPointInTimeWhileTheWriterGoesOn) {
   Scene scene;
   scene.Write(30);
   const Snapshot snapshot = scene.store->TakeSnapshot();
-  const std::vector<SavedChunk> then = Save(snapshot);
+  const std::vector<SavedChunk> then = Save(snapshot).chunks;
   const std::vector<std::uint64_t> keys = snapshot.tables[0].items.key;
   scene.Write(500);  // all items of the snapshot are evicted, and its open chunk goes on
   scene.store->Clear(scene.table.get());
   scene.writer->Close();
   CHECK_EQ(scene.store->info().num_chunks, 0u);
-  const std::vector<SavedChunk> now = Save(snapshot);
+  const std::vector<SavedChunk> now = Save(snapshot).chunks;
   REQUIRE(now.size() == then.size());
   for (std::size_t i = 0; i < now.size(); ++i) {
     CHECK_EQ(now[i].count, then[i].count);
     CHECK(now[i].bytes == then[i].bytes);
   }
   CHECK_EQ(snapshot.tables[0].items.key, keys);
-  Scene loaded = Load(now, snapshot.tables[0], TableConfig(20));
+  Scene loaded = Load(Save(snapshot), snapshot.tables[0], TableConfig(20));
   CHECK_EQ(loaded.Contents(), Windows(8, 20));
 }
 
 TEST(ASnapshotHoldsTheChunksOfItsItemsAndNoOthers) {
   Scene scene;
-  CHECK(scene.store->TakeSnapshot().chunks.empty());
+  CHECK_EQ(scene.store->TakeSnapshot().num_chunks(), 0u);
   scene.Write(2);  // no item yet
-  CHECK(scene.store->TakeSnapshot().chunks.empty());
+  CHECK_EQ(scene.store->TakeSnapshot().num_chunks(), 0u);
   scene.Write(28);
   const Snapshot snapshot = scene.store->TakeSnapshot();
   std::uint64_t steps = 0;
-  for (std::size_t i = 0; i < snapshot.chunks.size(); ++i) {
-    const auto& ref = snapshot.chunks[i];
-    const bool last = i + 1 == snapshot.chunks.size();
-    CHECK_EQ(ref.next_id, last ? 0 : snapshot.chunks[i + 1].chunk->id);
-    CHECK_EQ(ref.sealed, !last);
-    CHECK_EQ(ref.count, last ? 2u : 4u);
-    steps += ref.count;
+  const Snapshot::Chunks& chunks = snapshot.chunks;
+  for (std::size_t i = 0; i < snapshot.num_chunks(); ++i) {
+    const bool last = i + 1 == snapshot.num_chunks();
+    CHECK_EQ(chunks.next[i], last ? 0 : chunks.id[i + 1]);
+    CHECK_EQ(chunks.sealed[i], !last);
+    CHECK_EQ(chunks.count[i], last ? 2u : 4u);
+    CHECK_EQ(chunks.nbytes[i], chunks.count[i] * kStepNbytes);
+    CHECK_EQ(chunks.layout[i], 0u);
+    steps += chunks.count[i];
   }
+  CHECK_EQ(snapshot.layouts, std::vector<const RecordLayout*>{kLayout.get()});
   CHECK_EQ(steps, 22u);  // items over steps 8 .. 29
 }
 
@@ -171,16 +151,17 @@ TEST(RestoredTotalsCountWhatItemsNeed) {
   Scene scene;
   scene.Write(30);
   const Snapshot snapshot = scene.store->TakeSnapshot();
-  std::vector<SavedChunk> saved = Save(snapshot);
-  saved.push_back({1000, 0, 4, std::vector<std::uint8_t>(4 * kStepNbytes)});  // of no item
+  Saved saved = Save(snapshot);
+  const std::vector<std::uint8_t> bytes(4 * kStepNbytes);
+  saved.chunks.push_back({kLayout, 1000, 0, 4, bytes});  // of no item
   Scene loaded = Load(saved, snapshot.tables[0], TableConfig(20));
-  CHECK_EQ(loaded.store->info().num_chunks, snapshot.chunks.size());
+  CHECK_EQ(loaded.store->info().num_chunks, snapshot.num_chunks());
   CHECK_EQ(loaded.store->info().num_steps, 22u);
   CHECK_EQ(loaded.store->info().record_nbytes, 22 * kStepNbytes);
   loaded.store->Clear(loaded.table.get());
   CHECK_EQ(loaded.store->info().num_chunks, 0u);
   loaded.Write(3);
-  CHECK_EQ(loaded.store->TakeSnapshot().chunks[0].chunk->id, 1001u);  // ids count on
+  CHECK_EQ(loaded.store->TakeSnapshot().chunks.id[0], 1001u);  // ids count on
 }
 
 TEST(RestoreRefusesChunksThatCannotBe) {
@@ -191,68 +172,78 @@ TEST(RestoreRefusesChunksThatCannotBe) {
   CHECK(store.RestoreChunk(kLayout, 0, 2) == nullptr);
   CHECK(store.RestoreChunk(kLayout, 6, 0) == nullptr);
   CHECK(store.RestoreChunk(kLayout, std::numeric_limits<std::uint64_t>::max(), 2) == nullptr);
-  CHECK_EQ(store.LinkChunk(9, 5).code, Code::kInvalid);  // not in a stream's order
-  CHECK_EQ(store.LinkChunk(5, 5).code, Code::kInvalid);
-  CHECK_EQ(store.LinkChunk(5, 7).code, Code::kInvalid);
-  CHECK_EQ(store.LinkChunk(7, 9).code, Code::kInvalid);
-  CHECK(store.LinkChunk(5, 9).ok());
-  CHECK_EQ(store.LinkChunk(5, 9).code, Code::kInvalid);  // once is enough
+  const auto refused = [&](std::vector<std::uint64_t> ids, std::vector<std::uint64_t> next) {
+    const Status status = store.LinkChunks(ids.data(), next.data(), ids.size());
+    CHECK_EQ(status.code == Code::kInvalid, !status.ok());
+    return status.ok() ? -1 : status.found;
+  };
+  CHECK_EQ(refused({9}, {5}), 0);  // not in a stream's order
+  CHECK_EQ(refused({5}, {5}), 0);
+  CHECK_EQ(refused({5}, {7}), 0);
+  CHECK_EQ(refused({7}, {9}), 0);
+  CHECK_EQ(refused({}, {}), -1);
+  CHECK_EQ(refused({5, 5}, {9, 9}), 1);  // once is enough
+  CHECK_EQ(refused({5}, {9}), 0);
   CHECK_EQ(store.info().num_chunks, 2u);
   store.SealRestore();
   store.SealRestore();
   CHECK_EQ(store.info().num_chunks, 0u);
 }
 
+TEST(EndsOfEpisodesAreRestoredWhereTheyCanBe) {
+  Store store({4096, 1});
+  REQUIRE(store.RestoreChunk(kLayout, 5, 3) != nullptr);
+  REQUIRE(store.RestoreChunk(kLayout, 9, 3) != nullptr);
+  const auto refused = [&](std::vector<std::uint64_t> chunk, std::vector<std::uint32_t> step,
+                           std::vector<std::uint8_t> how) {
+    const Status status = store.RestoreEnds(chunk.data(), step.data(), how.data(), chunk.size());
+    CHECK_EQ(status.code == Code::kInvalid, !status.ok());
+    return status.ok() ? -1 : status.found;
+  };
+  CHECK_EQ(refused({7}, {0}, {1}), 0);           // no such chunk
+  CHECK_EQ(refused({9, 9}, {1, 3}, {1, 1}), 1);  // no such record
+  CHECK_EQ(refused({9}, {2}, {0}), 0);           // no end
+  CHECK_EQ(refused({9}, {2}, {5}), 0);           // unknown
+  CHECK_EQ(refused({9}, {1}, {1}), 0);           // there already, from above
+  CHECK_EQ(refused({9}, {0}, {1}), 0);           // before it
+  CHECK_EQ(refused({5, 5, 9}, {0, 2, 2}, {4, 2, 3}), -1);
+}
+
 TEST(ReadersKeepRowsThatAreEvictedMeanwhile) {
   Scene scene;
   scene.Write(30);
-  Store::Reader all(scene.store), one(scene.store);
-  REQUIRE(all.Select(scene.table.get(), kLayout.get(), nullptr, 0, 0).ok());
-  REQUIRE(one.Find(scene.table.get(), kLayout.get(), all.keys()[5]).ok());
+  Store::Reader all(scene.store, {kLayout.get(), 0});
+  Store::ItemReader one(scene.store), oldest(scene.store);
+  REQUIRE(all.Select(scene.table.get(), nullptr, 0).ok());
+  const std::uint64_t key = all.keys()[5];
+  REQUIRE(one.Find(scene.table.get(), &key).ok());
+  REQUIRE(oldest.Find(scene.table.get(), nullptr).ok());
   scene.store->Clear(scene.table.get());
   scene.writer->Close();
   scene.Write(50);
   Batch batch(20, 3);
-  all.GatherRows(*kLayout, batch.outputs.data());
+  all.Gather(batch.outputs.data());
   CHECK(batch.Intact());
   CHECK_EQ(batch.counter, Windows(8, 20));
-  REQUIRE(one.span_length(0) == 3);
-  std::vector<std::uint64_t> counters(3);
-  one.GatherSpan(*kLayout, 0, counters.data());
-  CHECK_EQ(counters, Windows(13, 1));
-  Store::Reader stale(scene.store);
-  CHECK_EQ(stale.Find(scene.table.get(), kLayout.get(), all.keys()[5]).code, Code::kStaleKey);
-  CHECK_EQ(stale.Select(scene.table.get(), kLayout.get(), all.keys().data(), 1, 3).code,
-           Code::kStaleKey);
+  const auto window = [](const Store::ItemReader& reader) {
+    ColumnCopies copies;
+    copies.Add(reader.items()[0]);
+    REQUIRE(copies.columns().size() == 4 && copies.columns()[0].length == 3);
+    CHECK_EQ(copies.nbytes(), 3 * kStepNbytes);
+    std::vector<std::uint64_t> counters(3);
+    void* const outputs[] = {counters.data(), nullptr, nullptr, nullptr};
+    copies.Copy(outputs);
+    return counters;
+  };
+  CHECK_EQ(window(one), Windows(13, 1));
+  CHECK_EQ(window(oldest), Windows(8, 1));
+  Store::ItemReader stale(scene.store);
+  CHECK_EQ(stale.Find(scene.table.get(), &key).code, Code::kStaleKey);
+  Store::Reader stale_too(scene.store, {kLayout.get(), 3});
+  CHECK_EQ(stale_too.Select(scene.table.get(), &key, 1).code, Code::kStaleKey);
   CHECK_EQ(scene.store->table_info(*scene.table).counters.samples, 0);
-}
-
-TEST(ColumnsOfUnequalLengthsAreReadEachForItself) {
-  Scene scene;
-  scene.Write(12);
-  const Snapshot snapshot = scene.store->TakeSnapshot();
-  TableState state = snapshot.tables[0];
-  state.items.span_item = {2, 2, 2};
-  state.items.span_column = {0, 1, 3};
-  state.items.span_start = {1, 0, 3};
-  state.items.span_length = {2, 1, 0};
-  Scene loaded = Load(Save(snapshot), state, TableConfig(20));
-  Store::Reader reader(loaded.store);
-  REQUIRE(reader.Find(loaded.table.get(), kLayout.get(), state.items.key[2]).ok());
-  std::vector<std::uint64_t> counter(2), check(1);
-  std::vector<std::uint8_t> small(3);
-  std::int32_t type = -7;
-  CHECK_EQ(reader.span_length(0), 2u);
-  CHECK_EQ(reader.span_length(2), 3u);
-  CHECK_EQ(reader.span_length(3), 0u);
-  reader.GatherSpan(*kLayout, 0, counter.data());
-  reader.GatherSpan(*kLayout, 1, check.data());
-  reader.GatherSpan(*kLayout, 2, small.data());
-  reader.GatherSpan(*kLayout, 3, &type);
-  CHECK_EQ(counter, (std::vector<std::uint64_t>{3, 4}));
-  CHECK_EQ(check[0], Hash(2));
-  CHECK_EQ(small, (std::vector<std::uint8_t>{2, 3, 4}));
-  CHECK_EQ(type, -7);
+  scene.store->Clear(scene.table.get());
+  CHECK_EQ(Store::ItemReader(scene.store).Find(scene.table.get(), nullptr).code, Code::kWouldBlock);
 }
 
 TEST(PiecesComeFromWithinTheirItem) {
@@ -261,7 +252,7 @@ TEST(PiecesComeFromWithinTheirItem) {
   Batch batch(300, 1);
   REQUIRE(
       scene.store
-          ->Sample(scene.table.get(), kLayout.get(), 300, 3, 1, batch.outputs.data(), batch.info)
+          ->Sample(scene.table.get(), {kLayout.get(), 3}, 300, 1, batch.outputs.data(), batch.info)
           .ok());
   CHECK(batch.Intact());
   const std::set<std::uint64_t> seen(batch.counter.begin(), batch.counter.end());
@@ -339,7 +330,7 @@ TEST(ManyItemsOverOneStepSurviveItsWriter) {
   scene.writer.reset();
   CHECK_EQ(scene.Contents(), Windows(0, 8));
   const Snapshot snapshot = scene.store->TakeSnapshot();
-  CHECK(snapshot.chunks.back().sealed);
+  CHECK(snapshot.chunks.sealed.back());
 }
 
 // Long before the waiter's own 60 seconds are over.
@@ -382,7 +373,7 @@ TEST(CloseWakesAllWaitersAndEndsSampling) {
   Batch batch(1, 3);
   CHECK_EQ(scene.Sample(&batch).code, Code::kClosed);
   CHECK_EQ(scene.store->WaitToSample(scene.table.get(), 1, 60.0).code, Code::kClosed);
-  CHECK_EQ(scene.writer->Append(Step(2).columns().data(), Writer::Last::kNo).code, Code::kClosed);
+  CHECK_EQ(scene.writer->Append(Step(2).columns().data(), How::kGoesOn).code, Code::kClosed);
   scene.store->Clear(scene.table.get());  // looking and emptying still work
   CHECK_EQ(scene.store->TakeSnapshot().tables.size(), 1u);
 }

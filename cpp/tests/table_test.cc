@@ -1,66 +1,17 @@
 #include "table.h"
 
 #include <algorithm>
-#include <limits>
 #include <map>
 #include <set>
 
-#include "check.h"
 #include "selectors/make_selector.h"
+#include "table_scene.h"
 
 namespace reverie_test {
 namespace {
 
 constexpr SelectorKind kKinds[] = {SelectorKind::kUniform, SelectorKind::kFifo,
                                    SelectorKind::kLifo};
-
-// A long stream over chunks of four steps, held by one reference each.
-struct Stream {
-  std::shared_ptr<const RecordLayout> layout = StepLayout();
-  ChunkStore chunks;
-  std::vector<Row> steps;
-  std::vector<Chunk*> all;
-
-  explicit Stream(std::uint32_t num_steps) {
-    while (steps.size() < num_steps) {
-      Chunk* chunk = chunks.Create(layout, 4);
-      chunks.Publish(chunk, 4);
-      if (!all.empty()) all.back()->next = chunk;
-      all.push_back(chunk);
-      for (std::uint32_t i = 0; i < 4; ++i) {
-        layout->Pack(Step(steps.size()).columns().data(), chunk->record(i));
-        steps.push_back({chunk, i});
-      }
-    }
-  }
-  Chunk* chunk(std::size_t step) { return all[step / 4]; }
-  void Insert(Table* table, std::size_t step, std::uint32_t length, double priority = 1.0) {
-    Garbage garbage;
-    table->Insert(chunk(step), static_cast<std::uint32_t>(step % 4), length, priority, &garbage);
-  }
-  Status Sample(Table* table, Batch* batch, std::vector<Row>* rows, std::uint32_t length) {
-    rows->resize(batch->key.size());
-    Garbage garbage;
-    return table->Sample(layout.get(), rows->size(), length, rows->data(), batch->info, &garbage);
-  }
-};
-
-bool Same(const TableState& a, const TableState& b) {
-  const ItemColumns& x = a.items;
-  const ItemColumns& y = b.items;
-  return x.key == y.key && x.chunk_id == y.chunk_id && x.offset == y.offset &&
-         x.length == y.length && x.priority == y.priority && x.times_sampled == y.times_sampled &&
-         x.span_item == y.span_item && x.span_column == y.span_column &&
-         x.span_start == y.span_start && x.span_length == y.span_length &&
-         a.free_keys == b.free_keys && a.rng == b.rng && a.counters.inserts == b.counters.inserts &&
-         a.counters.samples == b.counters.samples && a.counters.deletes == b.counters.deletes;
-}
-
-std::vector<Chunk*> ChunksByRow(Stream* stream, const TableState& state) {
-  std::vector<Chunk*> rows;
-  for (const std::uint64_t id : state.items.chunk_id) rows.push_back(stream->all[id - 1]);
-  return rows;
-}
 
 struct ModelItem {
   std::uint64_t key;
@@ -142,7 +93,7 @@ struct Modelled {
 
   void Sample(std::uint32_t length) {
     Batch batch(5, 1);
-    std::vector<Row> rows;
+    BatchRows rows;
     const TableState before = table->Save();
     const Status status = stream->Sample(table.get(), &batch, &rows, length);
     if (!status.ok()) {
@@ -168,8 +119,8 @@ struct Modelled {
       CHECK_EQ(batch.priority[i], item->priority);
       CHECK_EQ(batch.times_sampled[i], ++item->times_sampled);
       CHECK_EQ(item->length, length);
-      CHECK(rows[i].chunk == stream->steps[item->step].chunk);
-      CHECK_EQ(rows[i].offset, stream->steps[item->step].offset);
+      CHECK(rows.rows[i].chunk == stream->steps[item->step].chunk);
+      CHECK_EQ(rows.rows[i].offset, stream->steps[item->step].offset);
     }
   }
 
@@ -336,7 +287,7 @@ TEST(UniformSamplesOfATableAreUniform) {
   table.Delete(state.items.key.data() + 5, 10, &garbage);
   std::map<std::uint64_t, std::uint64_t> counts;
   Batch batch(100, 1);
-  std::vector<Row> rows;
+  BatchRows rows;
   for (int i = 0; i < 200; ++i) {
     REQUIRE(stream.Sample(&table, &batch, &rows, 2).ok());
     for (const std::uint64_t key : batch.key) ++counts[key];
@@ -352,11 +303,11 @@ TEST(PiecesOfAnItemAreDisjointAndEquallyLikely) {
   Table table(TableConfig(10), &stream.chunks);
   stream.Insert(&table, 3, 12);
   Batch batch(3000, 1);
-  std::vector<Row> rows;
+  BatchRows rows;
   REQUIRE(stream.Sample(&table, &batch, &rows, 12).ok());
-  table.PickPieces(rows.data(), rows.size(), 12, 3);
+  table.PickPieces(&rows, 12, 3);
   std::vector<std::uint64_t> counts(4);
-  for (const Row& row : rows) {
+  for (const Row& row : rows.rows) {
     const std::uint64_t step = (row.chunk->id - 1) * 4 + row.offset;
     REQUIRE(step >= 3 && (step - 3) % 3 == 0 && step < 15);
     ++counts[(step - 3) / 3];
@@ -370,28 +321,12 @@ TEST(InfoIsRepeatedForEachStepThatAsksForIt) {
   stream.Insert(&table, 0, 4, 2.5);
   Batch batch(6, 1);
   batch.info.repeat = 3;
-  Row rows[2];
+  BatchRows rows;
+  rows.rows.resize(2);
   Garbage garbage;
-  REQUIRE(table.Sample(stream.layout.get(), 2, 4, rows, batch.info, &garbage).ok());
+  REQUIRE(table.Sample({stream.layout.get(), 4}, &rows, batch.info, &garbage).ok());
   CHECK_EQ(batch.times_sampled, (std::vector<std::int32_t>{1, 1, 1, 2, 2, 2}));
   CHECK_EQ(batch.priority, std::vector<double>(6, 2.5));
-}
-
-TEST(ForeignLayoutsAreRefused) {
-  Stream stream(20);
-  const auto other = StepLayout();
-  Table table(TableConfig(10), &stream.chunks);
-  stream.Insert(&table, 0, 2);
-  const TableState before = table.Save();
-  Batch batch(1, 1);
-  Row row;
-  Garbage garbage;
-  CHECK_EQ(table.Sample(other.get(), 1, 2, &row, batch.info, &garbage).code, Code::kLayoutMismatch);
-  std::uint32_t length = 0;
-  const std::vector<Span>* spans;
-  CHECK_EQ(table.Find(before.items.key[0], other.get(), &row, &length, &spans).code,
-           Code::kLayoutMismatch);
-  CHECK(Same(table.Save(), before));
 }
 
 TEST(SelectTakesItemsByKeyOrAllInOrder) {
@@ -400,11 +335,11 @@ TEST(SelectTakesItemsByKeyOrAllInOrder) {
   for (std::size_t i = 0; i < 5; ++i) stream.Insert(&table, i, i == 4 ? 3 : 2);
   const std::vector<std::uint64_t> keys = table.Save().items.key;
   const auto select = [&](const std::vector<std::uint64_t>* wanted, std::uint32_t steps) {
-    std::vector<Row> rows;
+    BatchRows rows;
+    BatchSpec spec(stream.layout.get(), steps);
     std::vector<std::uint64_t> found;
-    const Status status =
-        table.Select(stream.layout.get(), wanted != nullptr ? wanted->data() : nullptr,
-                     wanted != nullptr ? wanted->size() : 0, &steps, &rows, &found);
+    const Status status = table.Select(&spec, wanted != nullptr ? wanted->data() : nullptr,
+                                       wanted != nullptr ? wanted->size() : 0, &rows, &found);
     return std::make_pair(status, found);
   };
   const std::vector<std::uint64_t> some{keys[2], keys[0], keys[2]};
@@ -424,154 +359,6 @@ TEST(SelectTakesItemsByKeyOrAllInOrder) {
   CHECK_EQ(select(&last, 0).first.code, Code::kStaleKey);
   CHECK_EQ(select(&last, 0).first.key, keys[4]);
   CHECK_EQ(table.limiter().counters().samples, 0);
-}
-
-// Four items over ten steps; the second has columns of unequal lengths.
-TableState GoodState() {
-  Stream stream(12);
-  Table table(TableConfig(10), &stream.chunks);
-  for (std::size_t i = 0; i < 4; ++i) stream.Insert(&table, 2 * i, 4);
-  TableState state = table.Save();
-  state.items.span_item = {1, 1, 1, 1};
-  state.items.span_column = {0, 1, 2, 3};
-  state.items.span_start = {0, 1, 0, 3};
-  state.items.span_length = {4, 2, 0, 1};
-  return state;
-}
-
-TEST(ColumnsOfUnequalLengthsAreRestoredAndSaved) {
-  Stream stream(12);
-  const TableState state = GoodState();
-  Table table(TableConfig(10), &stream.chunks);
-  REQUIRE(table.Restore(state, ChunksByRow(&stream, state), {}).ok());
-  CHECK(Same(table.Save(), state));
-  Row row;
-  std::uint32_t length = 0;
-  const std::vector<Span>* spans = nullptr;
-  REQUIRE(table.Find(state.items.key[1], stream.layout.get(), &row, &length, &spans).ok());
-  REQUIRE(spans != nullptr && spans->size() == 4);
-  CHECK_EQ((*spans)[3].start, 3u);
-  CHECK_EQ((*spans)[3].length, 1u);
-  REQUIRE(table.Find(state.items.key[2], stream.layout.get(), &row, &length, &spans).ok());
-  CHECK(spans == nullptr);
-  // Such an item is in no batch: which column is short is told.
-  std::uint32_t steps = 4;
-  std::vector<Row> rows;
-  std::vector<std::uint64_t> found;
-  const Status status =
-      table.Select(stream.layout.get(), &state.items.key[1], 1, &steps, &rows, &found);
-  CHECK_EQ(status.code, Code::kLengthMismatch);
-  CHECK_EQ(status.column, 1);
-  CHECK_EQ(status.found, 2);
-}
-
-TEST(WithoutKeysFreshOnesAreIssued) {
-  Stream stream(12);
-  TableState state = GoodState();
-  state.items.key.clear();
-  state.free_keys.clear();
-  Table table(TableConfig(10), &stream.chunks);
-  REQUIRE(table.Restore(state, ChunksByRow(&stream, state), {}).ok());
-  const TableState saved = table.Save();
-  CHECK_EQ(std::set<std::uint64_t>(saved.items.key.begin(), saved.items.key.end()).size(), 4u);
-  CHECK_EQ(saved.items.offset, state.items.offset);
-  CHECK_EQ(saved.items.span_item, state.items.span_item);
-}
-
-TEST(AnEmptiedTableDoesNotIssueItsOldKeysAfterRestore) {
-  Stream stream(12);
-  Table table(TableConfig(10), &stream.chunks);
-  for (std::size_t i = 0; i < 4; ++i) stream.Insert(&table, i, 2);
-  const std::vector<std::uint64_t> old = table.Save().items.key;
-  Garbage garbage;
-  table.Clear(&garbage);
-  Table restored(TableConfig(10), &stream.chunks);
-  REQUIRE(restored.Restore(table.Save(), {}, {}).ok());
-  for (std::size_t i = 0; i < 6; ++i) stream.Insert(&restored, i, 2);
-  for (const std::uint64_t key : restored.Save().items.key) {
-    CHECK(std::find(old.begin(), old.end(), key) == old.end());
-  }
-}
-
-TEST(EveryBrokenStateIsRefusedAndItsRowIsNamed) {
-  constexpr double kInf = std::numeric_limits<double>::infinity();
-  struct Case {
-    const char* what;
-    std::int64_t index;
-    std::function<void(TableState*)> breaks;
-  };
-  const Case cases[] = {
-      {"", 0, [](TableState*) {}},
-      {"more items than max_size", -1,
-       [](TableState* s) {
-         s->items.key.assign(11, 0);
-         s->items.offset.assign(11, 0);
-       }},
-      {"key malformed or used twice", 2, [](TableState* s) { s->items.key[2] = s->items.key[1]; }},
-      {"key malformed or used twice", 4, [](TableState* s) { s->free_keys = {0}; }},
-      {"chunk unknown", 3, [](TableState* s) { s->items.chunk_id[3] = 0; }},
-      {"length is 0", 2, [](TableState* s) { s->items.length[2] = 0; }},
-      {"offset past its chunk", 0, [](TableState* s) { s->items.offset[0] = 4; }},
-      {"offset past its chunk", 0, [](TableState* s) { s->items.offset[0] = 0xffffffffu; }},
-      {"priority out of range", 1, [](TableState* s) { s->items.priority[1] = -0.5; }},
-      {"priority out of range", 1, [](TableState* s) { s->items.priority[1] = std::nan(""); }},
-      {"priority out of range", 1, [](TableState* s) { s->items.priority[1] = kInf; }},
-      {"times_sampled below 0", 2, [](TableState* s) { s->items.times_sampled[2] = -1; }},
-      {"window past the end of its chunks", 3, [](TableState* s) { s->items.length[3] = 7; }},
-      {"window past the end of its chunks", 3,
-       [](TableState* s) { s->items.length[3] = 0xffffffffu; }},
-      {"window past the end of its chunks", 2,  // into a chunk of another layout
-       [](TableState* s) {
-         s->items.chunk_id[2] = 3;
-         s->items.length[2] = 5;
-       }},
-      {"span of an unknown item", 4, [](TableState* s) { s->items.span_item[0] = 4; }},
-      {"span outside its item", 1, [](TableState* s) { s->items.span_column[0] = 4; }},
-      {"span outside its item", 1, [](TableState* s) { s->items.span_start[2] = 5; }},
-      {"span outside its item", 1, [](TableState* s) { s->items.span_length[3] = 2; }},
-      {"span outside its item", 1, [](TableState* s) { s->items.span_length[3] = 0xffffffffu; }},
-      {"counter out of range", -1, [](TableState* s) { s->counters.samples = -1; }},
-      {"counter out of range", -1,
-       [](TableState* s) { s->counters.inserts = std::numeric_limits<std::int64_t>::max(); }},
-      {"RNG state is all zeros", -1, [](TableState* s) { s->rng = {0, 0, 0, 0}; }},
-  };
-  for (const Case& c : cases) {
-    Stream stream(12);
-    Chunk* foreign = stream.chunks.Create(StepLayout(), 4);
-    stream.all.back()->next = foreign;
-    TableState state = GoodState();
-    c.breaks(&state);
-    std::vector<Chunk*> rows;
-    for (const std::uint64_t id : state.items.chunk_id) {
-      rows.push_back(id == 0 ? nullptr : stream.all[id - 1]);
-    }
-    Table table(TableConfig(10, SelectorKind::kPrioritized), &stream.chunks);
-    const Status status = table.Restore(state, rows, {});
-    CHECK_EQ(std::string(status.what), std::string(c.what));
-    CHECK_EQ(status.code, *c.what == '\0' ? Code::kOk : Code::kInvalid);
-    if (!status.ok()) CHECK_EQ(status.found, c.index);
-  }
-  Stream stream(12);
-  Table heap(TableConfig(10, SelectorKind::kMinHeap), &stream.chunks);
-  TableState negative = GoodState();
-  negative.items.priority[1] = -kInf;  // which no weight can be
-  CHECK(heap.Restore(negative, ChunksByRow(&stream, negative), {}).ok());
-  Table used(TableConfig(10), &stream.chunks);
-  stream.Insert(&used, 0, 2);
-  CHECK_EQ(std::string(used.Restore(GoodState(), {}, {}).what), std::string("table not fresh"));
-}
-
-TEST(TimesSampledStopsAtItsLargestValue) {
-  Stream stream(12);
-  TableState state = GoodState();
-  constexpr std::int32_t kMost = std::numeric_limits<std::int32_t>::max();
-  state.items.times_sampled[0] = kMost - 1;
-  Table table(TableConfig(10, SelectorKind::kFifo), &stream.chunks);
-  REQUIRE(table.Restore(state, ChunksByRow(&stream, state), {}).ok());
-  Batch batch(3, 1);
-  std::vector<Row> rows;
-  REQUIRE(stream.Sample(&table, &batch, &rows, 4).ok());
-  CHECK_EQ(batch.times_sampled, std::vector<std::int32_t>(3, kMost));
 }
 
 }  // namespace

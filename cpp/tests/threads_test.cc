@@ -47,7 +47,7 @@ struct World {
     const auto writer = NewWriter();
     for (std::uint64_t i = 0; i < kStepsEach; ++i) {
       const Step step(First(index) + i);
-      CHECK(writer->Append(step.columns().data(), Writer::Last::kNo).ok());
+      CHECK(writer->Append(step.columns().data(), How::kGoesOn).ok());
     }
   }
 
@@ -55,7 +55,7 @@ struct World {
     Table* const table = which == 0 ? evicting.get() : large.get();
     while (!done) {
       Batch batch(16, kLength);
-      const Status status = store->Sample(table, layout.get(), 16, kLength, kLength,
+      const Status status = store->Sample(table, {layout.get(), kLength}, 16, kLength,
                                           batch.outputs.data(), batch.info);
       if (status.code == Code::kWouldBlock) {
         store->WaitToSample(table, 1, 0.05);
@@ -69,10 +69,10 @@ struct World {
 
   void Read() {
     while (!done) {
-      Store::Reader reader(store);
-      CHECK(reader.Select(evicting.get(), layout.get(), nullptr, 0, kLength).ok());
+      Store::Reader reader(store, {layout.get(), kLength});
+      CHECK(reader.Select(evicting.get(), nullptr, 0).ok());
       Batch batch(reader.keys().size(), kLength);
-      reader.GatherRows(*layout, batch.outputs.data());
+      reader.Gather(batch.outputs.data());
       CHECK(AreWindows(batch));
       if (reader.keys().empty()) continue;
       const double priority = 2.0;  // stale by now, or not: both must do
@@ -85,23 +85,27 @@ struct World {
     while (!done) {
       const Snapshot snapshot = store->TakeSnapshot();
       CHECK_EQ(snapshot.tables[0].counters.inserts, snapshot.tables[1].counters.inserts);
-      std::map<std::uint64_t, const Snapshot::ChunkRef*> chunks;
-      for (const auto& ref : snapshot.chunks) {
-        chunks[ref.chunk->id] = &ref;
-        for (std::uint32_t i = 0; i < ref.count; ++i) {
+      std::map<std::uint64_t, std::size_t> rows;
+      for (std::size_t row = 0; row < snapshot.num_chunks(); ++row) {
+        rows[snapshot.chunks.id[row]] = row;
+        for (std::uint32_t i = 0; i < snapshot.chunks.count[row]; ++i) {
           std::uint64_t counter, check;
-          std::memcpy(&counter, ref.chunk->record(i), sizeof(counter));
-          std::memcpy(&check, ref.chunk->record(i) + 8, sizeof(check));
+          std::memcpy(&counter, snapshot.chunk(row)->record(i), sizeof(counter));
+          std::memcpy(&check, snapshot.chunk(row)->record(i) + 8, sizeof(check));
           CHECK_EQ(check, Hash(counter));
         }
+      }
+      for (std::size_t i = 0; i < snapshot.ends.chunk.size(); ++i) {
+        CHECK(snapshot.ends.step[i] < snapshot.chunks.count[rows.at(snapshot.ends.chunk[i])]);
       }
       for (const TableState& table : snapshot.tables) {
         CHECK_EQ(table.counters.inserts - table.counters.deletes, table.items.key.size());
         for (std::size_t i = 0; i < table.items.key.size(); ++i) {
-          const auto found = chunks.find(table.items.chunk_id[i]);
-          if (!CHECK(found != chunks.end())) continue;
+          const auto found = rows.find(table.items.chunk_id[i]);
+          if (!CHECK(found != rows.end())) continue;
           const std::uint32_t end = table.items.offset[i] + table.items.length[i];
-          if (end > found->second->count) CHECK(chunks.count(found->second->next_id) == 1);
+          const std::uint64_t next = snapshot.chunks.next[found->second];
+          if (end > snapshot.chunks.count[found->second]) CHECK(rows.count(next) == 1);
         }
       }
     }
@@ -144,18 +148,18 @@ TEST(EvictionFreesNothingThatASampleReads) {
   const auto table = store->CreateTable(TableConfig(1));
   Writer writer(store, world.layout, {table},
                 {1, 1, 1.0, false, false, PadRecord(*world.layout), -1, 0});
-  CHECK(writer.Append(Step(0).columns().data(), Writer::Last::kNo).ok());
+  CHECK(writer.Append(Step(0).columns().data(), How::kGoesOn).ok());
   std::thread evicting([&] {
     for (std::uint64_t i = 1; !world.done; ++i) {
-      CHECK(writer.Append(Step(i).columns().data(), Writer::Last::kNo).ok());
+      CHECK(writer.Append(Step(i).columns().data(), How::kGoesOn).ok());
     }
   });
   for (int i = 0; i < 50; ++i) {
     Batch batch(20000, 1);
-    CHECK(
-        store
-            ->Sample(table.get(), world.layout.get(), 20000, 1, 1, batch.outputs.data(), batch.info)
-            .ok());
+    CHECK(store
+              ->Sample(table.get(), {world.layout.get(), 1}, 20000, 1, batch.outputs.data(),
+                       batch.info)
+              .ok());
     CHECK(batch.Intact());
     CHECK(std::count(batch.counter.begin(), batch.counter.end(), batch.counter[0]) == 20000);
   }
@@ -173,16 +177,16 @@ TEST(ThreadsThatShareAWriterLoseNoStep) {
     threads.emplace_back([&, index] {
       for (std::uint64_t i = 0; i < 2000; ++i) {
         const Step step(First(index) + i);
-        CHECK(writer.Append(step.columns().data(), Writer::Last::kNo).ok());
+        CHECK(writer.Append(step.columns().data(), How::kGoesOn).ok());
         writer.num_cached();
       }
     });
   }
   for (auto& thread : threads) thread.join();
-  Store::Reader reader(world.store);
-  REQUIRE(reader.Select(all.get(), world.layout.get(), nullptr, 0, 1).ok());
+  Store::Reader reader(world.store, {world.layout.get(), 1});
+  REQUIRE(reader.Select(all.get(), nullptr, 0).ok());
   Batch batch(reader.keys().size(), 1);
-  reader.GatherRows(*world.layout, batch.outputs.data());
+  reader.Gather(batch.outputs.data());
   CHECK(batch.Intact());
   std::vector<std::uint64_t> next(3);
   for (const std::uint64_t counter : batch.counter) {  // each thread's in its own order
@@ -198,7 +202,7 @@ TEST(CloseEndsEverythingThatRuns) {
     threads.emplace_back([&] {
       const auto writer = world.NewWriter();
       for (std::uint64_t i = 0;; ++i) {
-        const Status status = writer->Append(Step(i).columns().data(), Writer::Last::kNo);
+        const Status status = writer->Append(Step(i).columns().data(), How::kGoesOn);
         if (status.code == Code::kClosed) return;
         CHECK(status.ok());
       }
@@ -207,8 +211,8 @@ TEST(CloseEndsEverythingThatRuns) {
       threads.emplace_back([&world, table] {
         Batch batch(8, kLength);
         while (true) {
-          const Status status = world.store->Sample(table, world.layout.get(), 8, kLength, kLength,
-                                                    batch.outputs.data(), batch.info);
+          const Status status = world.store->Sample(table, {world.layout.get(), kLength}, 8,
+                                                    kLength, batch.outputs.data(), batch.info);
           if (status.code == Code::kClosed) return;
           if (status.ok()) CHECK(AreWindows(batch));
           if (status.code == Code::kWouldBlock) world.store->WaitToSample(table, 1, 60.0);

@@ -37,7 +37,8 @@ struct World {
   // Items over the latest three numbers, and over the two texts before the last.
   void Write(std::uint64_t index) {
     TrajectoryWriter writer(store);
-    writer.AddColumn(std::make_shared<RecordLayout>(std::vector<std::size_t>{8}, 1), 4);
+    writer.AddColumn(std::make_shared<RecordLayout>(std::vector<std::size_t>{8}, std::vector{1u}),
+                     4);
     writer.AddColumn(nullptr, 4);
     for (std::uint64_t i = 0;; ++i) {
       const std::uint64_t number = index << 32 | i;
@@ -65,7 +66,7 @@ struct World {
   static bool Whole(const Trajectory& trajectory) {
     std::uint64_t numbers[3];
     const std::uint32_t first = trajectory.columns[0].num_pieces;
-    GatherPieces(trajectory.pieces.data(), first, numbers);
+    GatherPieces(trajectory.pieces.data(), first, 0, numbers);
     bool whole = numbers[1] == numbers[0] + 1 && numbers[2] == numbers[0] + 2;
     for (std::size_t t = 0; t < 2; ++t) {
       const Piece& piece = trajectory.pieces[first + t];
@@ -89,7 +90,7 @@ struct World {
       const Code code = reader.Sample(tables[which].get(), 4).code;
       if (code == Code::kClosed) return;
       for (const SampledItem& item : reader.items()) {
-        CHECK(Whole(item.trajectory));
+        CHECK(Whole(*item.trajectory));
         const double priority = 1.5;
         store->UpdatePriorities(tables[which].get(), &item.key, &priority, 1);
         if (sampled++ % 11 == 0) store->Delete(tables[which].get(), &item.key, 1);
@@ -137,7 +138,8 @@ TEST(AnItemRestoredWithMoreSamplesThanAllowedLeavesWithItsNext) {
   const Cell cell{&number, 8};
   {
     TrajectoryWriter writer(world.store);
-    writer.AddColumn(std::make_shared<RecordLayout>(std::vector<std::size_t>{8}, 1), 9);
+    writer.AddColumn(std::make_shared<RecordLayout>(std::vector<std::size_t>{8}, std::vector{1u}),
+                     9);
     REQUIRE(writer.Append(&cell, 1).ok());
     const Run run{0, 0, 1};
     const Output column{1, true};
@@ -152,8 +154,9 @@ TEST(AnItemRestoredWithMoreSamplesThanAllowedLeavesWithItsNext) {
   Table::Config config = TableConfig(10, SelectorKind::kFifo);
   config.max_times_sampled = 2;
   const auto table = store->CreateTable(config);
-  REQUIRE(store->RestoreChunk(std::make_shared<RecordLayout>(std::vector<std::size_t>{8}, 1),
-                              state.items.piece_chunk[0], 1) != nullptr);
+  REQUIRE(store->RestoreChunk(
+              std::make_shared<RecordLayout>(std::vector<std::size_t>{8}, std::vector{1u}),
+              state.items.piece_chunk[0], 1) != nullptr);
   REQUIRE(store->RestoreTable(table.get(), state).ok());
   std::vector<std::int32_t> counts;
   for (int i = 0; i < 9; ++i) {
@@ -169,7 +172,7 @@ TEST(AnItemRestoredWithMoreSamplesThanAllowedLeavesWithItsNext) {
 TEST(TheCheckSeesAnItemOfUnlikeSteps) {
   World world;
   TrajectoryWriter writer(world.store);
-  writer.AddColumn(std::make_shared<RecordLayout>(std::vector<std::size_t>{8}, 1), 9);
+  writer.AddColumn(std::make_shared<RecordLayout>(std::vector<std::size_t>{8}, std::vector{1u}), 9);
   writer.AddColumn(nullptr, 9);
   for (std::uint64_t i = 0; i < 6; ++i) {
     const std::vector<std::uint64_t> text(8, i);
@@ -183,7 +186,7 @@ TEST(TheCheckSeesAnItemOfUnlikeSteps) {
     REQUIRE(writer.CreateItem(world.tables[1].get(), 1.0, runs, 2, columns, 2, &inserted).ok());
     Store::ItemReader reader(world.store);
     REQUIRE(reader.Sample(world.tables[1].get(), 1).ok());
-    CHECK_EQ(World::Whole(reader.items()[0].trajectory), start == 1);
+    CHECK_EQ(World::Whole(*reader.items()[0].trajectory), start == 1);
     world.store->Clear(world.tables[1].get());
   }
 }

@@ -2,113 +2,15 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 #include <limits>
 #include <map>
 #include <thread>
 
-#include "check.h"
-#include "starve.h"
+#include "saved.h"
+#include "trajectory_scene.h"
 
 namespace reverie_test {
 namespace {
-
-using Cell = TrajectoryWriter::Cell;
-using Run = TrajectoryWriter::Run;
-using Output = TrajectoryWriter::OutputColumn;
-using Bytes = std::vector<std::uint8_t>;
-
-Bytes Value(std::uint32_t column, std::uint64_t number, std::size_t nbytes) {
-  Bytes value(nbytes);
-  Rng rng(1000 * number + column);
-  for (auto& byte : value) byte = static_cast<std::uint8_t>(rng.Next());
-  return value;
-}
-
-constexpr std::size_t kNbytes[] = {4, 12, 0};  // of columns 0 to 2; 3 has cells of any size
-
-std::size_t CellNbytes(std::uint32_t column, std::uint64_t number) {
-  return column < 3 ? kNbytes[column] : number % 9;
-}
-
-// A store, a table, a writer of four columns, and how many cells each has had.
-struct Scene {
-  std::shared_ptr<Store> store;
-  std::shared_ptr<Table> table;
-  std::unique_ptr<TrajectoryWriter> writer;
-  std::uint64_t next[4] = {};
-
-  explicit Scene(const Table::Config& config = TableConfig(1000), std::uint64_t keep = 20) {
-    store = std::make_shared<Store>(Store::Options{64, 1});
-    table = store->CreateTable(config);
-    writer = std::make_unique<TrajectoryWriter>(store);
-    for (const std::size_t nbytes : kNbytes) {
-      writer->AddColumn(
-          std::make_shared<RecordLayout>(std::vector<std::size_t>{nbytes}, nbytes + 1), keep);
-    }
-    writer->AddColumn(nullptr, keep);
-  }
-
-  // Appends a cell to each column of the mask.
-  Status Append(unsigned mask = 15) {
-    Bytes values[4];
-    Cell cells[4];
-    static const std::uint8_t nothing = 0;
-    for (std::uint32_t c = 0; c < 4; ++c) {
-      if ((mask >> c & 1) == 0) continue;
-      values[c] = Value(c, next[c], CellNbytes(c, next[c]));
-      cells[c] = {values[c].empty() ? &nothing : values[c].data(), values[c].size()};
-    }
-    const Status status = writer->Append(cells, 4);
-    for (std::uint32_t c = 0; status.ok() && c < 4; ++c) next[c] += mask >> c & 1;
-    return status;
-  }
-
-  Status Item(const std::vector<Run>& runs, const std::vector<Output>& columns,
-              bool* inserted = nullptr, double priority = 1.0) {
-    bool ignored;
-    return writer->CreateItem(table.get(), priority, runs.data(), runs.size(), columns.data(),
-                              columns.size(), inserted == nullptr ? &ignored : inserted);
-  }
-  // An item over the latest cell of column 0.
-  Status Latest(bool* inserted = nullptr, double priority = 1.0) {
-    return Item({{0, next[0] - 1, 1}}, {{1, true}}, inserted, priority);
-  }
-};
-
-// The bytes of each output column.
-std::vector<Bytes> Columns(const Trajectory& trajectory) {
-  std::vector<Bytes> columns;
-  std::size_t piece = 0;
-  for (const auto& column : trajectory.columns) {
-    std::size_t nbytes = 0;
-    for (std::size_t i = 0; i < column.num_pieces; ++i) {
-      const Piece& p = trajectory.pieces[piece + i];
-      nbytes += p.length * p.chunk->layout->record_nbytes();
-    }
-    columns.emplace_back(nbytes);
-    GatherPieces(&trajectory.pieces[piece], column.num_pieces, columns.back().data());
-    piece += column.num_pieces;
-  }
-  return columns;
-}
-
-std::vector<Bytes> Expected(const std::vector<Run>& runs, const std::vector<Output>& columns) {
-  std::vector<Bytes> expected;
-  std::size_t r = 0;
-  for (const Output& column : columns) {
-    Bytes all;
-    for (const std::size_t end = r + column.num_runs; r < end; ++r) {
-      for (std::uint32_t i = 0; i < runs[r].length; ++i) {
-        const std::uint64_t number = runs[r].start + i;
-        const Bytes value = Value(runs[r].column, number, CellNbytes(runs[r].column, number));
-        all.insert(all.end(), value.begin(), value.end());
-      }
-    }
-    expected.push_back(all);
-  }
-  return expected;
-}
 
 // Random items over the kept cells, checked when they are sampled, long after the
 // cells have expired. Returns nothing: failures are counted.
@@ -150,7 +52,7 @@ void RandomItems(std::uint64_t seed, bool wrong) {
       REQUIRE(reader.Sample(scene.table.get(), 3).ok());
       CHECK_EQ(reader.items().size(), std::min<std::size_t>(3, model.size()));
       for (const SampledItem& item : reader.items()) {
-        CHECK(Columns(item.trajectory) == model.front());
+        CHECK(Columns(*item.trajectory) == model.front());
         CHECK_EQ(item.table_size, static_cast<std::int64_t>(model.size()));
         model.erase(model.begin());
       }
@@ -210,13 +112,6 @@ TEST(KeepingFewerExpiresTheOthersAtOnceAndKeepingMoreBringsNoneBack) {
   CHECK_EQ(scene.Item({{0, 6, 1}}, {{1, false}}).code, Code::kInvalid);
   scene.writer->SetKeep(0, ~std::uint64_t{0});
   CHECK_EQ(scene.writer->first_kept(0), 7u);
-}
-
-Table::Config QueueConfig(std::uint32_t size) {
-  Table::Config config = TableConfig(size, SelectorKind::kFifo);
-  config.limiter = {1, 1.0, 0.0, static_cast<double>(size)};
-  config.max_times_sampled = 1;
-  return config;
 }
 
 TEST(ItemsThatTheLimiterForbidsGoInByThemselvesInOrder) {
@@ -317,12 +212,7 @@ TEST(EpisodesAreCountedByTheirLiveItems) {
 Scene Copy(const Scene& scene, const Table::Config& config) {
   const Snapshot snapshot = scene.store->TakeSnapshot();
   Scene copy(config);
-  for (const auto& ref : snapshot.chunks) {
-    Chunk* const chunk = copy.store->RestoreChunk(ref.chunk->layout, ref.chunk->id, ref.count);
-    REQUIRE(chunk != nullptr);
-    const std::size_t nbytes = ref.count * ref.chunk->layout->record_nbytes();
-    if (nbytes != 0) std::memcpy(chunk->data.get(), ref.chunk->data.get(), nbytes);
-  }
+  Load(Save(snapshot), copy.store.get());
   REQUIRE(copy.store->RestoreTable(copy.table.get(), snapshot.tables[0]).ok());
   copy.store->SealRestore();
   return copy;
@@ -357,7 +247,7 @@ TEST(ACopyOfATableGoesOnWithTheVerySameSamples) {
       REQUIRE(status.ok());
       CHECK_EQ(one.items()[0].key, other.items()[0].key);
       CHECK_EQ(one.items()[0].probability, other.items()[0].probability);
-      CHECK(Columns(one.items()[0].trajectory) == Columns(other.items()[0].trajectory));
+      CHECK(Columns(*one.items()[0].trajectory) == Columns(*other.items()[0].trajectory));
     }
   }
 }
@@ -373,9 +263,7 @@ TEST(ADamagedStateIsRefused) {
     damage(&state);
     const Snapshot snapshot = scene.store->TakeSnapshot();
     Scene copy;
-    for (const auto& ref : snapshot.chunks) {
-      copy.store->RestoreChunk(ref.chunk->layout, ref.chunk->id, ref.count);
-    }
+    Load(Save(snapshot), copy.store.get());
     const Status status = copy.store->RestoreTable(copy.table.get(), state);
     // A table that refuses holds nothing, not even the chunks it had come across.
     if (!status.ok()) CHECK_EQ(copy.table->size(), 0u);
@@ -396,6 +284,8 @@ TEST(ADamagedStateIsRefused) {
   CHECK(refused([](TableState* s) { s->items.column_pieces[0] = 9; }));
   CHECK(refused([](TableState* s) { s->items.column_pieces.back() = 1; }));
   CHECK(refused([](TableState* s) { s->items.column_squeeze[0] = 1; }));
+  CHECK(refused([](TableState* s) { s->items.column_field[0] = 1; }));
+  CHECK(refused([](TableState* s) { s->items.column_field.back() = ~0u; }));
   CHECK(refused([](TableState* s) { s->items.piece_chunk[0] = 999; }));
   CHECK(refused([](TableState* s) { s->items.piece_chunk[0] = s->items.piece_chunk.back(); }));
   CHECK(refused([](TableState* s) { s->items.piece_offset[0] = 1000; }));
@@ -440,82 +330,6 @@ TEST(AnyNumberOfItemsMayBeAskedFor) {
   CHECK_EQ(reader.items().size(), 3u);
 }
 
-// What was counted is handed over, and a sample that fails counts nothing.
-TEST(WhereMemoryRunsOutNoSampleIsLost) {
-  int failed = 0;
-  for (long allowed = 0; allowed < 12; ++allowed) {
-    Scene scene(QueueConfig(3));
-    REQUIRE(scene.Append().ok());
-    for (int i = 0; i < 6; ++i) REQUIRE(scene.Latest().ok());
-    std::size_t got = 0;
-    {
-      Store::ItemReader reader(scene.store);
-      allocations_left = allowed;
-      try {
-        CHECK(reader.Sample(scene.table.get(), 100).ok());
-      } catch (const std::bad_alloc&) {
-        ++failed;
-        CHECK(reader.items().empty());
-      }
-      allocations_left = -1;
-      got = reader.items().size();
-    }
-    const auto info = scene.store->table_info(*scene.table);
-    CHECK_EQ(info.counters.samples, static_cast<std::int64_t>(got));
-    CHECK_EQ(info.counters.deletes, static_cast<std::int64_t>(got));
-    CHECK_EQ(info.size + info.stats.pending, 6 - got);
-    // What lacked the memory to go in does so when samples are next asked for.
-    while (got < 6) {
-      Store::ItemReader next(scene.store);
-      if (!CHECK(next.Sample(scene.table.get(), 100).ok())) break;
-      got += next.items().size();
-    }
-  }
-  CHECK(failed > 1);
-}
-
-// Whatever allocation fails, a call does all it was asked or nothing.
-TEST(WhereMemoryRunsOutNothingIsHalfDone) {
-  int failed = 0;
-  for (long allowed = 0; allowed < 40; ++allowed) {
-    Scene scene(allowed % 2 == 0 ? TableConfig(1000) : QueueConfig(1));
-    for (int i = 0; i < 5; ++i) REQUIRE(scene.Append().ok());
-    for (int i = 0; i < 3; ++i) REQUIRE(scene.Latest().ok());
-    const auto attempt = [&](const auto& call) {
-      allocations_left = allowed;
-      try {
-        const Status status = call();
-        allocations_left = -1;
-        CHECK(status.ok());
-        return true;
-      } catch (const std::bad_alloc&) {
-        allocations_left = -1;
-        ++failed;
-        return false;
-      }
-    };
-    const auto items = [&] { return scene.table->size() + scene.writer->pending(); };
-    for (int i = 0; i < 12; ++i) {
-      const std::uint64_t before = scene.writer->next(3);
-      const bool appended = attempt([&] { return scene.Append(); });
-      CHECK_EQ(scene.writer->next(3), before + appended);
-      if (!appended) REQUIRE(scene.Append().ok());
-      const std::uint64_t had = items();
-      const bool created = attempt([&] {
-        return scene.Item({{0, scene.next[0] - 3, 3}, {3, scene.next[3] - 2, 2}},
-                          {{1, false}, {1, false}});
-      });
-      CHECK_EQ(items(), had + created);
-    }
-    REQUIRE(scene.Item({{3, scene.next[3] - 3, 3}}, {{1, false}}).ok());
-    scene.store->Close();
-    scene.store->Clear(scene.table.get());
-    scene.writer->Close();
-    CHECK_EQ(scene.store->info().num_chunks, 0u);
-  }
-  CHECK(failed > 50);
-}
-
 TEST(WritersAndSamplersOfManyThreadsShareAQueueWithoutLoss) {
   auto store = std::make_shared<Store>(Store::Options{256, 1});
   const auto table = store->CreateTable(QueueConfig(4));
@@ -524,7 +338,8 @@ TEST(WritersAndSamplersOfManyThreadsShareAQueueWithoutLoss) {
   for (int w = 0; w < kWriters; ++w) {
     threads.emplace_back([&, w] {
       TrajectoryWriter writer(store);
-      const auto layout = std::make_shared<RecordLayout>(std::vector<std::size_t>{8}, 1);
+      const auto layout =
+          std::make_shared<RecordLayout>(std::vector<std::size_t>{8}, std::vector{1u});
       writer.AddColumn(layout, 2);
       for (std::uint64_t i = 0; i < kItems; ++i) {
         const std::uint64_t value = static_cast<std::uint64_t>(w) << 32 | i;
@@ -549,8 +364,8 @@ TEST(WritersAndSamplersOfManyThreadsShareAQueueWithoutLoss) {
         Store::ItemReader reader(store);
         if (!reader.Sample(table.get(), 1).ok()) continue;
         std::uint64_t value;
-        const auto& pieces = reader.items()[0].trajectory.pieces;
-        GatherPieces(pieces.data(), pieces.size(), &value);
+        const auto& pieces = reader.items()[0].trajectory->pieces;
+        GatherPieces(pieces.data(), pieces.size(), 0, &value);
         std::lock_guard<std::mutex> lock(mutex);
         seen[value >> 32].push_back(value & 0xffffffffu);
         --left;

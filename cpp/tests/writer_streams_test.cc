@@ -26,7 +26,7 @@ Writer::Config Config(Items items, std::uint32_t length, std::uint32_t streams =
 Fate Append(Writer* writer, std::uint64_t counter, bool last = false) {
   Fate fate = Fate::kStored;
   const Step step(counter, last ? kLastType : 1);
-  CHECK(writer->Append(step.columns().data(), Writer::Last::kAskColumn, &fate).ok());
+  CHECK(writer->Append(step.columns().data(), std::nullopt, &fate).ok());
   return fate;
 }
 
@@ -36,10 +36,12 @@ using Item = std::vector<std::uint64_t>;  // the counters of its steps
 std::vector<Item> Contents(const std::shared_ptr<Store>& store, Table* table) {
   std::vector<Item> items;
   for (const std::uint64_t key : store->table_state(*table).items.key) {
-    Store::Reader reader(store);
-    REQUIRE(reader.Find(table, kLayout.get(), key).ok());
-    Batch batch(1, reader.steps());
-    for (std::size_t c = 0; c < 4; ++c) reader.GatherSpan(*kLayout, c, batch.outputs[c]);
+    Store::ItemReader reader(store);
+    REQUIRE(reader.Find(table, &key).ok());
+    ColumnCopies copies;
+    copies.Add(reader.items()[0]);
+    Batch batch(1, copies.columns()[0].length);
+    copies.Copy(batch.outputs.data());
     CHECK(batch.Intact());
     items.push_back(batch.counter);
   }
@@ -135,7 +137,7 @@ TEST(TheStreamHasNoEndsButResets) {
   const auto table = store->CreateTable(TableConfig(100));
   Writer writer(store, kLayout, {table}, Config(Items::kStream, 3));
   for (std::uint64_t i = 0; i < 5; ++i) Append(&writer, i, i % 2 == 0);
-  CHECK(writer.Append(Step(5).columns().data(), Writer::Last::kYes).ok());
+  CHECK(writer.Append(Step(5).columns().data(), How::kEnded).ok());
   std::uint64_t uncovered;
   CHECK(writer.Reset(false, &uncovered).ok());
   for (std::uint64_t i = 6; i < 9; ++i) Append(&writer, i, true);
@@ -200,8 +202,7 @@ void CompareWithSingleWriters(const Writer::Config& config, std::uint64_t seed, 
       Fate fate;
       CHECK(writers[chosen[i]]
                 ->Append(step.columns().data(),
-                         asks ? Writer::Last::kAskColumn : static_cast<Writer::Last>(lasts[i]),
-                         &fate)
+                         asks ? std::optional<How>() : static_cast<How>(lasts[i]), &fate)
                 .ok());
       CHECK(fate == fates[i]);
     }
@@ -323,19 +324,19 @@ TEST(AnEndedEpisodeIsBlockedWhileItsItemsWait) {
   const auto table = store->CreateTable(settings);
   Writer writer(store, kLayout, {table}, Config(Items::kWindows, 1));
   bool blocked;
-  const auto append = [&](std::uint64_t n, Writer::Last last) {
+  const auto append = [&](std::uint64_t n, How last) {
     CHECK(writer.Append(Step(n).columns().data(), last, nullptr, &blocked).ok());
     return blocked;
   };
-  CHECK(!append(0, Writer::Last::kYes));
-  CHECK(!append(1, Writer::Last::kNo));
-  CHECK(append(2, Writer::Last::kYes));
+  CHECK(!append(0, How::kEnded));
+  CHECK(!append(1, How::kGoesOn));
+  CHECK(append(2, How::kEnded));
   CHECK_EQ(writer.pending(), 2u);
   CHECK(!store->WaitForInserts(writer.progress(), 0, 0.0).ok());
   for (int i = 0; i < 2; ++i) {
     Batch batch(1, 1);
-    CHECK(
-        store->Sample(table.get(), kLayout.get(), 1, 1, 1, batch.outputs.data(), batch.info).ok());
+    CHECK(store->Sample(table.get(), {kLayout.get(), 1}, 1, 1, batch.outputs.data(), batch.info)
+              .ok());
   }
   CHECK_EQ(writer.pending(), 0u);
   CHECK(Contents(store, table.get()) == (std::vector<Item>{{0}, {1}, {2}}));

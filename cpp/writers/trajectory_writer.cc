@@ -20,8 +20,8 @@ TrajectoryWriter::~TrajectoryWriter() { Close(); }
 std::uint32_t TrajectoryWriter::AddColumn(std::shared_ptr<const RecordLayout> layout,
                                           std::uint64_t keep) {
   std::lock_guard<std::mutex> lock(mutex_);
-  columns_.push_back({std::move(layout), keep,
-                      ChunkChain(kFirstChunkNbytes, store_->options().chunk_nbytes), 0});
+  columns_.push_back(
+      {std::move(layout), keep, ChunkChain(kFirstChunkNbytes, store_->options().chunk_nbytes), 0});
   return static_cast<std::uint32_t>(columns_.size() - 1);
 }
 
@@ -72,10 +72,10 @@ bool TrajectoryWriter::Roll(const Cell* cells, std::size_t n) {
     Column& column = columns_[i];
     if (cells[i].bytes == nullptr || !column.chain.full()) continue;
     const bool any_size = column.layout == nullptr;
-    column.chain.Grow(&store,
-                      any_size ? std::make_shared<RecordLayout>(std::vector{cells[i].nbytes})
-                               : column.layout,
-                      any_size);
+    column.chain.Grow(
+        &store,
+        any_size ? std::make_shared<RecordLayout>(std::vector{cells[i].nbytes}) : column.layout,
+        any_size);
   }
   return true;
 }

@@ -71,7 +71,8 @@ class TakesTheSavedCapacity(Broken):
         return super().save(*args, **kwargs)
 
     def load_replay_buffer(self, **settings: Any) -> Any:
-        self._settings = dataclasses.replace(self._settings, capacity=self.saved)
+        table = dataclasses.replace(self._settings.table, max_size=self.saved)
+        self._settings = dataclasses.replace(self._settings, table=table)
         return super().load_replay_buffer(**settings)
 
 

@@ -51,7 +51,11 @@ class Found:
 
 def read(folder: Path, *, max_nbytes: int = 64 << 30) -> list[Found]:
     """All tables of a checkpoint, with their items as Reverb's `sample` gives them."""
-    stored = read_stored(folder, max_nbytes=max_nbytes)
+    return found_in(read_stored(folder, max_nbytes=max_nbytes))
+
+
+def found_in(stored: Stored) -> list[Found]:
+    """All tables of what was read."""
     return [
         Found(
             table.settings,

@@ -19,16 +19,12 @@ from tests.golden.reverb_support import FILES, FIXTURES, Found, read
 from reverie import errors
 from reverie.checkpoint.reverb_files import tfrecord
 from reverie.checkpoint.reverb_files.budget import Place
-from reverie.checkpoint.reverb_files.source import reverb_source
-from reverie.checkpoint.reverb_files.stored import read_stored
 from reverie.proto import schema
 
 CASE = "evicted"
 SMALLEST = "unlike_items"  # two items of two chunks: every kind of place for a cut
 TABLES, ITEMS, CHUNKS = FILES
 REFUSALS = (errors.CheckpointCorruptError, errors.CheckpointLimitError)
-# What may be said of a message that was altered and given sound checksums again.
-FORGED = (*REFUSALS, errors.CheckpointMismatchError, errors.MissingDependencyError)
 
 
 def outcome(folder: Path, sound: list[Found]) -> str:
@@ -38,15 +34,6 @@ def outcome(folder: Path, sound: list[Found]) -> str:
     except REFUSALS as error:
         return "refused" if ".tfrecord" in str(error) else f"refused without a file: {error}"
     return "equal" if support.same(found, sound) else "different"
-
-
-def read_as_records(folder: Path) -> None:
-    """Reads every table as a replay buffer does, and looks at every item."""
-    source = reverb_source(folder, max_nbytes=1 << 26)
-    stored = read_stored(folder)
-    for name in stored.tables:
-        nest, chunks = support.nest_of(stored, name), support.Chunks()
-        support.rows_of(source.read(chunks, {name: nest})[name], chunks, nest)
 
 
 @pytest.fixture
@@ -102,6 +89,17 @@ def test_reverbs_own_blind_spot_a_cut_between_records_is_refused(folder: Path) -
     read(folder)
 
 
+def test_every_changed_byte_is_refused_or_changes_nothing(small: Path) -> None:
+    sound, rng, found = read(small), random.Random(0), set()
+    for path in (small / name for name in FILES):
+        whole = path.read_bytes()
+        for at in range(len(whole)):
+            path.write_bytes(changed(whole, at, rng))
+            found.add(outcome(small, sound))
+        path.write_bytes(whole)
+    assert found <= {"refused", "equal"}
+
+
 @pytest.mark.parametrize("case", FIXTURES)
 def test_single_changed_bytes_are_refused_or_change_nothing(case: str, tmp_path: Path) -> None:
     if case == "bfloat16":
@@ -112,14 +110,19 @@ def test_single_changed_bytes_are_refused_or_change_nothing(case: str, tmp_path:
     for name in FILES:
         path = folder / name
         whole = path.read_bytes()
-        for _ in range(60):
-            damaged = bytearray(whole)
-            damaged[rng.randrange(len(whole))] ^= rng.randrange(1, 256)
-            path.write_bytes(damaged)
+        for _ in range(20):
+            path.write_bytes(changed(whole, rng.randrange(len(whole)), rng))
             found.add(outcome(folder, sound))
         path.write_bytes(whole)
     assert found <= {"refused", "equal"}
     assert "refused" in found
+
+
+def changed(whole: bytes, at: int, rng: random.Random) -> bytes:
+    """The bytes with another one at a place."""
+    damaged = bytearray(whole)
+    damaged[at] ^= rng.randrange(1, 256)
+    return bytes(damaged)
 
 
 def test_without_the_checksums_a_changed_byte_passes(
@@ -146,43 +149,6 @@ class Anything(int):
         return False
 
     __hash__ = int.__hash__
-
-
-@pytest.mark.parametrize("case", FIXTURES)
-def test_altered_messages_with_sound_checksums_never_crash(case: str, tmp_path: Path) -> None:
-    folder, rng = support.copy(case, tmp_path / "checkpoint"), random.Random(case)
-    for name in FILES:
-        path = folder / name
-        payloads = support.records(path)
-        whole = path.read_bytes()
-        for _ in range(60 if payloads else 0):
-            forged = list(payloads)
-            victim = rng.randrange(len(forged))
-            forged[victim] = altered(forged[victim], rng)
-            path.write_bytes(support.framed(forged))
-            try:
-                read(folder, max_nbytes=1 << 26)
-                read_as_records(folder)
-            except FORGED as error:
-                assert len(str(error)) < 2000  # noqa: PT017
-        path.write_bytes(whole)
-
-
-def altered(payload: bytes, rng: random.Random) -> bytes:
-    """A payload with a few bytes changed, removed, repeated or added."""
-    data = bytearray(payload)
-    for _ in range(rng.choice((1, 1, 2, 5))):
-        at = rng.randrange(len(data) + 1)
-        kind = rng.randrange(4)
-        if kind == 0 and at < len(data):
-            data[at] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)))
-        elif kind == 1:
-            del data[at : at + rng.randrange(9)]
-        elif kind == 2:
-            data[at:at] = data[at : at + rng.randrange(40)]
-        else:
-            data[at:at] = rng.randbytes(rng.randrange(9))
-    return bytes(data)
 
 
 def test_random_bytes_are_refused(folder: Path) -> None:

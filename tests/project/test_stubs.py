@@ -62,7 +62,7 @@ def module_shape(module: ModuleType) -> Shape:
         shape[name] = "class"
         for member, attribute in vars(value).items():
             if not member.startswith("_") or (
-                member == "__init__" and _has_signature(attribute)
+                member in ("__init__", "__eq__", "__hash__") and _has_signature(attribute)
             ):
                 is_property = isinstance(attribute, property)
                 shape[f"{name}.{member}"] = "property" if is_property else _runtime(attribute)

@@ -298,9 +298,8 @@ class TrajectoryWriter(ItemWriter):
         if grown:
             empty = structure.map_structure(lambda _: None, data)
             union = structure.union(union, empty) if self._seen else empty
-        new = [path for path, _ in structure.flatten_with_path(union)] if grown else []
         column_of = dict(self._column_of)
-        for path in new:
+        for path, _ in structure.flatten_with_path(union) if grown else ():
             column_of.setdefault(path, len(column_of))
         flat: list[Any] = [None] * len(column_of)
         for path, leaf in leaves:
@@ -316,7 +315,7 @@ class TrajectoryWriter(ItemWriter):
         for path in column_of:
             if path in self._pending_options and path not in self._column_of:
                 self._writer.ConfigureChunker(column_of[path], self._pending_options[path])
-        stored = self._store(flat, partial, list(column_of))
+        stored = self._store(flat, partial, column_of)
         if grown:
             self._grow(union, column_of)
         if len(self._layouts) >= _MAX_LAYOUTS:
@@ -343,7 +342,7 @@ class TrajectoryWriter(ItemWriter):
             flat[column] = leaf
             if self._last_step_is_open and leaf is not None and self._columns[column].is_dense:
                 return False
-        self._note(self._store(flat, partial, list(self._column_of)), partial)
+        self._note(self._store(flat, partial, self._column_of), partial)
         return True
 
     def _note(self, stored: Sequence[int | None], partial: bool) -> None:
@@ -355,7 +354,7 @@ class TrajectoryWriter(ItemWriter):
         self._last_step_is_open = partial
 
     def _store(
-        self, flat: list[Any], partial: bool, paths: Sequence[Path]
+        self, flat: list[Any], partial: bool, column_of: dict[Path, int]
     ) -> Sequence[int | None]:
         try:
             return self._writer.append(flat, partial=partial)
@@ -363,7 +362,7 @@ class TrajectoryWriter(ItemWriter):
             column = wrong_column(error)
             if column is None:
                 raise
-            raise about(error, paths[column]) from None
+            raise about(error, list(column_of)[column]) from None
 
     def _grow(self, union: Any, column_of: dict[Path, int]) -> None:
         keep = self._writer.max_num_keep_alive_refs

@@ -9,11 +9,10 @@ from typing import Protocol
 
 from reverie.errors import InvalidArgumentError
 from reverie.reverb.errors import UnreachableServerError
-from reverie.tables.table import Table
 
 
 class Served(Protocol):
-    """What is registered: a server, as far as this module's users ask it."""
+    """What is registered: a server, as far as this module knows it."""
 
     @property
     def is_open(self) -> bool:
@@ -21,9 +20,6 @@ class Served(Protocol):
 
     def check_open(self) -> None:
         """Raises where it does not serve."""
-
-    def table(self, name: str) -> Table:
-        """The table of that name; UnknownTableError."""
 
 
 _LOCAL = {"localhost", "127.0.0.1", "[::1]", "[::]", "0.0.0.0", "ip6-localhost"}

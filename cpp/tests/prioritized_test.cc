@@ -1,0 +1,117 @@
+#include "selectors/prioritized.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "selectors_scene.h"
+
+namespace reverie_test {
+namespace {
+
+// An Rng whose next number is `number`.
+Rng RngThatSays(std::uint64_t number) {
+  const auto inverse = [](std::uint64_t odd) {
+    std::uint64_t x = odd;  // right in 3 bits; each step doubles them
+    for (int i = 0; i < 5; ++i) x *= 2 - odd * x;
+    return x;
+  };
+  const std::uint64_t rotated = number * inverse(9);
+  Rng rng(1);
+  rng.set_state({1, ((rotated >> 7) | (rotated << 57)) * inverse(5), 2, 3});
+  return rng;
+}
+
+TEST(TheFirstAndTheLastDrawFindItemsWithWeight) {
+  Rng source(7);
+  for (int round = 0; round < 3000; ++round) {
+    Modelled both({SelectorKind::kPrioritized, 1.0});
+    // Slots without weight stand before, among and behind those with some.
+    const std::uint32_t num_slots = 1 + source.Below(round % 10 == 0 ? 1000 : 70);
+    for (std::uint32_t slot = 0; slot < num_slots; ++slot) {
+      const bool some = source.Below(3) == 0;
+      both.Insert(slot, some ? SomePriority(&source, round % 3 == 0) : 0.0);
+    }
+    for (const std::uint64_t number : {std::uint64_t{0}, ~std::uint64_t{0}}) {
+      Rng rng = RngThatSays(number);
+      CHECK_EQ(Rng(rng).Next(), number);
+      both.Check(&rng);
+    }
+  }
+}
+
+TEST(SumsThatOverflowAreStillDrawnFairly) {
+  for (const double huge : {1e308, kInfinity}) {
+    Modelled both({SelectorKind::kPrioritized, 2.0});
+    for (std::uint32_t slot = 0; slot < 100; ++slot) {
+      both.Insert(slot, slot % 10 == 0 ? huge : 1e100);  // 1e100^2 is below 2^991
+    }
+    std::vector<std::uint32_t> slots(10000);
+    std::vector<double> probabilities(slots.size());
+    Rng rng(2);
+    both.selector->Select(&rng, slots.size(), slots.data(), probabilities.data());
+    std::vector<std::uint64_t> counts(10);
+    for (std::size_t i = 0; i < slots.size(); ++i) {
+      REQUIRE(slots[i] % 10 == 0);
+      ++counts[slots[i] / 10];
+      CHECK_EQ(probabilities[i], 0.1);
+    }
+    CHECK(LooksUniform(counts));
+  }
+}
+
+// Whether slots come as often as their weights say, but for chance.
+bool DrawsInProportion(const Selector& selector, const std::vector<double>& weights) {
+  double total = 0;
+  for (const double weight : weights) total += weight;
+  std::vector<std::uint32_t> slots(400000);
+  std::vector<double> probabilities(slots.size());
+  Rng rng(11);
+  selector.Select(&rng, slots.size(), slots.data(), probabilities.data());
+  std::vector<std::uint64_t> counts(weights.size());
+  for (const std::uint32_t slot : slots) ++counts[slot];
+  double statistic = 0;
+  double degrees = -1;
+  for (std::size_t slot = 0; slot < weights.size(); ++slot) {
+    const double expected = static_cast<double>(slots.size()) * weights[slot] / total;
+    if (expected == 0 && counts[slot] != 0) return false;
+    if (expected != 0) {
+      ++degrees;
+      statistic += std::pow(static_cast<double>(counts[slot]) - expected, 2) / expected;
+    }
+  }
+  const double t = 2.0 / (9.0 * degrees);
+  return statistic < degrees * std::pow(1.0 - t + 4.753 * std::sqrt(t), 3);  // as LooksUniform
+}
+
+TEST(ItemsAreDrawnInProportionToTheirWeight) {
+  for (const double exponent : {0.0, 0.6, 1.0, 2.0}) {
+    Modelled both({SelectorKind::kPrioritized, exponent});
+    std::vector<double> weights;
+    for (std::uint32_t slot = 0; slot < 500; ++slot) {
+      both.Insert(slot, slot % 5 + (slot % 50 == 0 ? 3 : 0));
+      weights.push_back(static_cast<double>(Weight(both.model.back().priority, exponent)));
+    }
+    CHECK(DrawsInProportion(*both.selector, weights));
+    for (std::size_t slot = 0; slot < 250; ++slot) weights[slot] *= 1.1;
+    CHECK(!DrawsInProportion(*both.selector, weights));  // half of them a tenth too rare
+  }
+}
+
+TEST(TotalsDoNotDrift) {
+  const ItemOrder order;
+  Prioritized selector(1.0, &order);
+  selector.Reserve(3000);
+  Rng rng(5);
+  for (int i = 0; i < 300000; ++i) {
+    const std::uint32_t slot = rng.Below(3000);
+    selector.Update(slot, std::ldexp(1.0, static_cast<int>(rng.Below(600)) - 300) / 3);
+  }
+  for (std::uint32_t slot = 0; slot < 3000; ++slot) selector.Update(slot, slot == 77 ? 0.1 : 0);
+  CHECK_EQ(selector.total_weight(), 0.1);
+}
+
+}  // namespace
+}  // namespace reverie_test
+
+TEST_MAIN

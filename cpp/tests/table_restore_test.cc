@@ -1,0 +1,136 @@
+// Tables filled from what was saved, and from what was damaged.
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <set>
+
+#include "table_scene.h"
+
+namespace reverie_test {
+namespace {
+
+// Four items over ten steps.
+TableState GoodState() {
+  Stream stream(12);
+  Table table(TableConfig(10), &stream.chunks);
+  for (std::size_t i = 0; i < 4; ++i) stream.Insert(&table, 2 * i, 4);
+  return table.Save();
+}
+
+TEST(WithoutKeysFreshOnesAreIssued) {
+  Stream stream(12);
+  TableState state = GoodState();
+  state.items.key.clear();
+  state.free_keys.clear();
+  Table table(TableConfig(10), &stream.chunks);
+  REQUIRE(table.Restore(state, ChunksByRow(&stream, state), {}).ok());
+  const TableState saved = table.Save();
+  CHECK_EQ(std::set<std::uint64_t>(saved.items.key.begin(), saved.items.key.end()).size(), 4u);
+  CHECK_EQ(saved.items.offset, state.items.offset);
+}
+
+TEST(AnEmptiedTableDoesNotIssueItsOldKeysAfterRestore) {
+  Stream stream(12);
+  Table table(TableConfig(10), &stream.chunks);
+  for (std::size_t i = 0; i < 4; ++i) stream.Insert(&table, i, 2);
+  const std::vector<std::uint64_t> old = table.Save().items.key;
+  Garbage garbage;
+  table.Clear(&garbage);
+  Table restored(TableConfig(10), &stream.chunks);
+  REQUIRE(restored.Restore(table.Save(), {}, {}).ok());
+  for (std::size_t i = 0; i < 6; ++i) stream.Insert(&restored, i, 2);
+  for (const std::uint64_t key : restored.Save().items.key) {
+    CHECK(std::find(old.begin(), old.end(), key) == old.end());
+  }
+}
+
+TEST(EveryBrokenStateIsRefusedAndItsRowIsNamed) {
+  constexpr double kInf = std::numeric_limits<double>::infinity();
+  struct Case {
+    const char* what;
+    std::int64_t index;
+    std::function<void(TableState*)> breaks;
+  };
+  const Case cases[] = {
+      {"", 0, [](TableState*) {}},
+      {"more items than max_size", -1,
+       [](TableState* s) {
+         s->items.key.assign(11, 0);
+         s->items.offset.assign(11, 0);
+       }},
+      {"key malformed or used twice", 2, [](TableState* s) { s->items.key[2] = s->items.key[1]; }},
+      {"key malformed or used twice", 4, [](TableState* s) { s->free_keys = {0}; }},
+      {"chunk unknown", 3, [](TableState* s) { s->items.chunk_id[3] = 0; }},
+      {"length is 0", 2, [](TableState* s) { s->items.length[2] = 0; }},
+      {"offset past its chunk", 0, [](TableState* s) { s->items.offset[0] = 4; }},
+      {"offset past its chunk", 0, [](TableState* s) { s->items.offset[0] = 0xffffffffu; }},
+      {"priority out of range", 1, [](TableState* s) { s->items.priority[1] = -0.5; }},
+      {"priority out of range", 1, [](TableState* s) { s->items.priority[1] = std::nan(""); }},
+      {"priority out of range", 1, [](TableState* s) { s->items.priority[1] = kInf; }},
+      {"times_sampled below 0", 2, [](TableState* s) { s->items.times_sampled[2] = -1; }},
+      {"window past the end of its chunks", 3, [](TableState* s) { s->items.length[3] = 7; }},
+      {"window past the end of its chunks", 3,
+       [](TableState* s) { s->items.length[3] = 0xffffffffu; }},
+      {"window past the end of its chunks", 2,  // into a chunk of another layout
+       [](TableState* s) {
+         s->items.chunk_id[2] = 3;
+         s->items.length[2] = 5;
+       }},
+      {"counter out of range", -1, [](TableState* s) { s->counters.samples = -1; }},
+      {"counter out of range", -1,
+       [](TableState* s) { s->counters.inserts = std::numeric_limits<std::int64_t>::max(); }},
+      {"RNG state is all zeros", -1, [](TableState* s) { s->rng = {0, 0, 0, 0}; }},
+  };
+  for (const Case& c : cases) {
+    Stream stream(12);
+    Chunk* foreign = stream.chunks.Create(StepLayout(), 4);
+    stream.all.back()->next = foreign;
+    TableState state = GoodState();
+    c.breaks(&state);
+    std::vector<Chunk*> rows;
+    for (const std::uint64_t id : state.items.chunk_id) {
+      rows.push_back(id == 0 ? nullptr : stream.all[id - 1]);
+    }
+    Table table(TableConfig(10, SelectorKind::kPrioritized), &stream.chunks);
+    const Status status = table.Restore(state, rows, {});
+    CHECK_EQ(std::string(status.what), std::string(c.what));
+    CHECK_EQ(status.code, *c.what == '\0' ? Code::kOk : Code::kInvalid);
+    if (!status.ok()) CHECK_EQ(status.found, c.index);
+  }
+  // A run of cells of any size, which none but a damaged state has.
+  Stream cells(12);
+  const auto any_size = std::make_shared<RecordLayout>(std::vector<std::size_t>{kStepNbytes});
+  for (Chunk* chunk : cells.all) chunk->layout = any_size;
+  const TableState good = GoodState();
+  Table refusing(TableConfig(10), &cells.chunks);
+  CHECK_EQ(std::string(refusing.Restore(good, ChunksByRow(&cells, good), {}).what),
+           std::string("run of cells of any size"));
+  Stream stream(12);
+  Table heap(TableConfig(10, SelectorKind::kMinHeap), &stream.chunks);
+  TableState negative = GoodState();
+  negative.items.priority[1] = -kInf;  // which no weight can be
+  CHECK(heap.Restore(negative, ChunksByRow(&stream, negative), {}).ok());
+  Table used(TableConfig(10), &stream.chunks);
+  stream.Insert(&used, 0, 2);
+  CHECK_EQ(std::string(used.Restore(GoodState(), {}, {}).what), std::string("table not fresh"));
+}
+
+TEST(TimesSampledStopsAtItsLargestValue) {
+  Stream stream(12);
+  TableState state = GoodState();
+  constexpr std::int32_t kMost = std::numeric_limits<std::int32_t>::max();
+  state.items.times_sampled[0] = kMost - 1;
+  Table table(TableConfig(10, SelectorKind::kFifo), &stream.chunks);
+  REQUIRE(table.Restore(state, ChunksByRow(&stream, state), {}).ok());
+  Batch batch(3, 1);
+  BatchRows rows;
+  REQUIRE(stream.Sample(&table, &batch, &rows, 4).ok());
+  CHECK_EQ(batch.times_sampled, std::vector<std::int32_t>(3, kMost));
+}
+
+}  // namespace
+}  // namespace reverie_test
+
+TEST_MAIN
