@@ -66,7 +66,7 @@ def make_tables(root: Path, seed: int = 7) -> Any:
 
 def make_buffer(root: Path, seed: int = 7) -> Any:
     """One table of windows of two steps, as a replay buffer has it."""
-    made = CoreStore([settings(BUFFER, max_size=20)], seed=seed)
+    made = CoreStore([settings(BUFFER, max_size=20, sequence_length=2)], seed=seed)
     writer = made.writer()
     steps(writer, 0, 30)
     made.save(root)

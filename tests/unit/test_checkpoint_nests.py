@@ -90,7 +90,7 @@ def test_a_table_of_trajectories_has_none(tmp_path: Path) -> None:
 def test_a_nest_that_json_cannot_express_is_left_out_and_its_columns_are_named(
     tmp_path: Path,
 ) -> None:
-    odd: Any = namedtuple("_Private", ["done", "observation", "step"])
+    odd: Any = namedtuple("Ü", ["done", "observation", "step"])
     nest = Nest(odd(STEP["done"], STEP["observation"], STEP["step"]))
     check_savable(settings("t"), nest)
     folder = save(tmp_path, nests=[nest])
@@ -126,13 +126,13 @@ def deep(levels: int) -> Any:
         {"signature": {1.5: TensorSpec((), np.dtype("f4"))}},
         {"signature": {10**25: TensorSpec((), np.dtype("f4"))}},
         {"signature": TensorSpec((), np.dtype("f4"), "x" * 1001)},
-        {"signature": namedtuple("_Private", ["x"])(TensorSpec((), np.dtype("f4")))},
+        {"signature": namedtuple("Ü", ["x"])(TensorSpec((), np.dtype("f4")))},
         {"signature": TensorSpec((2**70,), np.dtype("f4"))},
     ],
     ids=str,
 )
 def test_settings_that_could_not_be_loaded_are_refused_at_construction(changes: dict) -> None:
-    with pytest.raises(InvalidArgumentError, match="could be filled, but not saved"):
+    with pytest.raises(InvalidArgumentError, match="could be filled, but cannot be saved"):
         check_savable(settings(**{"name": "t", **changes}))
 
 

@@ -122,7 +122,8 @@ def test_rows_stay_rows(tmp_path: Path) -> None:
     fill(first, 200)
     folder = Path(first.localhost_client().checkpoint())
     report = verify(folder)
-    again = Path(served(tmp_path).localhost_client().checkpoint())
+    second = served(tmp_path)
+    again = Path(second.localhost_client().checkpoint())
     assert verify(again).num_records == report.num_records
     assert verify(again).num_chunks <= report.num_chunks
     assert verify(again).nbytes <= report.nbytes

@@ -13,7 +13,7 @@ import pytest
 from tests.server_support import KINDS, Feeder, comparable, draws, fill, server, table
 
 from reverie import ReplayBufferManager
-from reverie.checkpoint import find_newest, list_checkpoints, open_source, server_tables, verify
+from reverie.checkpoint import find_newest, list_checkpoints, open_source, verify
 from reverie.checkpoint.format.reader import read_manifest
 from reverie.errors import (
     CheckpointCorruptError,
@@ -75,8 +75,8 @@ def test_after_loading_tables_share_their_cells_as_before(tmp_path: Path) -> Non
     fill(first)
     first.checkpoint()
     second = server(tmp_path, [table("b"), table("a")])
-    saved = first.store.snapshot().chunks
-    assert second.store.info()["num_chunks"] == len(saved["id"])
+    saved = first.store.core.snapshot().chunks
+    assert second.store.core.info()["num_chunks"] == len(saved["id"])
     assert draws(second.table("a")) == draws(first.table("a"))
     assert draws(second.table("b")) == draws(first.table("b"))
 
@@ -152,7 +152,10 @@ def test_a_table_that_only_the_server_has_stays_empty_with_its_own_settings(
     first.checkpoint()
     second = server(tmp_path, [table("new", "lifo", max_size=3), table("t")])
     assert second.table("new").state()["size"] == 0
-    assert (second.table("new").max_size, second.table("new").sampler.kind) == (3, "lifo")
+    assert (
+        second.table("new").settings.max_size,
+        second.table("new").settings.sampler.kind,
+    ) == (3, "lifo")
     assert draws(second.table("t")) == draws(first.table("t"))
     second.checkpoint()
     assert set(open_source(find_newest(tmp_path)).settings) == {"new", "t"}
@@ -160,7 +163,7 @@ def test_a_table_that_only_the_server_has_stays_empty_with_its_own_settings(
 
 def test_an_empty_server_can_be_saved(tmp_path: Path) -> None:
     server(tmp_path, [table("t"), table("u", "lifo")]).checkpoint()
-    assert server(tmp_path, [table("u"), table("t")]).table("u").sampler.kind == "lifo"
+    assert server(tmp_path, [table("u"), table("t")]).table("u").settings.sampler.kind == "lifo"
 
 
 def test_without_a_checkpoint_tables_start_empty(tmp_path: Path) -> None:
@@ -184,9 +187,7 @@ def test_a_fallback_that_is_not_there_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "reverie.checkpoint"):
-        assert not server_tables.load(
-            list(server(tmp_path, [table("t")]).tables.values()), tmp_path, tmp_path / "none"
-        )
+        server(tmp_path, [table("t")], tmp_path / "none")
     assert "start empty" in caplog.text
 
 
@@ -223,9 +224,9 @@ def test_a_damaged_checkpoint_is_an_error_and_leaves_the_tables_as_they_were(
     mine = table("t", "lifo", max_size=7)
     with pytest.raises(CheckpointCorruptError, match="CRC-32"):
         server(tmp_path, [mine])
-    assert (mine.max_size, mine.sampler.kind) == (7, "lifo")
+    assert (mine.settings.max_size, mine.settings.sampler.kind) == (7, "lifo")
     other = server(tmp_path / "other", [mine])
-    assert other.store.info()["num_chunks"] == 0
+    assert other.store.core.info()["num_chunks"] == 0
 
 
 def test_a_checkpoint_without_a_manifest_is_damage_not_absence(tmp_path: Path) -> None:
@@ -263,7 +264,7 @@ def test_texts_of_any_make_come_back(tmp_path: Path) -> None:
     texts = ["", "é", b"\x00\xff", np.array(["a", "bc"]), np.zeros((2, 0), "S1"), "x" * 10**6]
     first = server(tmp_path, [table("t", "fifo", max_times_sampled=1)])
     for text in texts:
-        writer = first.store.create_trajectory_writer()
+        writer = first.store.core.create_trajectory_writer()
         writer.add_column(None, 1)
         cell, _ = cell_of(text)
         assert writer.append([cell]) == -1

@@ -90,7 +90,7 @@ def fill(
         CheckpointCorruptError: a file or a value is not as it must be.
         CheckpointError: as `Source.read`.
     """
-    for spec in filter(None, map(source.nest, tables)):
+    for spec in filter(None, map(source.nest, source.settings)):
         store.know(Nest(spec))
     states = source.read(store.core, rows or {})
     for name, state in states.items():
