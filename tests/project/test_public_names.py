@@ -2,47 +2,57 @@
 
 from __future__ import annotations
 
-import inspect
 from types import ModuleType
+
+import pytest
 
 import reverie
 
 PUBLIC_NAMES = [
     "ArraySpec",
-    "EpisodeObserver",
-    "ParallelObserver",
+    "BufferInfo",
     "ReplayBuffer",
     "ReplayBufferManager",
     "ReverieError",
     "SampleInfo",
-    "Table",
-    "TableInfo",
     "Trajectory",
-    "TrajectoryObserver",
-    "TrajectorySequenceObserver",
     "__version__",
     "errors",
     "install_as_reverb",
-    "rate_limiters",
+    "limiters",
+    "observers",
+    "open",
+    "removers",
     "reverb",
-    "selectors",
+    "samplers",
 ]
+PUBLIC_NAMES_OF = {
+    "observers": [
+        "EpisodeObserver",
+        "ParallelObserver",
+        "TrajectoryObserver",
+        "TrajectorySequenceObserver",
+    ],
+    "samplers": ["Fifo", "Lifo", "MaxHeap", "MinHeap", "Prioritized", "Uniform"],
+    "removers": ["Fifo", "Lifo", "MaxHeap", "MinHeap", "Prioritized", "Uniform"],
+    "limiters": ["Limiter", "MinSize", "Queue", "SampleToInsertRatio"],
+}
 
 
 def stray_names(module: ModuleType) -> list[str]:
-    """Names that a user finds in `module`, submodules aside, though it does not list them."""
-    return sorted(
-        name
-        for name, value in vars(module).items()
-        if not name.startswith("_")
-        and not inspect.ismodule(value)
-        and name not in module.__all__
-    )
+    """Names that a user finds by `dir(module)`, though it does not list them."""
+    return sorted(set(dir(module)) - set(module.__all__))
 
 
 def test_the_public_names_are_these() -> None:
     assert reverie.__all__ == PUBLIC_NAMES
     assert all(hasattr(reverie, name) for name in PUBLIC_NAMES)
+
+
+@pytest.mark.parametrize("module", PUBLIC_NAMES_OF)
+def test_the_public_names_of_the_modules_are_these(module: str) -> None:
+    assert getattr(reverie, module).__all__ == PUBLIC_NAMES_OF[module]
+    assert all(hasattr(getattr(reverie, module), name) for name in PUBLIC_NAMES_OF[module])
 
 
 def test_nothing_else_is_there_to_be_found() -> None:
@@ -53,4 +63,5 @@ def test_a_stray_name_is_seen() -> None:
     module = ModuleType("planted")
     module.__all__ = ["kept"]  # type: ignore[attr-defined]
     module.kept = module.stray = max  # type: ignore[attr-defined]
+    module.__dir__ = lambda: ["kept", "stray"]  # type: ignore[method-assign]
     assert stray_names(module) == ["stray"]
