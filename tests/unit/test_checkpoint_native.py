@@ -21,6 +21,7 @@ from tests.checkpoint_support import (
     records,
     save,
     segments_of,
+    settings,
     snapshot,
     text,
 )
@@ -249,9 +250,17 @@ def test_a_refusal_by_the_core_is_damage(
 
 
 @pytest.mark.parametrize(
-    "changes", [{"settings": SETTINGS[:1]}, {"max_to_keep": 0}, {"settings": ()}]
+    "changes",
+    [
+        {"settings": SETTINGS[:1]},
+        {"settings": ()},
+        {"settings": (SETTINGS[0], SETTINGS[0])},
+        {"settings": (SETTINGS[0], settings("x" * 1001))},
+        {"max_to_keep": 0},
+    ],
+    ids=["too few", "none", "a name twice", "a name too long", "nothing to keep"],
 )
-def test_arguments_that_do_not_describe_the_snapshot_are_refused(
+def test_arguments_by_which_nothing_could_be_loaded_are_refused(
     tmp_path: Path, changes: dict
 ) -> None:
     with pytest.raises(InvalidArgumentError):

@@ -31,7 +31,7 @@ from reverie.tables.settings import TableSettings
 def check_savable(settings: TableSettings, nest: Nest | None = None) -> None:
     """Refuses a table that could be filled but never saved.
 
-    Called when a table is made: saving itself examines nothing. A nest that the format
+    Called when a table is made, so that it is not filled in vain. A nest that the format
     cannot express is not refused; its columns are saved all the same.
 
     Args:
@@ -81,8 +81,8 @@ def write_checkpoint(
         progress: called with bytes written so far and in all, from this thread.
 
     Raises:
-        InvalidArgumentError: an argument does not describe the snapshot, or a column
-            is none that can be saved; nothing was written.
+        InvalidArgumentError: an argument does not describe the snapshot, or a name, a
+            signature or a column is none that can be saved; nothing was written.
         CheckpointLockedError: another process saves into `root`.
         CheckpointWriteError: the system refused something. Nothing was published,
             except where only the last fsync failed; earlier checkpoints are intact.

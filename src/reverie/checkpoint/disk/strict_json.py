@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import NoReturn
 
 import numpy as np
@@ -140,11 +140,6 @@ def take_float(value: object, path: str) -> float:
     if type(value) not in (int, float) or not math.isfinite(float(value)):  # type: ignore[arg-type]
         raise MalformedError(path, value, 'a number, "inf" or "-inf"')
     return float(value)  # type: ignore[arg-type]
-
-
-def take_optional(value: object, path: str, take: Callable[[object, str], str]) -> str | None:
-    """None, or what `take` makes of `value`."""
-    return None if value is None else take(value, path)
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

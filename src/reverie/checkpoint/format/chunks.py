@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverie.checkpoint.format.layouts import Layout
-from reverie.checkpoint.format.rows import ROWS, bad_row, refuse
+from reverie.checkpoint.format.rows import bad_row, refuse
 
 MAX_HOW = 4  # 1: ended, 2: terminated, 3: truncated, 4: cut; see `_core.pyi`
 
@@ -280,7 +280,3 @@ def together(nbytes: NDArray[np.int64], limit: int) -> Iterator[tuple[int, int]]
         high = max(low + 1, int(np.searchsorted(ends, before + limit, side="right")))
         yield low, high
         low = high
-
-
-EMPTY_CHUNKS = np.zeros(0, ROWS["chunks"].dtype)
-EMPTY_ENDS = np.zeros(0, ROWS["ends"].dtype)

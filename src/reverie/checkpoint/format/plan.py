@@ -1,7 +1,7 @@
 """What a save will write: which chunk stands where, and the files in their order.
 
-Nothing that the core gave is examined: what could not be saved was refused when the
-table or the writer was made, and that what is saved can be loaded is shown by the tests.
+Nothing that the core gave is examined: that such a checkpoint can be loaded is shown by
+the tests. What users named and described is, table by table and layout by layout.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from reverie.checkpoint.format.manifest import (
     encode_manifest,
 )
 from reverie.checkpoint.format.rows import ROWS
-from reverie.checkpoint.format.settings import nest_json
+from reverie.checkpoint.format.settings import check_settings, nest_json
 from reverie.checkpoint.format.snapshot import SnapshotLike, TableSnapshotLike
 from reverie.errors import InvalidArgumentError
 from reverie.nests.codec import encode_nest
@@ -78,14 +78,20 @@ class Plan:
         """Plans a save.
 
         Raises:
-            InvalidArgumentError: the settings are not those of the snapshot's tables, or
-                a layout is one that no checkpoint can hold.
+            InvalidArgumentError: the settings are not those of the snapshot's tables, two
+                of them have one name, or `check_settings` refuses one; or a layout is one
+                that no checkpoint can hold.
         """
         states = list(snapshot.tables)
         if len(states) != len(settings):
             raise InvalidArgumentError(
                 f"The snapshot has {len(states)} tables, the settings are for {len(settings)}."
             )
+        names = [one.name for one in settings]
+        if len(set(names)) != len(names):
+            raise InvalidArgumentError(f"Tables need distinct names, found {names!r:.200}.")
+        for one in settings:
+            check_settings(one)
         arrays: list[tuple[str, str, NDArray[Any]]] = []
         tables: list[TableEntry] = []
         for index, (state, wanted) in enumerate(zip(states, settings, strict=True)):
