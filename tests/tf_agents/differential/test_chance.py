@@ -111,7 +111,7 @@ def test_a_wrong_exponent_is_found_out() -> None:
 def test_prioritized_follows_updates_and_deletes(rv: Any, exponent: float) -> None:
     with Served(rv, rv.selectors.Prioritized(exponent)) as served:
         served.fill(PRIORITIES)
-        keys = {number(sample): sample.info.key for sample in served.draw(500)}
+        keys = {number(sample): sample.info.key for sample in served.draw(DRAWS)}
         new = {0: 5.0, 2: 0.25, 3: 0.0, 4: 3.0}
         updates = {keys[n]: priority for n, priority in new.items()}
         served.client.mutate_priorities("t", updates, [keys[5]])
