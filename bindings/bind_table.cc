@@ -31,10 +31,12 @@ const std::int64_t* CheckLengths(const TypedLayout& layout, const Lengths& lengt
 nb::list Outputs(const TypedLayout& layout, std::ptrdiff_t n, const BatchSpec& spec, nb::object out,
                  std::vector<void*>* outputs) {
   nb::list columns;
+  std::vector<std::ptrdiff_t> leading{n, 0};
   outputs->resize(layout.num_columns());
   for (std::size_t i = 0; i < outputs->size(); ++i) {
-    std::vector<std::ptrdiff_t> leading{n};
-    if (spec.length(i) != BatchSpec::kSqueezed) leading.push_back(spec.length(i));
+    const bool squeezed = spec.length(i) == BatchSpec::kSqueezed;
+    leading.resize(squeezed ? 1 : 2);
+    if (!squeezed) leading[1] = spec.length(i);
     if (out.is_none()) {
       columns.append(layout.column(i).NewArray(leading, &(*outputs)[i]));
     } else {
@@ -64,12 +66,10 @@ nb::object Sample(TableHandle& self, const TypedLayout& layout, std::uint32_t ba
       nb::make_tuple(NewVector(info_shape, &info.key), NewVector(info_shape, &info.probability),
                      NewVector(info_shape, &info.table_size), NewVector(info_shape, &info.priority),
                      NewVector(info_shape, &info.times_sampled));
-  reverie::Status status;
-  {
-    NoGil release;
-    status = self.store->Sample(self.table.get(), {result.layout, steps, of_columns}, batch_size,
-                                lengths ? 0 : piece, outputs.data(), info);
-  }
+  const reverie::Status status = WithoutGil([&] {
+    return self.store->Sample(self.table.get(), {result.layout, steps, of_columns}, batch_size,
+                              lengths ? 0 : piece, outputs.data(), info);
+  });
   Check(status);
   if (!status.ok()) return nb::none();
   return nb::make_tuple(columns, infos);
@@ -80,12 +80,9 @@ nb::object Gather(TableHandle& self, const TypedLayout& layout,
                   const Lengths& lengths) {
   reverie::Store::Reader reader(self.store,
                                 {layout.layout().get(), steps, CheckLengths(layout, lengths)});
-  reverie::Status status;
-  {
-    NoGil release;
-    status =
-        reader.Select(self.table.get(), keys ? keys->data() : nullptr, keys ? keys->size() : 0);
-  }
+  const reverie::Status status = WithoutGil([&] {
+    return reader.Select(self.table.get(), keys ? keys->data() : nullptr, keys ? keys->size() : 0);
+  });
   Check(status);
   std::vector<void*> outputs;
   const auto n = static_cast<std::ptrdiff_t>(reader.keys().size());
@@ -97,9 +94,6 @@ nb::object Gather(TableHandle& self, const TypedLayout& layout,
   std::vector<std::uint64_t> found = reader.keys();
   return nb::make_tuple(columns, ToNumpy(std::move(found)));
 }
-
-// Copying less than this under the GIL is cheaper than dropping it.
-constexpr std::size_t kKeepGilBelow = 64 * 1024;
 
 // Arrays for items' columns. Cells of any size become bytes at once, the rest is copied last.
 class NewColumns {
@@ -123,12 +117,8 @@ class NewColumns {
   }
 
   void Copy() const {
-    if (copies_.nbytes() < kKeepGilBelow) {
-      copies_.Copy(outputs_.data());
-    } else {
-      NoGil release;
-      copies_.Copy(outputs_.data());
-    }
+    const auto copy = [&] { copies_.Copy(outputs_.data()); };
+    Copying(copies_.nbytes(), copy, 64 * 1024);
   }
 
  private:
@@ -150,11 +140,8 @@ class NewColumns {
 nb::object SampleItems(TableHandle& self, std::size_t max_items) {
   if (max_items == 0) throw nb::value_error("max_items must be positive");
   reverie::Store::ItemReader reader(self.store);
-  reverie::Status status;
-  {
-    NoGil release;
-    status = reader.Sample(self.table.get(), max_items);
-  }
+  const reverie::Status status =
+      WithoutGil([&] { return reader.Sample(self.table.get(), max_items); });
   Check(status);
   if (!status.ok()) return nb::none();
   NewColumns columns;
@@ -255,16 +242,17 @@ void BindTable(nb::module_& m) {
           "update_priorities",
           [](TableHandle& self, InVector<std::uint64_t> keys, InVector<double> priorities) {
             if (keys.size() != priorities.size()) throw nb::value_error("one priority per key");
-            NoGil release;
-            return self.store->UpdatePriorities(self.table.get(), keys.data(), priorities.data(),
-                                                keys.size());
+            return WithoutGil([&] {
+              return self.store->UpdatePriorities(self.table.get(), keys.data(), priorities.data(),
+                                                  keys.size());
+            });
           },
           "keys"_a, "priorities"_a)
       .def(
           "delete",
           [](TableHandle& self, InVector<std::uint64_t> keys) {
-            NoGil release;
-            return self.store->Delete(self.table.get(), keys.data(), keys.size());
+            return WithoutGil(
+                [&] { return self.store->Delete(self.table.get(), keys.data(), keys.size()); });
           },
           "keys"_a)
       .def("clear",
@@ -275,11 +263,8 @@ void BindTable(nb::module_& m) {
       .def(
           "wait",
           [](TableHandle& self, std::int64_t batch_size, double timeout_s) {
-            reverie::Status status;
-            {
-              NoGil release;
-              status = self.store->WaitToSample(self.table.get(), batch_size, timeout_s);
-            }
+            const reverie::Status status = WithoutGil(
+                [&] { return self.store->WaitToSample(self.table.get(), batch_size, timeout_s); });
             Check(status);
             return status.ok();
           },
@@ -288,11 +273,8 @@ void BindTable(nb::module_& m) {
           "restore",
           [](TableHandle& self, nb::dict state) {
             const reverie::TableState parsed = ParseTableState(state);
-            reverie::Status status;
-            {
-              NoGil release;
-              status = self.store->RestoreTable(self.table.get(), parsed);
-            }
+            const reverie::Status status =
+                WithoutGil([&] { return self.store->RestoreTable(self.table.get(), parsed); });
             Check(status);
           },
           "state"_a);

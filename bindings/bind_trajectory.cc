@@ -16,10 +16,6 @@ namespace {
 using namespace nb::literals;
 using reverie::TrajectoryWriter;
 
-// Copying less than this under the GIL is cheaper than dropping it. Nobody who
-// holds a core mutex ever waits for the GIL, so keeping it cannot deadlock.
-constexpr std::size_t kKeepGilBelow = 16 * 1024;
-
 struct TrajectoryWriterHandle {
   std::shared_ptr<reverie::Store> store;
   std::unique_ptr<TrajectoryWriter> writer;
@@ -60,14 +56,7 @@ int Append(TrajectoryWriterHandle& self, nb::sequence cells) {
     nbytes += self.layouts[i]->layout()->record_nbytes();
     if (self.layouts[i]->layout()->record_nbytes() == 0) found[i].bytes = &nothing;
   }
-  reverie::Status status;
-  if (nbytes < kKeepGilBelow) {
-    status = self.writer->Append(found.data(), n);
-  } else {
-    NoGil release;
-    status = self.writer->Append(found.data(), n);
-  }
-  Check(status);
+  Check(Copying(nbytes, [&] { return self.writer->Append(found.data(), n); }));
   return -1;
 }
 
@@ -112,7 +101,9 @@ bool CreateItem(TrajectoryWriterHandle& self, TableHandle& table, double priorit
 }  // namespace
 
 void BindTrajectory(nb::module_& m) {
-  nb::class_<TrajectoryWriterHandle>(m, "TrajectoryWriter")
+  nb::class_<TrajectoryWriterHandle> writer(m, "TrajectoryWriter");
+  BindPending(&writer);
+  writer
       .def(
           "add_column",
           [](TrajectoryWriterHandle& self, std::optional<TypedLayout> layout, std::uint64_t keep) {
@@ -153,20 +144,6 @@ void BindTrajectory(nb::module_& m) {
       .def("read", &Read, "column"_a, "number"_a)
       .def("create_item", &CreateItem, "table"_a, "priority"_a, "run_column"_a, "run_start"_a,
            "run_length"_a, "runs_per_column"_a, "squeeze"_a)
-      .def_prop_ro("pending",
-                   [](const TrajectoryWriterHandle& self) { return self.writer->pending(); })
-      .def(
-          "wait_pending",
-          [](TrajectoryWriterHandle& self, std::uint64_t at_most, double timeout_s) {
-            reverie::Status status;
-            {
-              NoGil release;
-              status = self.store->WaitForInserts(self.writer->progress(), at_most, timeout_s);
-            }
-            Check(status);
-            return status.ok();
-          },
-          "at_most"_a, "timeout_s"_a)
       .def(
           "end_episode",
           [](TrajectoryWriterHandle& self, bool clear) {

@@ -19,10 +19,6 @@ using namespace nb::literals;
 using reverie::How;
 using reverie::Writer;
 
-// Copying less than this under the GIL is cheaper than dropping it. Nobody who
-// holds a core mutex ever waits for the GIL, so keeping it cannot deadlock.
-constexpr std::size_t kKeepGilBelow = 16 * 1024;
-
 template <typename T>
 using OutVector = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
@@ -50,18 +46,11 @@ int Append(WriterHandle& self, nb::sequence leaves, int last) {
   thread_local std::vector<std::uint8_t> scratch;
   const int mismatch = self.layout.LeafBytes(leaves, &columns, &scratch);
   if (mismatch >= 0) return mismatch;
-  reverie::Status status;
   Writer::Fate fate = Writer::Fate::kStored;
   bool blocked = false;
   const auto how = last < 0 ? std::nullopt : std::make_optional(static_cast<How>(last));
-  const auto append = [&] { status = self.writer->Append(columns.data(), how, &fate, &blocked); };
-  if (self.layout.layout()->record_nbytes() < kKeepGilBelow) {
-    append();
-  } else {
-    NoGil release;
-    append();
-  }
-  Check(status);
+  Check(Copying(self.layout.layout()->record_nbytes(),
+                [&] { return self.writer->Append(columns.data(), how, &fate, &blocked); }));
   if (fate == Writer::Fate::kTooLong) return kTooLong;
   if (fate == Writer::Fate::kIgnored) return kIgnored;
   return blocked ? kStoredButBlocked : kStored;
@@ -89,19 +78,11 @@ int AppendBatch(WriterHandle& self, nb::sequence leaves, std::size_t n,
     });
   }
   const std::uint8_t* const last = lasts ? lasts->data() : nullptr;
-  reverie::Status status;
   bool blocked = false;
-  const auto append = [&] {
-    status = self.writer->AppendBatch(columns.data(), streams ? stream.data() : nullptr, n, last,
-                                      fate, &blocked);
-  };
-  if (n * self.layout.layout()->record_nbytes() < kKeepGilBelow) {
-    append();
-  } else {
-    NoGil release;
-    append();
-  }
-  Check(status);
+  Check(Copying(n * self.layout.layout()->record_nbytes(), [&] {
+    return self.writer->AppendBatch(columns.data(), streams ? stream.data() : nullptr, n, last,
+                                    fate, &blocked);
+  }));
   if (fate != nullptr && std::count(fate, fate + n, Writer::Fate::kTooLong) != 0) return kTooLong;
   return blocked ? kStoredButBlocked : kStored;
 }
@@ -109,7 +90,9 @@ int AppendBatch(WriterHandle& self, nb::sequence leaves, std::size_t n,
 }  // namespace
 
 void BindWriter(nb::module_& m) {
-  nb::class_<WriterHandle>(m, "Writer")
+  nb::class_<WriterHandle> writer(m, "Writer");
+  BindPending(&writer);
+  writer
       .def_prop_ro("num_cached", [](const WriterHandle& self) { return self.writer->num_cached(); })
       .def(
           "num_cached_of",
@@ -121,19 +104,6 @@ void BindWriter(nb::module_& m) {
           "set_priority",
           [](WriterHandle& self, double priority) { self.writer->SetPriority(priority); },
           "priority"_a)
-      .def_prop_ro("pending", [](const WriterHandle& self) { return self.writer->pending(); })
-      .def(
-          "wait_pending",
-          [](WriterHandle& self, std::uint64_t at_most, double timeout_s) {
-            reverie::Status status;
-            {
-              NoGil release;
-              status = self.store->WaitForInserts(self.writer->progress(), at_most, timeout_s);
-            }
-            Check(status);
-            return status.ok();
-          },
-          "at_most"_a, "timeout_s"_a)
       .def("append", &Append, "leaves"_a, "last"_a)
       .def("append_batch", &AppendBatch, "leaves"_a, "n"_a, "streams"_a.none(), "lasts"_a.none(),
            "fates"_a.none())
@@ -142,11 +112,8 @@ void BindWriter(nb::module_& m) {
           [](WriterHandle& self, bool write_cached_steps, std::uint32_t stream) {
             CheckStream(self, stream);
             std::uint64_t uncovered = 0;
-            reverie::Status status;
-            {
-              NoGil release;
-              status = self.writer->Reset(stream, write_cached_steps, &uncovered);
-            }
+            const reverie::Status status = WithoutGil(
+                [&] { return self.writer->Reset(stream, write_cached_steps, &uncovered); });
             Check(status);
             return uncovered;
           },

@@ -1,8 +1,12 @@
 #ifndef REVERIE_BINDINGS_HANDLES_H_
 #define REVERIE_BINDINGS_HANDLES_H_
 
+#include <nanobind/nanobind.h>
+
 #include <memory>
 
+#include "errors.h"
+#include "no_gil.h"
 #include "store.h"
 
 namespace reverie_py {
@@ -16,6 +20,22 @@ struct TableHandle {
   std::shared_ptr<reverie::Store> store;
   std::shared_ptr<reverie::Table> table;
 };
+
+// What every writer tells of its items that wait for a limiter.
+template <typename WriterHandle>
+void BindPending(nb::class_<WriterHandle>* writer) {
+  writer->def_prop_ro("pending", [](const WriterHandle& self) { return self.writer->pending(); })
+      .def(
+          "wait_pending",
+          [](WriterHandle& self, std::uint64_t at_most, double timeout_s) {
+            const reverie::Status status = WithoutGil([&] {
+              return self.store->WaitForInserts(self.writer->progress(), at_most, timeout_s);
+            });
+            Check(status);
+            return status.ok();
+          },
+          nb::arg("at_most"), nb::arg("timeout_s"));
+}
 
 }  // namespace reverie_py
 

@@ -4,6 +4,7 @@
 #include <Python.h>
 
 #include <chrono>
+#include <cstddef>
 #include <thread>
 
 namespace reverie_py {
@@ -30,6 +31,19 @@ class NoGil {
  private:
   PyThreadState* const state_;
 };
+
+template <typename Run>
+auto WithoutGil(Run&& run) {
+  NoGil release;
+  return run();
+}
+
+// The same for what copies bytes, few of which are copied sooner than the GIL is dropped.
+// Nobody who holds a core mutex ever waits for the GIL, so keeping it cannot deadlock.
+template <typename Run>
+auto Copying(std::size_t nbytes, Run&& run, std::size_t keep_gil_below = 16 * 1024) {
+  return nbytes < keep_gil_below ? run() : WithoutGil(run);
+}
 
 }  // namespace reverie_py
 

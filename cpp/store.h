@@ -20,9 +20,10 @@ namespace reverie {
 // The chunks and tables of one process, and the only owner of their lock.
 //
 // Locks, in the order they are taken: a Writer's mutex, then the store's, held for as
-// long as a Locked lives. No other core lock exists, and none is held while a gather copies, while
-// chunks are freed, or while anyone waits for the GIL. One mutex for all tables makes an insert
-// into several tables, and a snapshot of them, a single point in time.
+// long as a Locked lives. No other core lock exists, and none is held while a gather
+// copies, while chunks are freed, or while anyone waits for the GIL. One mutex for all
+// tables makes an insert into several tables, and a snapshot of them, a single point
+// in time.
 class Store : public std::enable_shared_from_this<Store> {
  public:
   // A chunk counts its records in 32 bits, and a record may have a single byte.

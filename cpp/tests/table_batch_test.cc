@@ -222,7 +222,7 @@ TEST(WhatDoesNotFitIsRefusedWithItsKeyAndColumn) {
     expect(&scene, {&fewer, kSteps}, Code::kLayoutMismatch, -1, 0, 0);
     expect(&scene, {&unknown, kSteps}, Code::kLayoutMismatch, 0, 0, 0);
     expect(&scene, {kLayout.get(), 2}, Code::kLengthMismatch, run ? -1 : 0, 3, 2);
-    expect(&scene, {kLayout.get(), 1, uneven.data()}, Code::kLengthMismatch, 1, 3, 2);
+    expect(&scene, {kLayout.get(), kSteps, uneven.data()}, Code::kLengthMismatch, 1, 3, 2);
     CHECK(Refusal(&scene, steps).ok());
   }
   Scene scene;  // a run of an equal layout that is not the same one: bindings intern them
@@ -239,6 +239,22 @@ TEST(WhatDoesNotFitIsRefusedWithItsKeyAndColumn) {
   Scene mixed;
   mixed.AddTrajectory({3, 3, 3, 3}, {0, 1, 3, 2});
   expect(&mixed, steps, Code::kLayoutMismatch, 2, 0, 0);
+}
+
+TEST(CellsOfAnySizeAreInNoBatch) {
+  Scene scene;
+  TrajectoryWriter texts(scene.store);
+  texts.AddColumn(nullptr, 9);
+  const Cell text{"12345678", 8};
+  REQUIRE(texts.Append(&text, 1).ok());
+  const Run run{0, 0, 1};
+  const Output column{1, false};
+  bool inserted;
+  REQUIRE(texts.CreateItem(scene.table.get(), 1.0, &run, 1, &column, 1, &inserted).ok());
+  const RecordLayout unknown({8});
+  const Status status = Refusal(&scene, {&unknown, 1});
+  CHECK_EQ(status.code, Code::kLayoutMismatch);
+  CHECK_EQ(status.column, 0);
 }
 
 TEST(ColumnsMayHaveLengthsOfTheirOwn) {

@@ -38,16 +38,19 @@ struct World {
   std::atomic<std::int64_t> sampled[2] = {{0}, {0}};
 
   std::unique_ptr<Writer> NewWriter() {
+    // Of the stream: the episodes that end in it are only marked.
     return std::make_unique<Writer>(
         store, layout, std::vector<std::shared_ptr<Table>>{evicting, large},
-        Writer::Config{kLength, 1, 1.0, false, false, PadRecord(*layout), -1, 0});
+        Writer::Config{kLength, 1, 1.0, false, false, PadRecord(*layout), -1, 0,
+                       Writer::Items::kStream});
   }
 
   void Write(std::uint64_t index) {
     const auto writer = NewWriter();
     for (std::uint64_t i = 0; i < kStepsEach; ++i) {
       const Step step(First(index) + i);
-      CHECK(writer->Append(step.columns().data(), How::kGoesOn).ok());
+      const How how = i % 10 == 9 ? How::kTruncated : How::kGoesOn;
+      CHECK(writer->Append(step.columns().data(), how).ok());
     }
   }
 

@@ -131,6 +131,46 @@ TEST(ItemsAreWholeAndAllAreWokenWhenTheStoreCloses) {
   }
 }
 
+// Trajectories of a batch are copied after the lock is let go, and may be gone by then.
+TEST(BatchesOfEvictedTrajectoriesAreWhole) {
+  const auto store = std::make_shared<Store>(Store::Options{96, 2});
+  const auto table = store->CreateTable(TableConfig(5));
+  const auto layout = std::make_shared<RecordLayout>(std::vector<std::size_t>{8}, std::vector{1u});
+  std::atomic<bool> done{false};
+  std::atomic<int> batches{0};
+  std::vector<std::thread> samplers;
+  for (int s = 0; s < 2; ++s) {
+    samplers.emplace_back([&] {
+      while (!done) {
+        std::vector<std::uint64_t> numbers(8 * 3);
+        Batch batch(8, 1);
+        void* const output = numbers.data();
+        const Status status =
+            store->Sample(table.get(), {layout.get(), 3}, 8, 0, &output, batch.info);
+        if (!status.ok()) continue;
+        ++batches;
+        for (std::size_t i = 0; i < numbers.size(); i += 3) {
+          CHECK_EQ(numbers[i + 1], numbers[i] + 1);
+          CHECK_EQ(numbers[i + 2], numbers[i] + 2);
+        }
+      }
+    });
+  }
+  TrajectoryWriter writer(store);
+  writer.AddColumn(layout, 4);
+  for (std::uint64_t i = 0; i < 4000 || batches < 100; ++i) {
+    const Cell cell{&i, 8};
+    REQUIRE(writer.Append(&cell, 1).ok());
+    if (i < 2) continue;
+    const Run run{0, i - 2, 3};
+    const Output column{1, false};
+    bool inserted;
+    REQUIRE(writer.CreateItem(table.get(), 1.0, &run, 1, &column, 1, &inserted).ok());
+  }
+  done = true;
+  for (auto& sampler : samplers) sampler.join();
+}
+
 // As a table's settings may have changed between saving and loading.
 TEST(AnItemRestoredWithMoreSamplesThanAllowedLeavesWithItsNext) {
   World world;

@@ -249,6 +249,50 @@ TEST(EndsGoWithASnapshotAndComeBack) {
   CHECK_EQ(then.ends.chunk.size(), 5u);
 }
 
+// However many ends a chunk has, it has room for the cut of the episode that is open.
+TEST(ACutTakesNoMemory) {
+  for (const Padding padding : {Padding::kNone, Padding::kTile}) {
+    for (int resets = 0; resets < 10; ++resets) {
+      for (const bool closes : {true, false}) {
+        Scene scene(200, Items::kWindows, 2, padding);
+        std::uint64_t uncovered;
+        for (int i = 0; i < resets; ++i) {
+          REQUIRE(scene.Append(How::kGoesOn).ok());
+          REQUIRE(scene.writer->Reset(true, &uncovered).ok());
+        }
+        for (int i = 0; i < 2; ++i) REQUIRE(scene.Append(How::kGoesOn).ok());
+        const std::size_t before = Ends(scene.store).size();
+        // Padding needs memory, and what there is of it when that fails is cut off, too.
+        Starved(0, 1000000, [&] {
+          if (closes) {
+            scene.writer->Close();
+          } else {
+            scene.writer->Reset(true, &uncovered);
+          }
+        });
+        CHECK_EQ(scene.writer->num_cached(), 0u);
+        const auto after = Ends(scene.store);
+        REQUIRE(after.size() > before);
+        CHECK(after[before] == (End{scene.next - 1, How::kCut}));
+      }
+    }
+  }
+  // Padding after a stream with ends of its own: of those it may have taken the last place.
+  for (int ends = 0; ends < 8; ++ends) {
+    for (long k = 0; k < 3; ++k) {
+      Scene scene(200, Items::kStream, 8, Padding::kTile);
+      for (int t = 0; t < 9; ++t) {
+        REQUIRE(scene.Append(t < ends ? How::kEnded : How::kGoesOn).ok());
+      }
+      std::uint64_t uncovered;
+      Starved(k, 1000000, [&] { scene.writer->Reset(true, &uncovered); });
+      const auto after = Ends(scene.store);
+      REQUIRE(after.size() > static_cast<std::size_t>(ends));
+      CHECK(after[static_cast<std::size_t>(ends)] == (End{8, How::kCut}));
+    }
+  }
+}
+
 // Whatever allocation fails, an end comes with its step or not at all, and a cut never fails.
 TEST(EndsAreWholeWhereMemoryRunsOut) {
   int failed = 0;
