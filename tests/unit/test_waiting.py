@@ -29,6 +29,8 @@ from reverie.errors import (
 from reverie.runtime import leaving, waiting
 from reverie.runtime.checks import check_timeout
 
+pytestmark = pytest.mark.xdist_group("alone")
+
 WORDS = "for tea: it holds 0 cups"
 
 
