@@ -9,6 +9,7 @@ where there is one.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -24,7 +25,7 @@ ROOT = Path(__file__).resolve().parent
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 BUILD_TOOLS = ("cmake==4.4.4", "ninja==1.13.2")
 # Pinned: a formatter or type checker must not change its mind between two runs.
-LINT_TOOLS = ("clang-format==23.1.5", "mypy==2.4.1", "ruff==0.17.6")
+LINT_TOOLS = ("clang-format==23.1.5", "mypy==2.4.1", "pyright==1.1.414", "ruff==0.17.6")
 # What depends on the version of Python; the newest one runs all the rest, too.
 EVERYWHERE = ("tests/unit", "tests/project", "tests/conformance/test_embedded.py")
 # On all cores; tests of threads and of time come one after the other.
@@ -80,7 +81,7 @@ def _install(session: nox.Session, extras: str, *more: str) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style and types: ruff, mypy --strict, clang-format."""
+    """Style and types: ruff, mypy --strict, clang-format; pyright over the README's code."""
     session.install(*LINT_TOOLS, "numpy", "optree")
     python = [
         path
@@ -97,6 +98,26 @@ def lint(session: nox.Session) -> None:
         if path.suffix in {".h", ".cc"}
     )
     session.run("clang-format", "--dry-run", "-Werror", *native)
+    _check_readme(session)
+
+
+def _check_readme(session: nox.Session) -> None:
+    """The README's code by pyright; mypy sees it in tests/project."""
+    pyright = str(shutil.which("pyright", path=session.bin))
+    # The package from PyPI fetches the program itself, and Node.js where there is none.
+    if subprocess.run([pyright, "--version"], capture_output=True).returncode != 0:
+        session.warn(
+            "pyright cannot fetch itself here: the README's code was not checked by it."
+        )
+        return
+    folder = Path(session.create_tmp())
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for n, code in enumerate(re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.M)):
+        (folder / f"block_{n}.py").write_text(code, "utf-8")
+    # What a reader may not have installed is no fault of the code.
+    settings = {"extraPaths": [str(ROOT / "src")], "reportMissingImports": "none"}
+    (folder / "pyrightconfig.json").write_text(json.dumps(settings), "utf-8")
+    session.run("pyright", "--project", str(folder))
 
 
 @nox.session
