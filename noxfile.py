@@ -3,11 +3,13 @@
 `nox -l` lists the sessions, `nox -s tests-3.12 -- tests/unit -k writer` runs a
 part of one. A session makes its own environment under `.nox`; a Python or a
 compiler feature that this machine does not have is skipped with a line that
-says so.
+says so. Sessions of one Python share a wheel, and all compilers share a ccache
+where there is one.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -23,7 +25,11 @@ ROOT = Path(__file__).resolve().parent
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 BUILD_TOOLS = ("cmake==4.4.4", "ninja==1.13.2")
 # Pinned: a formatter or type checker must not change its mind between two runs.
-LINT_TOOLS = ("clang-format==23.1.5", "mypy==2.4.1", "ruff==0.17.6")
+LINT_TOOLS = ("clang-format==23.1.5", "mypy==2.4.1", "pyright==1.1.414", "ruff==0.17.6")
+# What depends on the version of Python; the newest one runs all the rest, too.
+EVERYWHERE = ("tests/unit", "tests/project", "tests/conformance/test_embedded.py")
+# On all cores; tests of threads and of time come one after the other.
+PARALLEL = ("-n", "auto", "--dist", "loadgroup")
 # No window for plots, no start-up notes of TensorFlow.
 QUIET = {"MPLBACKEND": "Agg", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
@@ -53,11 +59,29 @@ def _put_pyenv_pythons_first() -> None:
 
 
 _put_pyenv_pythons_first()
+NEWEST = next((v for v in reversed(PYTHONS) if shutil.which(f"python{v}")), PYTHONS[-1])
+if shutil.which("ccache"):
+    os.environ.setdefault("CMAKE_CXX_COMPILER_LAUNCHER", "ccache")
+
+_wheels: dict[str, Path] = {}  # of this run, by version of Python
+
+
+def _install(session: nox.Session, extras: str, *more: str) -> None:
+    """Installs the package as a user does, from a wheel that this run builds once a Python."""
+    python = str(session.python or ".".join(platform.python_version_tuple()[:2]))
+    if python not in _wheels:
+        folder = ROOT / "build" / "wheels" / python
+        shutil.rmtree(folder, ignore_errors=True)
+        session.run("python", "-m", "pip", "wheel", "--no-deps", "-q", "-w", str(folder), ".")
+        (_wheels[python],) = folder.glob("*.whl")
+    # Pip takes another wheel of the same version for the one that is there.
+    session.install("--no-deps", "--force-reinstall", str(_wheels[python]))
+    session.install(f"{_wheels[python]}[{extras}]", *more)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style and types: ruff, mypy --strict, clang-format."""
+    """Style and types: ruff, mypy --strict, clang-format; pyright over the README's code."""
     session.install(*LINT_TOOLS, "numpy", "optree")
     python = [
         path
@@ -74,25 +98,47 @@ def lint(session: nox.Session) -> None:
         if path.suffix in {".h", ".cc"}
     )
     session.run("clang-format", "--dry-run", "-Werror", *native)
+    _check_readme(session)
+
+
+def _check_readme(session: nox.Session) -> None:
+    """The README's code by pyright; mypy sees it in tests/project."""
+    pyright = str(shutil.which("pyright", path=session.bin))
+    # The package from PyPI fetches the program itself, and Node.js where there is none.
+    if subprocess.run([pyright, "--version"], capture_output=True).returncode != 0:
+        session.warn(
+            "pyright cannot fetch itself here: the README's code was not checked by it."
+        )
+        return
+    folder = Path(session.create_tmp())
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for n, code in enumerate(re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.M)):
+        (folder / f"block_{n}.py").write_text(code, "utf-8")
+    # What a reader may not have installed is no fault of the code.
+    settings = {"extraPaths": [str(ROOT / "src")], "reportMissingImports": "none"}
+    (folder / "pyrightconfig.json").write_text(json.dumps(settings), "utf-8")
+    session.run("pyright", "--project", str(folder))
 
 
 @nox.session
 def cpp(session: nox.Session) -> None:
     """The C++ core without Python: its tests under ASan and UBSan, threads under TSan."""
     session.install(*BUILD_TOOLS)
-    _build_and_test_core(session, "address,undefined", tests=".*")
+    sources = sorted((ROOT / "cpp" / "tests").glob("*_test.cc"))
+    _build_and_test_core(session, "address,undefined", sources)
     if _has_sanitizer("thread"):
-        threaded = "^(threads|trajectory_threads|trajectory_writer|writer_streams)$"
-        _build_and_test_core(session, "thread", tests=threaded)
+        threaded = [path for path in sources if "std::thread" in path.read_text("utf-8")]
+        _build_and_test_core(session, "thread", threaded)
     else:
         session.warn("No thread sanitizer here: the thread tests ran without it.")
 
 
-def _build_and_test_core(session: nox.Session, sanitizers: str, *, tests: str) -> None:
+def _build_and_test_core(session: nox.Session, sanitizers: str, sources: list[Path]) -> None:
     if not _has_sanitizer(sanitizers):
         session.warn(f"This compiler has no -fsanitize={sanitizers}: built without.")
         sanitizers = ""
     build = f"build/cpp-{sanitizers.replace(',', '-') or 'plain'}"
+    cores = str(os.cpu_count() or 1)
     # A debug build keeps assert(); Ninja finds no Visual Studio by itself, so Windows keeps
     # CMake's own choice of a generator.
     choices = ["-G", "Ninja", "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g"]
@@ -101,11 +147,15 @@ def _build_and_test_core(session: nox.Session, sanitizers: str, *, tests: str) -
         *("-DCMAKE_BUILD_TYPE=Debug", "-DREVERIE_BUILD_TESTS=ON"),
         f"-DREVERIE_SANITIZE={sanitizers}",
     )
-    session.run("cmake", "--build", build, "--config", "Debug", "--parallel")
     session.run(
-        *("ctest", "--test-dir", build, "--build-config", "Debug"),
+        *("cmake", "--build", build, "--config", "Debug", "--parallel", cores),
+        *("--target", *(path.stem for path in sources)),
+    )
+    names = "|".join(path.stem.removesuffix("_test") for path in sources)
+    session.run(
+        *("ctest", "--test-dir", build, "--build-config", "Debug", "--parallel", cores),
         *("--output-on-failure", "--no-tests=error", "--timeout", "300"),
-        *("--tests-regex", tests),
+        *("--tests-regex", f"^({names})$"),
     )
 
 
@@ -127,7 +177,7 @@ def _has_sanitizer(names: str) -> bool:
 @nox.session
 def demo(session: nox.Session) -> None:
     """The demonstration and the examples, as a user runs them."""
-    session.install(".[demo,reverb-files]", "pytest>=9")
+    _install(session, "demo,reverb-files", "hypothesis", "pytest>=9")
     session.run("pytest", "tests/unit/test_cli.py", env=QUIET)
     _run_in_scratch(session, "reverie", "demo", "--quick")
     for example in _examples():
@@ -141,16 +191,16 @@ def tf_agents(session: nox.Session) -> None:
     if sys.platform != "linux" or platform.machine() != "x86_64":
         session.skip("dm-reverb has wheels for Linux on x86-64 only.")
     # Not the `test` extra: TF-Agents pins a typing_extensions that mypy cannot use.
-    session.install(
-        *("tf-agents[reverb]==0.19.0", "numpy<2", "setuptools<81"),
+    _install(
+        *(session, "reverb-files", "tf-agents[reverb]==0.19.0", "numpy<2", "setuptools<81"),
         # TF-Agents' own tests, which come with it, want the old package `mock`.
-        *(".[reverb-files]", "hypothesis", "mock", "pytest", "scipy"),
+        *("hypothesis", "mock", "pytest", "pytest-xdist", "scipy"),
     )
     for example in _examples():
         if example.name.startswith("tf_"):
             _run_in_scratch(session, "python", str(example))
     session.run(
-        *("pytest", "-W", "ignore::DeprecationWarning"),  # theirs, from the day they import
+        *("pytest", *PARALLEL, "-W", "ignore::DeprecationWarning"),  # theirs, at import
         *(session.posargs or ["tests/tf_agents"]),
         env=QUIET,
     )
@@ -167,15 +217,15 @@ def _run_in_scratch(session: nox.Session, *command: str) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """The package, installed as a user installs it, and its tests."""
+    """The package as a user installs it: all tests on the newest Python, some on the others."""
+    newest = session.python == NEWEST
     # Frameworks whose specs are read, as far as they are small; the large one once.
-    frameworks = ["dm_env"] + ["jax"] * (session.python == PYTHONS[-1])
-    session.install(".[test,gymnasium]", *frameworks)
-    # The threads are hammered for as long as it takes to believe them, on one Python.
-    stress = "30" if session.python == PYTHONS[-1] else "3"
+    _install(session, "test,gymnasium", "dm_env", *["jax"] * newest)
     session.run(
-        *("pytest", *(session.posargs or ["tests"]), "--ignore=tests/tf_agents"),
-        env={"REVERIE_STRESS_SECONDS": stress},
+        *("pytest", *PARALLEL, *(session.posargs or (["tests"] if newest else EVERYWHERE))),
+        "--ignore=tests/tf_agents",
+        # The threads are hammered for as long as it takes to believe them, on one Python.
+        env={"REVERIE_STRESS_SECONDS": "30" if newest else "3"},
     )
 
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from tests.project.rooms import (
+    FLOORS,
+    arrows,
+    circle,
+    floor_of,
+    imports,
+    inner_arrows,
+    package_of,
+    room_of,
+    rooms_imported,
+    sources,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = ROOT / "src" / "reverie"
-
+SOURCES = sources()
 HARD_DEPENDENCIES = {"numpy", "optree"}
 ANYTHING = {"*"}
 # Where more than the hard dependencies may be named, and what.
@@ -21,55 +28,13 @@ OPTIONAL = {
     "adapters/": ANYTHING,
     "cli/": ANYTHING,
     "testing/": {"hypothesis", "pytest"},
-    "reverb/cc/build.py": {"google"},
+    "proto/": {"google"},
+    "reverb/replay_sample.py": {"tensorflow"},
+    "reverb/tf/": {"tensorflow"},
     "checkpoint/reverb_files/": {"cramjam", "google", "google_crc32c", "ml_dtypes"},
     "backends/reverb": {"reverb", "tensorflow", "tf_agents"},
     "backends/ray": {"ray"},
 }
-
-# Low to high: a module imports from its own layer and from those below it. A package
-# inside a package has a place of its own where it needs one.
-LAYERS = (
-    {"_version", "errors"},
-    {"_core", "checks", "nests", "process", "sample", "specs", "trajectory", "waiting"},
-    {"table"},
-    {"adapters"},
-    {"checkpoint"},
-    {"adapters/tf_reverb", "install", "reverb"},
-    {"observer", "observers", "replay_buffer"},
-    {"backends"},
-    {"manager"},
-    {"__init__"},
-    {"cli", "testing"},
-)
-
-
-def imports(source: str, package: str) -> set[str]:
-    """Dotted names of everything that a module of `package` imports, at any depth.
-
-    An import for the type checker alone never happens, so it is no import.
-    """
-    found = set()
-    for node in _executed(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            parents = package.split(".")[: len(package.split(".")) - node.level + 1]
-            start = ".".join([*parents, node.module or ""]) if node.level else node.module
-            found |= {f"{str(start).rstrip('.')}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in {
-            "import_module",
-            "__import__",
-        }:
-            found |= {str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)}
-    return found
-
-
-def _executed(node: ast.AST) -> Iterator[ast.AST]:
-    yield node
-    typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-    for child in node.orelse if typing_only else ast.iter_child_nodes(node):
-        yield from _executed(child)
 
 
 def foreign_imports(where: str, source: str) -> list[str]:
@@ -78,40 +43,14 @@ def foreign_imports(where: str, source: str) -> list[str]:
     for prefix, more in OPTIONAL.items():
         if where.startswith(prefix):
             allowed |= more
-    roots = {name.split(".")[0] for name in imports(source, _package(where))}
+    roots = {name.split(".")[0] for name in imports(source, package_of(where))}
     return [] if "*" in allowed else sorted(roots - allowed)
 
 
 def upward_imports(where: str, source: str) -> list[str]:
-    """Modules of a higher layer that the file at `where` imports."""
-    first, *rest = Path(where).with_suffix("").parts
-    own = _layer(_placed([first, *rest]) or first)
-    inside = [n.split(".") for n in imports(source, _package(where)) if n.startswith("reverie")]
-    # `import reverie` and `from reverie import ReplayBuffer` need the whole package.
-    parts = [_placed(names[1:]) or "__init__" for names in inside]
-    return sorted({part for part in parts if _layer(part) > own})
-
-
-def _placed(names: list[str]) -> str | None:
-    """The longest beginning of a dotted name that has a place in LAYERS."""
-    known = set().union(*LAYERS)
-    beginnings = ["/".join(names[:n]) for n in (2, 1) if n <= len(names)]
-    return next((name for name in beginnings if name in known), None)
-
-
-def _layer(name: str) -> int:
-    """Position in LAYERS; a new module must be given one."""
-    positions = [i for i, names in enumerate(LAYERS) if name in names]
-    assert positions, f"{name} has no place in LAYERS: say where it belongs"
-    return positions[0]
-
-
-def _package(where: str) -> str:
-    return ".".join(["reverie", *Path(where).parent.parts])
-
-
-def _modules() -> list[str]:
-    return sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+    """Rooms that the file at `where` imports and that are not on a lower floor."""
+    own = floor_of(room_of(where))
+    return sorted(room for room in rooms_imported(where, source) if floor_of(room) >= own)
 
 
 def loaded_by(code: str) -> set[str]:
@@ -125,9 +64,9 @@ def loaded_by(code: str) -> set[str]:
     return set(json.loads(subprocess.run(run, check=True, capture_output=True).stdout))
 
 
-@pytest.mark.parametrize("where", _modules())
+@pytest.mark.parametrize("where", SOURCES)
 def test_frameworks_are_named_only_where_they_belong(where: str) -> None:
-    assert foreign_imports(where, (PACKAGE / where).read_text("utf-8")) == []
+    assert foreign_imports(where, SOURCES[where]) == []
 
 
 @pytest.mark.parametrize(
@@ -135,9 +74,10 @@ def test_frameworks_are_named_only_where_they_belong(where: str) -> None:
     [
         ("manager.py", "import tensorflow as tf", ["tensorflow"]),
         ("manager.py", "def f():\n    from torch import nn", ["torch"]),
-        ("specs.py", "import importlib\nimportlib.import_module('jax.numpy')", ["jax"]),
-        ("checkpoint/native.py", "from google.protobuf import message", ["google"]),
-        ("checkpoint/reverb_files/schema.py", "import tensorflow", ["tensorflow"]),
+        ("nests/specs.py", "import importlib\nimportlib.import_module('jax.numpy')", ["jax"]),
+        ("checkpoint/save.py", "from google.protobuf import message", ["google"]),
+        ("checkpoint/reverb_files/source.py", "import tensorflow", ["tensorflow"]),
+        ("reverb/client.py", "require('tensorflow', 'tf', 'Sampling')", ["tensorflow"]),
         ("backends/embedded.py", "import reverb", ["reverb"]),
         ("backends/reverb.py", "import ray", ["ray"]),
         ("backends/reverb.py", "import reverb", []),
@@ -153,32 +93,77 @@ def test_the_import_check_sees_planted_frameworks(
     assert foreign_imports(where, source) == found
 
 
-@pytest.mark.parametrize("where", _modules())
-def test_modules_import_only_from_their_layer_and_below(where: str) -> None:
-    assert upward_imports(where, (PACKAGE / where).read_text("utf-8")) == []
+@pytest.mark.parametrize("where", SOURCES)
+def test_modules_import_only_from_lower_floors(where: str) -> None:
+    assert upward_imports(where, SOURCES[where]) == []
 
 
 @pytest.mark.parametrize(
     ("where", "source", "found"),
     [
-        ("specs.py", "from reverie.manager import ReplayBufferManager", ["manager"]),
-        ("specs.py", "from . import manager", ["manager"]),
-        ("checkpoint/native.py", "from ..backends import embedded", ["backends"]),
+        ("nests/specs.py", "from reverie.manager import ReplayBufferManager", ["manager"]),
+        ("nests/specs.py", "from .. import manager", ["manager"]),
+        ("checkpoint/save.py", "from ..backends import embedded", ["backends"]),
+        ("checkpoint/format/plan.py", "import reverie.reverb.engine.x", ["reverb"]),
+        (
+            "tables/store.py",
+            "def f():\n    from reverie.checkpoint import load",
+            ["checkpoint"],
+        ),
         ("replay_buffer.py", "from reverie.backends import embedded", ["backends"]),
         ("backends/embedded.py", "def f():\n    import reverie.cli", ["cli"]),
         ("adapters/torch.py", "from reverie import ReplayBuffer", ["__init__"]),
         ("adapters/torch.py", "from reverie.reverb import errors", ["reverb"]),
-        ("adapters/tf_data.py", "import reverie.reverb.tf.x", ["adapters/tf_reverb"]),
-        ("adapters/tf_reverb/x.py", "from reverie.reverb import errors", []),
+        ("observers/base.py", "from reverie.reverb.engine import registry", ["reverb"]),
+        ("reverb/client.py", "from reverie import observers", ["observers"]),
         ("manager.py", "from reverie.testing import model", ["testing"]),
-        ("manager.py", "from reverie import errors, specs", []),
+        ("manager.py", "from reverie import errors, nests", []),
+        ("reverb/tf/streams.py", "from reverie.reverb import errors", []),
+        ("reverb/tf/streams.py", "if TYPE_CHECKING:\n    from reverie import manager", []),
         ("cli/main.py", "import reverie", []),
     ],
 )
-def test_the_layer_check_sees_planted_upward_imports(
+def test_the_check_of_floors_sees_planted_upward_imports(
     where: str, source: str, found: list[str]
 ) -> None:
     assert upward_imports(where, source) == found
+
+
+def test_every_room_has_one_floor_and_every_floor_is_lived_on() -> None:
+    rooms = [room for rooms in FLOORS for room in rooms]
+    assert sorted(rooms) == sorted({room_of(where) for where in SOURCES} | {"_core"})
+
+
+def test_a_room_without_a_floor_is_seen() -> None:
+    with pytest.raises(AssertionError, match="attic has no place"):
+        floor_of(room_of("attic/trunk.py"))
+
+
+def test_no_folders_import_each_other_in_a_circle() -> None:
+    assert circle(arrows(SOURCES)) == []
+    assert circle(inner_arrows(SOURCES)) == []
+
+
+def test_planted_circles_are_seen() -> None:
+    planted = {
+        "a/x.py": "from reverie.nests import b",
+        "nests/y.py": "from reverie import runtime",
+        "runtime/y.py": "from reverie import tables\nimport reverie.nests",
+        "tables/y.py": "import json",
+    }
+    assert circle(arrows(planted)) == ["nests", "runtime"]
+    del planted["runtime/y.py"]
+    assert circle(arrows(planted)) == []
+    inner = {
+        "checkpoint/save.py": "from reverie.checkpoint.disk import files",
+        "checkpoint/disk/files.py": "from reverie.checkpoint.folder import names",
+        "checkpoint/folder/names.py": "from reverie.checkpoint.format import plan",
+        "checkpoint/format/plan.py": "def f():\n    from reverie.checkpoint import disk",
+    }
+    names = ["checkpoint/disk", "checkpoint/folder", "checkpoint/format"]
+    assert circle(inner_arrows(inner)) == names
+    del inner["checkpoint/folder/names.py"]
+    assert circle(inner_arrows(inner)) == []
 
 
 def _not_light(loaded: set[str]) -> set[str]:

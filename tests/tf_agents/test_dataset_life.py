@@ -26,6 +26,8 @@ import reverie  # noqa: E402
 from reverie.adapters import tf_data  # noqa: E402
 from reverie.runtime import leaving, waiting  # noqa: E402
 
+pytestmark = pytest.mark.xdist_group("alone")
+
 
 def consecutive(rewards: Any) -> bool:
     """Whether each row of `[..., T]` rewards is a window of one of `support.episode`'s."""
@@ -281,7 +283,8 @@ def test_dropping_an_iterator_that_waits_does_not_hang(
 ) -> None:
     assert seconds_to_drop_a_waiting_iterator(tmp_path) < 0.7
     monkeypatch.setattr(tf_data, "_SLICE_S", 2.0)
-    assert seconds_to_drop_a_waiting_iterator(tmp_path) > 0.7
+    # Not each time: the wait may be near its end, or not begun, when the iterator goes.
+    assert any(seconds_to_drop_a_waiting_iterator(tmp_path / str(n)) > 0.7 for n in range(5))
 
 
 SCRIPT = """

@@ -33,6 +33,8 @@ from tests.tf_agents.reverb_support import (  # noqa: E402
 from reverie.reverb.tf import streams  # noqa: E402
 from reverie.runtime import leaving, waiting  # noqa: E402
 
+pytestmark = pytest.mark.xdist_group("alone")
+
 
 def read_all(in_flight: int) -> tuple[list[Any], list[Any]]:
     """All items of a queue and of another one their steps."""

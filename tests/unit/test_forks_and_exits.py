@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("alone")
+
 INTERRUPTED = """
 import signal, sys, threading
 import numpy as np

@@ -86,6 +86,7 @@ def test_the_nesting_depth_is_carried_over_blocks() -> None:
     assert strict_json.nesting_depth(b"[[" + filler * 2 + b"[[[0]]]]]") == 5
 
 
+@pytest.mark.xdist_group("alone")
 def test_a_large_document_is_refused_or_parsed_quickly() -> None:
     before = time.monotonic()
     for text in (b'"' + b"\\a" * 10**7, b'"' * 10**7, b"\\" * 10**7, b'{"a":1,' * 10**6):

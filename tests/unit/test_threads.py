@@ -23,6 +23,8 @@ from reverie.errors import ClosedError
 from reverie.observers import TrajectoryObserver
 from reverie.testing.model import expect_same_nest
 
+pytestmark = pytest.mark.xdist_group("alone")
+
 SECONDS = float(os.environ.get("REVERIE_STRESS_SECONDS") or 3)
 STUCK = 60.0  # seconds after which a thread counts as stuck
 LENGTH, STRIDE, EPISODE, CAPACITY = 6, 2, 25, 500

@@ -29,6 +29,8 @@ from reverie.errors import (
 from reverie.runtime import leaving, waiting
 from reverie.runtime.checks import check_timeout
 
+pytestmark = pytest.mark.xdist_group("alone")
+
 WORDS = "for tea: it holds 0 cups"
 
 
@@ -109,6 +111,20 @@ def test_the_only_thread_does_not_wait_for_ever() -> None:
         pytest.skip("another thread of this process lives")
     with pytest.raises(EndlessWaitError, match=f"{WORDS}: this is the only thread"):
         waiting.wait_until(never, timeout=None, what=words)
+
+
+def test_what_a_thread_did_before_it_ended_is_not_missed() -> None:
+    threads: list[threading.Thread] = []
+
+    def ready(slice_s: float) -> bool:
+        if threads:
+            return True
+        threads.append(threading.Thread(target=lambda: None))  # comes and goes after the look
+        threads[0].start()
+        threads[0].join()
+        return False
+
+    waiting.wait_until(ready, timeout=None, what=words)
 
 
 def test_a_thread_in_company_waits_on() -> None:

@@ -51,6 +51,8 @@ def wait_until(
         if timeout is not None and waited >= timeout:
             raise WaitTimeoutError(f"Waited {waited:.3g} s {what()}.")
         if timeout is None and len(sys._current_frames()) == 1:
+            if ready(0.0):  # another thread may have done its part and ended just before
+                return
             raise EndlessWaitError(
                 f"Would wait for ever {what()}: this is the only thread of the process, so "
                 f"{way_out}"

@@ -146,6 +146,7 @@ def test_a_server_that_was_not_kept_says_what_became_of_it() -> None:
         client.insert(1, {"t": 1.0})
 
 
+@pytest.mark.xdist_group("alone")
 def test_a_column_with_a_value_in_every_other_step_costs_no_more_for_a_long_history(
     serve: Serve,
 ) -> None:
@@ -226,6 +227,7 @@ print("stuck:", stuck)
 """
 
 
+@pytest.mark.xdist_group("alone")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.parametrize(("how", "stuck"), [("", 0), ("unwatched", 1)])
 def test_a_forked_child_may_drop_its_writers(how: str, stuck: int) -> None:
