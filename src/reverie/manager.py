@@ -279,63 +279,34 @@ class ReplayBufferManager(Handle):
         out: Any = None,
         timeout: float | None = None,
     ) -> tuple[Any, SampleInfo]:
-        """A batch in NumPy, items chosen uniformly with replacement.
-
-        Sees every observer call that has returned.
-
-        Args:
-            batch_size: B.
-            num_steps: T; None means `sequence_length`. A divisor of it takes one of
-                each item's disjoint pieces, at random.
-            out: a nest of arrays of just the result's shapes, filled and returned
-                instead of fresh ones.
-            timeout: seconds to wait while the buffer is empty; None waits (and
-                answers Ctrl-C), 0 does not.
-
-        Returns:
-            `(data, info)`: leaves `[B, T, *shape]`, and a SampleInfo of `[B]` fields.
+        """A batch in NumPy; everything is as in `ReplayBuffer.sample`.
 
         Raises:
             NotInitializedError: nothing was created or loaded yet.
-            InvalidArgumentError: a number is out of range, or `out` does not fit.
-            UnstackableError: a chosen item has not `sequence_length` steps.
-            WaitTimeoutError: `timeout` passed.
-            EndlessWaitError: no timeout, and no other thread that could add.
             ClosedError: the manager is closed.
+            ReverieError: see there.
         """
         buffer = self._require("sample").buffer
         return buffer.sample(batch_size, num_steps, out=out, timeout=timeout)
 
     def gather_all(self) -> Any:
-        """Every item in insertion order, leaves `[N, T, *shape]`. Counts as no sample.
-
-        For looking inside and for tests: it costs memory for all items at once.
+        """Every item in insertion order, stacked; see `ReplayBuffer.gather_all`.
 
         Raises:
-            UnstackableError: items differ in length; `iter_items()` reads them.
             NotInitializedError, ClosedError: as for `sample`.
         """
         return self._require("gather_all").buffer.gather_all()
 
     def iter_items(self) -> Iterator[tuple[int, Any]]:
-        """Key and data of every item, in insertion order, whatever its length.
-
-        Leaves are `[T, *shape]`; columns that cover unequal steps keep their own T.
-        """
+        """Key and data of every item, whatever its length; see `ReplayBuffer.iter_items`."""
         return self._require("iter_items").buffer.iter_items()
 
     def update_priorities(self, keys: ArrayLike, priorities: ArrayLike) -> int:
-        """Sets the priorities of items.
+        """Sets priorities; returns how many keys were stale.
 
-        Args:
-            keys: `SampleInfo.key`, `[B]` or `[B, T]`.
-            priorities: finite and not negative, one for each key.
-
-        Returns:
-            How many keys were stale: their items have left the buffer.
+        Arguments and errors are those of `ReplayBuffer.update_priorities`.
 
         Raises:
-            InvalidArgumentError: a shape or a value; then nothing was changed.
             NotInitializedError, ClosedError: as for `sample`.
         """
         return self._require("update_priorities").buffer.update_priorities(keys, priorities)
@@ -362,21 +333,12 @@ class ReplayBufferManager(Handle):
     ) -> Path | None:
         """Saves a checkpoint, durable and complete or not at all.
 
-        Adding and sampling go on meanwhile; what they do after the call began is
-        not in it. Checkpoints beyond the newest `max_to_keep` are then removed.
-
-        Args:
-            wait: False returns at once and writes in the background; a failure
-                reaches the caller on its next call of the manager.
-            progress: called with bytes written so far and in all.
-
-        Returns:
-            The checkpoint's folder, or None with `wait=False`.
+        As `ReplayBuffer.save`, but a failure in the background reaches the caller on the
+        next call of the manager, whichever it is. Checkpoints beyond the newest
+        `max_to_keep` are then removed.
 
         Raises:
-            CheckpointLockedError: another process saves into the folder.
-            CheckpointWriteError: the folder cannot be written, or the disk is full.
-                Earlier checkpoints are intact.
+            CheckpointError: see there.
             NotInitializedError, ClosedError: as for `sample`.
         """
         return self._require("save").buffer.save(wait, progress=progress)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 Batch = tuple[list[NDArray[Any]], tuple[NDArray[Any], ...]]
+_MISFITS = (_core.LengthMismatch, _core.LayoutMismatch, _core.Closed)
 
 
 class LocalClient(Handle):
@@ -174,7 +175,8 @@ class ReplayBuffer(Handle):
 
         Raises:
             InvalidArgumentError: a number is out of range, or `out` does not fit.
-            UnstackableError: a chosen item has not `sequence_length` steps.
+            UnstackableError: a chosen item has not `sequence_length` steps, or other
+                columns.
             WaitTimeoutError: `timeout` passed.
             EndlessWaitError: no timeout, and no other thread that could add.
             ClosedError: the buffer is closed.
@@ -184,7 +186,7 @@ class ReplayBuffer(Handle):
             batch = self._core.sample(*call)
             if batch is None:
                 batch = self._wait_and_sample(call, timeout)
-        except (_core.LengthMismatch, _core.Closed) as error:
+        except _MISFITS as error:
             raise self._translated(error) from None
         return self._nest.unflatten(batch[0]), SampleInfo._make(batch[1])
 
@@ -203,7 +205,7 @@ class ReplayBuffer(Handle):
         try:
             batch = self._core.sample(*call)
             return self._wait_and_sample(call, timeout) if batch is None else batch
-        except (_core.LengthMismatch, _core.Closed) as error:
+        except _MISFITS as error:
             raise self._translated(error) from None
 
     def gather_all(self) -> Any:
@@ -235,7 +237,7 @@ class ReplayBuffer(Handle):
         steps = self._sequence_length if empty else 0
         try:
             return self._core.gather(self._layout, wanted, steps, self._lengths)
-        except (_core.LengthMismatch, _core.Closed) as error:
+        except _MISFITS as error:
             raise self._translated(error) from None
 
     def iter_items(self) -> Iterator[tuple[int, Any]]:
@@ -436,6 +438,6 @@ class ReplayBuffer(Handle):
         """The public error for one of the core's."""
         if isinstance(error, _core.Closed):
             return self._store.closed_error()
-        key, column, found, wanted = error.args
+        key, column, *lengths = error.args
         path = None if column < 0 else self._nest.columns[column].path
-        return unstackable(self._table.name, key, found, wanted, path)
+        return unstackable(self._table.name, key, path, *lengths)

@@ -235,22 +235,29 @@ class Table(Handle):
 
 
 def unstackable(
-    table: str, key: int, found: int, wanted: int, column: str | None = None
+    table: str,
+    key: int,
+    column: str | None,
+    found: int | None = None,
+    wanted: int | None = None,
 ) -> UnstackableError:
-    """That a batch cannot be made of items of unequal length.
+    """That a batch cannot be made of items that differ.
 
     Args:
         table: its name.
         key: of the item at fault.
-        found: its steps.
-        wanted: those of the others, or of the batch.
         column: path of the only column concerned.
+        found: its steps, -1: without a time axis; None: it holds other data.
+        wanted: steps of the others, or of the batch.
     """
     where = "" if column is None else f" in column {column!r}"
+    what, kind = f"has {found} steps{where}, wanted {wanted}", "unequal length"
+    if found is None:
+        what, kind = f"has other columns than the batch{where}", "different columns"
     return UnstackableError(
-        f"Item {key} of table {table!r} has {found} steps{where}, wanted {wanted}: items of "
-        "unequal length cannot be stacked into [N, T, ...]. Read them one by one with "
-        "iter_items(), or use the sequence_length they were written with."
+        f"Item {key} of table {table!r} {what}: items of {kind} cannot be stacked into "
+        "[N, T, ...]. Read them one by one with iter_items(), or use the spec and the "
+        "sequence_length they were written with."
     )
 
 

@@ -151,7 +151,7 @@ class ReverbBackend:
             for array, values in zip(arrays, item.data, strict=True):
                 if len(values) != length:
                     raise unstackable(
-                        self._settings.table.name, item.info.key, len(values), length
+                        self._settings.table.name, item.info.key, None, len(values), length
                     )
                 array[row] = values[start : start + piece]
         fields = zip(zip(*infos, strict=True), _INFO_DTYPES, strict=True)
@@ -166,7 +166,7 @@ class ReverbBackend:
             wanted = len(columns[0]) if wanted is None else wanted
             for values in columns:
                 if len(values) != wanted:
-                    raise unstackable(self._settings.table.name, key, len(values), wanted)
+                    raise unstackable(self._settings.table.name, key, None, len(values), wanted)
             rows.append(columns)
         if not rows:
             return self._spec.nest.unflatten(self._arrays((0, length), None))
