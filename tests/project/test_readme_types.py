@@ -19,7 +19,8 @@ def complaints(code: str, folder: Path) -> str:
     run = [sys.executable, "-m", "mypy", *options, str(program)]
     done = subprocess.run(run, cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode in (0, 1), done.stderr
-    return done.stdout
+    # About the program alone: the lint session looks at src, with one NumPy's stubs.
+    return "\n".join(line for line in done.stdout.splitlines() if "program.py:" in line)
 
 
 def test_the_readmes_code_is_typed(tmp_path: Path) -> None:

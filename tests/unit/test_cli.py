@@ -23,6 +23,8 @@ from reverie.cli.demo.report import shown, verdict
 from reverie.cli.demo.results import Collected, Point, Sizes, Stopwatch, Trained
 from reverie.cli.demo.settings import Settings
 
+pytestmark = pytest.mark.xdist_group("demo")  # one process runs it, once
+
 PACKAGES = ("gymnasium", "matplotlib", "rich", "sklearn")
 
 
