@@ -15,10 +15,9 @@ from reverie.checkpoint.background import BackgroundSaver
 from reverie.checkpoint.disk.files import FILE_SYSTEM, FileSystem
 from reverie.checkpoint.folder import commit
 from reverie.checkpoint.folder.lock import FolderLock
-from reverie.checkpoint.folder.names import checkpoint_name
+from reverie.checkpoint.folder.names import MANIFEST_NAME, checkpoint_name
 from reverie.checkpoint.folder.retention import prune, sweep
 from reverie.checkpoint.format.layouts import layout_of
-from reverie.checkpoint.format.manifest import MANIFEST_NAME
 from reverie.checkpoint.format.plan import Plan
 from reverie.checkpoint.format.reader import read_manifest
 from reverie.checkpoint.format.settings import check_settings

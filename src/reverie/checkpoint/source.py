@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from reverie import _core
 from reverie.checkpoint.disk.crc_file import reading
 from reverie.checkpoint.disk.files import FILE_SYSTEM, FileSystem, exists, opened_folder
-from reverie.checkpoint.folder.names import list_checkpoints, sequence_number_of
+from reverie.checkpoint.folder.names import MANIFEST_NAME, list_checkpoints, sequence_number_of
 from reverie.checkpoint.format.chunks import ChunkIndex
 from reverie.checkpoint.format.decode import num_items
 from reverie.checkpoint.format.items import TableArrays
 from reverie.checkpoint.format.layouts import Layout
-from reverie.checkpoint.format.manifest import MANIFEST_NAME, Manifest
+from reverie.checkpoint.format.manifest import Manifest
 from reverie.checkpoint.format.reader import Reader, read_manifest
 from reverie.checkpoint.format.settings import decode_step
 from reverie.checkpoint.format.snapshot import FreshCoreLike, Progress

@@ -25,9 +25,8 @@ from pathlib import Path
 
 from reverie.checkpoint.disk.crc_file import Part, Written, write_file
 from reverie.checkpoint.disk.files import FileSystem, exists, failing_path
-from reverie.checkpoint.folder.names import entries, sequence_number_of
+from reverie.checkpoint.folder.names import MAX_SEQUENCE_NUMBER, entries, sequence_number_of
 from reverie.checkpoint.folder.retention import remove_folder
-from reverie.checkpoint.format.manifest import MAX_SEQUENCE_NUMBER
 from reverie.errors import CheckpointError, CheckpointWriteError
 
 

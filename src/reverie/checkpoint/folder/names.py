@@ -1,4 +1,4 @@
-"""Names of checkpoint folders, and which of them a root holds."""
+"""Names of checkpoint folders and of the files in them, and which folders a root holds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,22 @@ from pathlib import Path
 
 from reverie.checkpoint.disk.files import FILE_SYSTEM, FileSystem
 from reverie.errors import CheckpointReadError
+
+MANIFEST_NAME = "manifest.json"
+MAX_SEQUENCE_NUMBER = 10**15 - 1  # below 2**53, and whole in decimal
+
+CHUNKS_NAME = "chunks.npy"
+ENDS_NAME = "ends.npy"
+TABLE_FILES = ("items", "free", "touched", "trajectories", "columns", "pieces")
+"""The files of a table; each but the first only where something is in it."""
+
+SEGMENT_NAME = re.compile(r"segment-[0-9]{8,16}-[0-9]{5,9}\.npy")
+PART_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+FILE_NAME = re.compile(
+    rf"{SEGMENT_NAME.pattern}|chunks\.npy|ends\.npy"
+    rf"|({'|'.join(TABLE_FILES)})-(0|[1-9][0-9]{{0,5}})\.npy"
+    rf"|part-{PART_NAME.pattern}-[A-Za-z0-9_-]{{1,64}}\.npy"
+)
 
 _CHECKPOINT = re.compile("ckpt-([0-9]{8}|[1-9][0-9]{8,14})")
 

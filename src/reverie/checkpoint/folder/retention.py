@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from reverie.checkpoint.disk.files import FileSystem, is_real_folder, opened_folder
-from reverie.checkpoint.folder.names import entries
-from reverie.checkpoint.format.manifest import FILE_NAME, MANIFEST_NAME
+from reverie.checkpoint.folder.names import FILE_NAME, MANIFEST_NAME, entries
 
 _log = logging.getLogger("reverie.checkpoint")
 _LEFTOVER = re.compile(r"\.(tmp|trash)-[0-9a-f]{32}")

@@ -5,6 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from reverie.checkpoint.disk import strict_json as sj
+from reverie.checkpoint.folder.names import (
+    CHUNKS_NAME,
+    ENDS_NAME,
+    FILE_NAME,
+    MAX_SEQUENCE_NUMBER,
+    PART_NAME,
+    SEGMENT_NAME,
+    TABLE_FILES,
+)
 from reverie.checkpoint.format.layouts import (
     BYTES,
     ITEM_NBYTES,
@@ -16,16 +25,9 @@ from reverie.checkpoint.format.layouts import (
     problem_of,
 )
 from reverie.checkpoint.format.manifest import (
-    CHUNKS_NAME,
     COUNTERS,
-    ENDS_NAME,
-    FILE_NAME,
     FORMAT_VERSION,
     KIND,
-    MAX_SEQUENCE_NUMBER,
-    PART_NAME,
-    SEGMENT_NAME,
-    TABLE_FILES,
     FileEntry,
     Manifest,
     Part,

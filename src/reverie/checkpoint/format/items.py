@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reverie.checkpoint.folder.names import TABLE_FILES
 from reverie.checkpoint.format.chunks import ChunkIndex
-from reverie.checkpoint.format.manifest import TABLE_FILES, TableEntry
+from reverie.checkpoint.format.manifest import TableEntry
 from reverie.checkpoint.format.rows import ROWS, bad_row, refuse
 from reverie.checkpoint.format.snapshot import TableSnapshotLike
 from reverie.errors import CheckpointCorruptError

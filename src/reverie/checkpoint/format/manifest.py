@@ -11,32 +11,17 @@ states as hexadecimal ones), because JSON numbers above 2**53 are not safe.
 from __future__ import annotations
 
 import json
-import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from reverie.checkpoint.folder.names import TABLE_FILES
 from reverie.checkpoint.format.layouts import Layout
 from reverie.checkpoint.format.settings import settings_json
 from reverie.tables.settings import TableSettings
 
 KIND = "reverie-checkpoint"
 FORMAT_VERSION = 1
-MANIFEST_NAME = "manifest.json"
-MAX_SEQUENCE_NUMBER = 10**15 - 1  # below 2**53, and whole in decimal
-
-CHUNKS_NAME = "chunks.npy"
-ENDS_NAME = "ends.npy"
-TABLE_FILES = ("items", "free", "touched", "trajectories", "columns", "pieces")
-"""The files of a table; each but the first only where something is in it."""
-
-SEGMENT_NAME = re.compile(r"segment-[0-9]{8,16}-[0-9]{5,9}\.npy")
-PART_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-FILE_NAME = re.compile(
-    rf"{SEGMENT_NAME.pattern}|chunks\.npy|ends\.npy"
-    rf"|({'|'.join(TABLE_FILES)})-(0|[1-9][0-9]{{0,5}})\.npy"
-    rf"|part-{PART_NAME.pattern}-[A-Za-z0-9_-]{{1,64}}\.npy"
-)
 
 COUNTERS = ("inserts", "samples", "deletes", "num_unique_samples", "num_deleted_episodes")
 

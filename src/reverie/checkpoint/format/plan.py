@@ -19,14 +19,12 @@ from reverie._version import __version__
 from reverie.checkpoint.disk.crc_file import BLOCK_NBYTES, Part
 from reverie.checkpoint.disk.strict_json import MAX_NBYTES, MAX_VALUES
 from reverie.checkpoint.folder.commit import Draft
+from reverie.checkpoint.folder.names import CHUNKS_NAME, ENDS_NAME, MANIFEST_NAME
 from reverie.checkpoint.format.chunks import together
 from reverie.checkpoint.format.items import TableArrays
 from reverie.checkpoint.format.layouts import Layout, layout_of
 from reverie.checkpoint.format.manifest import (
-    CHUNKS_NAME,
     COUNTERS,
-    ENDS_NAME,
-    MANIFEST_NAME,
     FileEntry,
     Manifest,
     Segment,

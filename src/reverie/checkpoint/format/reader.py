@@ -20,19 +20,17 @@ from reverie.checkpoint.disk.files import (
     failing_path,
     opened_folder,
 )
-from reverie.checkpoint.folder.names import sequence_number_of
+from reverie.checkpoint.folder.names import (
+    CHUNKS_NAME,
+    ENDS_NAME,
+    MANIFEST_NAME,
+    sequence_number_of,
+)
 from reverie.checkpoint.format.chunks import ChunkIndex, together
 from reverie.checkpoint.format.decode import MAX_NBYTES, decode_manifest
 from reverie.checkpoint.format.items import TableArrays
 from reverie.checkpoint.format.layouts import Layout
-from reverie.checkpoint.format.manifest import (
-    CHUNKS_NAME,
-    ENDS_NAME,
-    MANIFEST_NAME,
-    FileEntry,
-    Manifest,
-    TableEntry,
-)
+from reverie.checkpoint.format.manifest import FileEntry, Manifest, TableEntry
 from reverie.checkpoint.format.rows import ROWS, role_of
 from reverie.errors import CheckpointCorruptError, CheckpointLimitError
 from reverie.tables.text_cells import MARK, check_text
