@@ -1,4 +1,4 @@
-"""The benchmark that `docs/performance.md` quotes runs, and tells what the page says it tells."""
+"""The benchmark that `docs/performance.md` quotes runs, and tells what it should."""
 
 from __future__ import annotations
 

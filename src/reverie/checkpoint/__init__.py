@@ -8,10 +8,10 @@ The format is described in `docs/checkpoint-format.md`.
 """
 
 from reverie.checkpoint.folder.names import find_newest, list_checkpoints
+from reverie.checkpoint.format.report import VerifyReport
 from reverie.checkpoint.save import Saver, check_savable
 from reverie.checkpoint.source import (
     Source,
-    VerifyReport,
     candidates,
     open_source,
     verify,

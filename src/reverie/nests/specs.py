@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import optree
+from numpy.typing import DTypeLike
 
 from reverie.errors import SpecError
 
@@ -38,7 +39,7 @@ _WAY_OUT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class ArraySpec:
     """Shape and dtype of one leaf of a step.
 
@@ -56,10 +57,11 @@ class ArraySpec:
     dtype: np.dtype[Any]
     name: str | None = None
 
-    def __post_init__(self) -> None:
+    def __init__(self, shape: Sequence[int], dtype: DTypeLike, name: str | None = None) -> None:
         """Brings shape and dtype into their canonical form."""
-        object.__setattr__(self, "shape", _shape(self.shape))
-        object.__setattr__(self, "dtype", _dtype(self.dtype))
+        object.__setattr__(self, "shape", _shape(shape))
+        object.__setattr__(self, "dtype", _dtype(dtype))
+        object.__setattr__(self, "name", name)
 
     @property
     def nbytes(self) -> int:

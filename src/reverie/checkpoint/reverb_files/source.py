@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from reverie import _core
 from reverie.checkpoint.disk.crc_file import reading
 from reverie.checkpoint.disk.files import FILE_SYSTEM
+from reverie.checkpoint.format.report import VerifyReport
 from reverie.checkpoint.reverb_files.as_cells import fill_cells
 from reverie.checkpoint.reverb_files.as_records import (
     Column,
@@ -26,7 +27,6 @@ from reverie.checkpoint.reverb_files.budget import shown_path
 from reverie.checkpoint.reverb_files.finding import DATA_FILES, DONE
 from reverie.checkpoint.reverb_files.stored import Stored, read_stored
 from reverie.checkpoint.reverb_files.tensors import Array
-from reverie.checkpoint.source import VerifyReport
 from reverie.errors import CheckpointLimitError, CheckpointMismatchError, SpecError
 from reverie.nests import structure
 from reverie.nests.nest import Nest
