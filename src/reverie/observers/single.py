@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -54,7 +55,9 @@ class StepObserver(Observer):
         try:
             result = writer.append(leaves, ends)
             if result >= 0:
-                result = self._cast(leaves, result, lambda: writer.append(leaves, ends))
+                # No closure: it would make this method's names slow cells.
+                again = functools.partial(writer.append, leaves, ends)
+                result = self._cast(leaves, result, again)
         except _core.Closed:
             raise self._target.closed_error() from None
         if result != _core.STORED:
@@ -98,8 +101,11 @@ class StepObserver(Observer):
 
     def _ends(self, step: Any, last: bool | None) -> int:
         """What `append` is told of the episode's end, for steps of the slow paths."""
-        if (last is None or type(last) is bool) and not hasattr(step, "is_boundary"):
-            return bool(last)
+        if not hasattr(step, "is_boundary"):
+            if last is None:
+                return 0
+            if type(last) is bool:
+                return int(last)
         return int(self._boundaries(step, last, ()))
 
     def _not_just_stored(self, result: int) -> None:

@@ -83,8 +83,10 @@ class NativeSource:
     def _layouts(self, table: str) -> list[int]:
         """The numbers of the layouts whose records a table's items are runs of."""
         _, chunks, tables = self._index()
-        items = tables[table]
-        found = chunks.layout_of(items.items["chunk"][items.runs()])
+        ids = tables[table].items["chunk"][tables[table].runs()]
+        # Neighbours share their chunk, so few are left to look up.
+        first = ids[1:] != ids[:-1]
+        found = chunks.layout_of(ids[np.append(np.ones(min(1, len(ids)), np.bool_), first)])
         return [int(number) for number in np.unique(found)]
 
     def _index(self) -> tuple[Reader, ChunkIndex, dict[str, TableArrays]]:
