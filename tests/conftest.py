@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from types import FrameType
 
 from hypothesis import settings
 
@@ -19,9 +20,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # wait, so a test that is alone must not seem to have company.
     _ITS_OWN = set(sys._current_frames()) - {threading.get_ident()}
     _every_frame = sys._current_frames
-    sys._current_frames = lambda: {
-        thread: frame for thread, frame in _every_frame().items() if thread not in _ITS_OWN
-    }
+
+    def _without_its_own() -> dict[int, FrameType]:
+        frames = {k: frame for k, frame in _every_frame().items() if k not in _ITS_OWN}
+        frames[threading.get_ident()] = sys._getframe(1)  # the caller's, as without this
+        return frames
+
+    sys._current_frames = _without_its_own
 
 # Hypothesis' profile: `modest` unless HYPOTHESIS_PROFILE=long looks further. No deadline: on a
 # busy machine it fails a test that is right. Without a database nothing is written beside the
