@@ -158,6 +158,19 @@ def test_a_servers_table_of_windows_opens(tmp_path: Path) -> None:
     assert np.allclose(info.probability, 0.25)
 
 
+def test_the_steps_of_two_observers_share_a_batch(tmp_path: Path) -> None:
+    server, client = served(tmp_path)
+    first, second = (TrajectoryObserver(client, "queue", 2) for _ in range(2))
+    for n in range(4):
+        first(trajectory(n))
+        second(trajectory(100 + n))
+    client.checkpoint()
+    server.stop()
+    data, _ = reverie.open(tmp_path).sample(200)
+    assert set(data.action[:, 0].tolist()) == {0, 1, 2, 100, 101, 102}
+    assert (data.action[:, 1] - data.action[:, 0] == 1).all()
+
+
 def test_trajectories_of_unequal_columns_come_in_batches(tmp_path: Path) -> None:
     signature = {
         "action": reverb.reverb_types.TensorSpec((), np.dtype(np.int64)),
