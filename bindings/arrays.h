@@ -90,10 +90,11 @@ template <typename T>
 using InVector = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 // A NumPy vector that owns what was in `values`; no copy.
-template <typename T>
-Vector<T> ToNumpy(std::vector<T>&& values) {
-  auto* owned = new std::vector<T>(std::move(values));
-  nb::capsule owner(owned, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
+template <typename T, typename Allocator>
+Vector<T> ToNumpy(std::vector<T, Allocator>&& values) {
+  using Owned = std::vector<T, Allocator>;
+  auto* owned = new Owned(std::move(values));
+  nb::capsule owner(owned, [](void* p) noexcept { delete static_cast<Owned*>(p); });
   return Vector<T>(owned->data(), {owned->size()}, owner);
 }
 

@@ -38,8 +38,8 @@ nb::ndarray<nb::numpy, T, nb::ndim<2>> Bytes(const std::shared_ptr<reverie::Chun
   return {chunk->data.get(), {count, chunk->layout->record_nbytes()}, owner};
 }
 
-template <typename T>
-void Read(nb::dict state, const char* name, std::vector<T>* to) {
+template <typename T, typename Allocator>
+void Read(nb::dict state, const char* name, std::vector<T, Allocator>* to) {
   const auto array = nb::cast<InVector<T>>(state[name]);
   to->assign(array.data(), array.data() + array.size());
 }

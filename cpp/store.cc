@@ -163,7 +163,8 @@ Chunk* Store::FindRestored(std::uint64_t id) {
   return found == restored_.end() ? nullptr : found->second;
 }
 
-std::vector<Chunk*> Store::FindRestored(const std::vector<std::uint64_t>& ids) {
+template <typename Ids>
+std::vector<Chunk*> Store::FindRestored(const Ids& ids) {
   std::vector<Chunk*> chunks;
   chunks.reserve(ids.size());
   for (const std::uint64_t id : ids) chunks.push_back(FindRestored(id));

@@ -192,7 +192,8 @@ class Store : public std::enable_shared_from_this<Store> {
 
  private:
   Chunk* FindRestored(std::uint64_t id);
-  std::vector<Chunk*> FindRestored(const std::vector<std::uint64_t>& ids);
+  template <typename Ids>
+  std::vector<Chunk*> FindRestored(const Ids& ids);
   // After what may have moved the table's limiter: lets in what waited, and wakes
   // whom that concerns.
   void Moved(Table* table, Locked* locked);

@@ -17,6 +17,7 @@
 #include "rng.h"
 #include "selectors/selector.h"
 #include "status.h"
+#include "storage/large_vector.h"
 
 namespace reverie {
 
@@ -49,13 +50,13 @@ struct InsertProgress {
 // The items of one table, as columns, in insertion order. A trajectory names its item
 // by row, whose own chunk_id, offset and length are 0.
 struct ItemColumns {
-  std::vector<std::uint64_t> key;
-  std::vector<std::uint64_t> chunk_id;
-  std::vector<std::uint32_t> offset;
-  std::vector<std::uint32_t> length;
-  std::vector<double> priority;
-  std::vector<std::int32_t> times_sampled;
-  std::vector<std::uint64_t> touched;  // order of last updates; empty unless a heap needs it
+  LargeVector<std::uint64_t> key;
+  LargeVector<std::uint64_t> chunk_id;
+  LargeVector<std::uint32_t> offset;
+  LargeVector<std::uint32_t> length;
+  LargeVector<double> priority;
+  LargeVector<std::int32_t> times_sampled;
+  LargeVector<std::uint64_t> touched;  // order of last updates; empty unless a heap needs it
   std::vector<std::uint64_t> traj_item;
   std::vector<std::uint64_t> traj_episode;
   std::vector<std::uint64_t> column_item;  // the columns of traj_item[0], then [1], ...

@@ -22,21 +22,25 @@ TableState Table::Save(std::vector<bool>* used) const {
   const auto mark = [used](const Chunk* chunk) { (*used)[chunk->slot] = true; };
   ItemColumns& to = state.items;
   const std::size_t n = size();
-  to.key.reserve(n);
-  to.chunk_id.reserve(n);
-  to.offset.reserve(n);
-  to.length.reserve(n);
-  to.priority.reserve(n);
-  to.times_sampled.reserve(n);
+  // A million items are a matter of milliseconds under the lock: written by index.
+  to.key.resize(n);
+  to.chunk_id.resize(n);
+  to.offset.resize(n);
+  to.length.resize(n);
+  to.priority.resize(n);
+  to.times_sampled.resize(n);
+  const bool heap = has_heap();
+  const Chunk* last = nullptr;  // neighbours tend to share their chunk
+  std::size_t row = 0;
   for (std::uint64_t i = 0; i < order_.span(); ++i) {
     const std::uint32_t slot = order_[i];
     if (slot == kNoSlot) continue;
     const Item& item = items_.at(slot);
     if (const Trajectory* trajectory = items_.trajectory(slot)) {
-      to.traj_item.push_back(to.key.size());
+      to.traj_item.push_back(row);
       to.traj_episode.push_back(trajectory->episode);
       for (const Trajectory::Column& column : trajectory->columns) {
-        to.column_item.push_back(to.key.size());
+        to.column_item.push_back(row);
         to.column_field.push_back(column.field);
         to.column_squeeze.push_back(column.squeeze);
         to.column_pieces.push_back(column.num_pieces);
@@ -50,12 +54,12 @@ TableState Table::Save(std::vector<bool>* used) const {
     }
     const Chunk* chunk = item.chunk == kNoSlot ? nullptr : chunks_->at(item.chunk);
     const std::uint32_t length = items_.length.Get(slot);
-    to.key.push_back(items_.key(slot));
-    to.chunk_id.push_back(chunk == nullptr ? 0 : chunk->id);
-    to.offset.push_back(item.offset);
-    to.length.push_back(length);
+    to.key[row] = items_.key(slot);
+    to.chunk_id[row] = chunk == nullptr ? 0 : chunk->id;
+    to.offset[row] = item.offset;
+    to.length[row] = length;
     if (used != nullptr && chunk != nullptr) {
-      mark(chunk);
+      if (chunk != last) mark(last = chunk);
       std::uint32_t here = chunk->capacity - item.offset;
       for (std::uint32_t left = length; left > here; here = chunk->capacity) {
         left -= here;
@@ -63,12 +67,11 @@ TableState Table::Save(std::vector<bool>* used) const {
         mark(chunk);
       }
     }
-    to.priority.push_back(items_.priority.Get(slot));
-    to.times_sampled.push_back(item.times_sampled);
+    to.priority[row] = items_.priority.Get(slot);
+    to.times_sampled[row] = item.times_sampled;
     // Both selectors hear of the same events, so either heap tells their order.
-    if (has_heap()) {
-      to.touched.push_back(std::max(sampler_->Touched(slot), remover_->Touched(slot)));
-    }
+    if (heap) to.touched.push_back(std::max(sampler_->Touched(slot), remover_->Touched(slot)));
+    ++row;
   }
   state.free_keys = items_.FreeKeys();
   state.counters = limiter_.counters();

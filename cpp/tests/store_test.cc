@@ -71,7 +71,7 @@ TEST(ASnapshotIsAPointInTimeWhileTheWriterGoesOn) {
   scene.Write(30);
   const Snapshot snapshot = scene.store->TakeSnapshot();
   const std::vector<SavedChunk> then = Save(snapshot).chunks;
-  const std::vector<std::uint64_t> keys = snapshot.tables[0].items.key;
+  const LargeVector<std::uint64_t> keys = snapshot.tables[0].items.key;
   scene.Write(500);  // all items of the snapshot are evicted, and its open chunk goes on
   scene.store->Clear(scene.table.get());
   scene.writer->Close();
@@ -85,6 +85,19 @@ TEST(ASnapshotIsAPointInTimeWhileTheWriterGoesOn) {
   CHECK_EQ(snapshot.tables[0].items.key, keys);
   Scene loaded = Load(Save(snapshot), snapshot.tables[0], TableConfig(20));
   CHECK_EQ(loaded.Contents(), Windows(8, 20));
+}
+
+TEST(ArraysOfASnapshotHoldWhatIsWrittenHoweverLarge) {
+  for (const std::size_t n : {std::size_t{1}, std::size_t{1000}, std::size_t{3000000}}) {
+    LargeVector<std::uint64_t> values(n, 7);
+    values.resize(2 * n);
+    for (std::size_t i = n; i < 2 * n; ++i) values[i] = i;
+    values.shrink_to_fit();
+    const LargeVector<std::uint64_t> copy = values;
+    CHECK(copy == values);
+    CHECK_EQ(copy[n - 1], 7u);
+    CHECK_EQ(copy[2 * n - 1], 2 * n - 1);
+  }
 }
 
 TEST(ASnapshotHoldsTheChunksOfItsItemsAndNoOthers) {

@@ -35,7 +35,7 @@ TEST(AnEmptiedTableDoesNotIssueItsOldKeysAfterRestore) {
   Stream stream(12);
   Table table(TableConfig(10), &stream.chunks);
   for (std::size_t i = 0; i < 4; ++i) stream.Insert(&table, i, 2);
-  const std::vector<std::uint64_t> old = table.Save().items.key;
+  const LargeVector<std::uint64_t> old = table.Save().items.key;
   Garbage garbage;
   table.Clear(&garbage);
   Table restored(TableConfig(10), &stream.chunks);

@@ -154,7 +154,7 @@ TEST(APriorityIsThatOfLaterItems) {
   Append(&writer, 1);
   writer.SetPriority(4.0);
   Append(&writer, 2, true);
-  CHECK_EQ(store->table_state(*table).items.priority, (std::vector<double>{1.0, 4.0}));
+  CHECK_EQ(store->table_state(*table).items.priority, (LargeVector<double>{1.0, 4.0}));
 }
 
 constexpr std::uint32_t kStreams = 7;

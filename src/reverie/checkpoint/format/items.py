@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from reverie.checkpoint.folder.names import TABLE_FILES
 from reverie.checkpoint.format.chunks import ChunkIndex
 from reverie.checkpoint.format.manifest import TableEntry
-from reverie.checkpoint.format.rows import ROWS, bad_row, refuse
+from reverie.checkpoint.format.rows import ROWS, RowFile, bad_row, refuse
 from reverie.checkpoint.format.snapshot import TableSnapshotLike
 from reverie.errors import CheckpointCorruptError
 
@@ -28,6 +28,20 @@ SPARE_SLOTS = 1024  # a slot whose generations are used up is named by no key
 
 # What the core calls the fields of a file: they stand behind this.
 _PREFIX = {"items": "", "trajectories": "traj_", "columns": "column_", "pieces": "piece_"}
+
+
+def files_of(state: TableSnapshotLike, index: int) -> Iterator[RowFile]:
+    """The files of a table of the core's snapshot: the items', and those with rows."""
+    for role in TABLE_FILES:
+        if role == "free":
+            fields = [state.free_keys]
+        elif role == "touched":
+            fields = [state.items.get("touched", np.empty(0, np.uint64))]
+        else:
+            names = (f"{_PREFIX[role]}{name}" for name in ROWS[role].names)
+            fields = [state.items.get(name, np.empty(0)) for name in names]
+        if role == "items" or len(fields[0]):
+            yield RowFile(role, f"{role}-{index}.npy", fields)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,23 +59,6 @@ class TableArrays:
     pieces: NDArray[Any]
 
     @staticmethod
-    def of(state: TableSnapshotLike) -> TableArrays:
-        """From the core's snapshot of a table."""
-        made = {
-            "free": np.ascontiguousarray(state.free_keys, ROWS["free"].dtype),
-            "touched": np.ascontiguousarray(
-                state.items.get("touched", ()), ROWS["touched"].dtype
-            ),
-        }
-        for role, prefix in _PREFIX.items():
-            dtype = ROWS[role].dtype
-            columns = [state.items.get(f"{prefix}{name}", ()) for name in _names(dtype)]
-            made[role] = np.empty(len(columns[0]), dtype)
-            for name, column in zip(_names(dtype), columns, strict=True):
-                made[role][name] = column
-        return TableArrays(**made)
-
-    @staticmethod
     def read(entry: TableEntry, read: Callable[[str], NDArray[Any]]) -> TableArrays:
         """From the files of a table, by what `read` gives for their names; unchecked."""
         return TableArrays(
@@ -72,13 +69,6 @@ class TableArrays:
                 for role in TABLE_FILES
             }
         )
-
-    def files(self, index: int) -> Iterator[tuple[str, str, NDArray[Any]]]:
-        """Roles, names and rows of the files: the items', and those that are not empty."""
-        for role in TABLE_FILES:
-            rows = getattr(self, role)
-            if role == "items" or len(rows):
-                yield role, f"{role}-{index}.npy", rows
 
     def state(self, entry: TableEntry) -> dict[str, Any]:
         """What the core's `Table.restore` takes."""
@@ -94,7 +84,7 @@ class TableArrays:
                 rows = getattr(self, role)
                 state |= {
                     f"{prefix}{name}": np.ascontiguousarray(rows[name])
-                    for name in _names(rows.dtype)
+                    for name in ROWS[role].names
                 }
         return state
 
@@ -185,10 +175,6 @@ class TableArrays:
 
 
 _ASCENDING = "rows in ascending order of the items"
-
-
-def _names(dtype: np.dtype[Any]) -> tuple[str, ...]:
-    return dtype.names or ()
 
 
 def _not_rising(values: NDArray[Any], *, strictly: bool) -> NDArray[np.bool_]:

@@ -21,7 +21,7 @@ from reverie.checkpoint.disk.strict_json import MAX_NBYTES, MAX_VALUES
 from reverie.checkpoint.folder.commit import Draft
 from reverie.checkpoint.folder.names import CHUNKS_NAME, ENDS_NAME, MANIFEST_NAME
 from reverie.checkpoint.format.chunks import together
-from reverie.checkpoint.format.items import TableArrays
+from reverie.checkpoint.format.items import files_of
 from reverie.checkpoint.format.layouts import Layout, layout_of
 from reverie.checkpoint.format.manifest import (
     COUNTERS,
@@ -31,7 +31,7 @@ from reverie.checkpoint.format.manifest import (
     TableEntry,
     encode_manifest,
 )
-from reverie.checkpoint.format.rows import ROWS
+from reverie.checkpoint.format.rows import ROWS, RowFile
 from reverie.checkpoint.format.settings import check_settings, nest_json
 from reverie.checkpoint.format.snapshot import SnapshotLike, TableSnapshotLike
 from reverie.errors import InvalidArgumentError
@@ -64,7 +64,7 @@ class Plan:
     manifest: Manifest  # its number and files are still to come
     snapshot: SnapshotLike
     segments: tuple[PlannedSegment, ...]
-    arrays: tuple[tuple[str, str, NDArray[Any]], ...]  # of tables: role, file, rows
+    rows: tuple[RowFile, ...]  # of tables
 
     @staticmethod
     def of(
@@ -90,12 +90,12 @@ class Plan:
             raise InvalidArgumentError(f"Tables need distinct names, found {names!r:.200}.")
         for one in settings:
             check_settings(one)
-        arrays: list[tuple[str, str, NDArray[Any]]] = []
+        rows: list[RowFile] = []
         tables: list[TableEntry] = []
         for index, (state, wanted) in enumerate(zip(states, settings, strict=True)):
-            own = list(TableArrays.of(state).files(index))
-            arrays += own
-            tables.append(_entry(wanted, state, {role: name for role, name, _ in own}))
+            own = list(files_of(state, index))
+            rows += own
+            tables.append(_entry(wanted, state, {file.role: file.name for file in own}))
         layouts, numbers = _layouts(snapshot.layouts, nests)
         manifest = Manifest(
             sequence_number=1,
@@ -108,7 +108,7 @@ class Plan:
             files={},
         )
         segments = _segments(snapshot, layouts, numbers)
-        return Plan(manifest, snapshot, tuple(segments), tuple(arrays))
+        return Plan(manifest, snapshot, tuple(segments), tuple(rows))
 
     def write(
         self, draft: Draft, number: int, progress: Callable[[int, int], None] | None
@@ -118,11 +118,11 @@ class Plan:
         # later checkpoint may link to the file under its own name.
         names = [f"segment-{number:08d}-{index:05d}.npy" for index in range(len(self.segments))]
         chunks = self._chunk_rows()
-        arrays = [("chunks", CHUNKS_NAME, chunks)] if len(chunks) else []
-        if len(self.snapshot.ends["chunk"]):
-            arrays.append(("ends", ENDS_NAME, self._end_rows()))
-        arrays += self.arrays
-        files = {name: entry for name, entry in self._described(names, arrays)}
+        fields = [chunks[name] for name in ROWS["chunks"].names]
+        ends = [self.snapshot.ends[name] for name in ROWS["ends"].names]
+        rows = [RowFile("chunks", CHUNKS_NAME, fields), RowFile("ends", ENDS_NAME, ends)]
+        rows = [*(file for file in rows if len(file)), *self.rows]
+        files = {entry.name: entry for entry in self._described(names, rows)}
         done, total = 0, sum(file.nbytes for file in files.values())
 
         def count(nbytes: int) -> None:
@@ -136,10 +136,9 @@ class Plan:
             crcs = chunks["crc32"][at : at + len(segment.chunks)]
             draft.add(name, self._segment(segment, crcs), on_bytes=count, checksum=False)
             at += len(segment.chunks)
-        for role, name, rows in arrays:
-            parts: list[Part] = [ROWS[role].header(len(rows)), rows.view(np.uint8).data]
-            crc32 = draft.add(name, parts, on_bytes=count).crc32
-            files[name] = replace(files[name], crc32=crc32)
+        for file in rows:
+            crc32 = draft.add(file.name, file.parts(), on_bytes=count).crc32
+            files[file.name] = replace(files[file.name], crc32=crc32)
         segments = tuple(
             Segment(name, segment.layout, segment.sealed)
             for name, segment in zip(names, self.segments, strict=True)
@@ -189,24 +188,14 @@ class Plan:
             at += len(segment.chunks)
         return rows
 
-    def _end_rows(self) -> NDArray[Any]:
-        ends = self.snapshot.ends
-        rows = np.empty(len(ends["chunk"]), ROWS["ends"].dtype)
-        for name in ("chunk", "step", "how"):
-            rows[name] = ends[name]
-        return rows
-
-    def _described(
-        self, names: Sequence[str], arrays: Sequence[tuple[str, str, NDArray[Any]]]
-    ) -> Iterator[tuple[str, FileEntry]]:
+    def _described(self, names: Sequence[str], rows: Sequence[RowFile]) -> Iterator[FileEntry]:
         """All files; their sizes are known before they are written."""
         for name, segment in zip(names, self.segments, strict=True):
             layout, count = self.manifest.layouts[segment.layout], int(segment.counts.sum())
             nbytes = len(layout.header(count)) + count * layout.nbytes
-            yield name, FileEntry(name, nbytes, count, None)
-        for role, name, rows in arrays:
-            nbytes = len(ROWS[role].header(len(rows))) + rows.nbytes
-            yield name, FileEntry(name, nbytes, len(rows), 0)
+            yield FileEntry(name, nbytes, count, None)
+        for file in rows:
+            yield FileEntry(file.name, file.nbytes, len(file), 0)
 
 
 def _layouts(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reverie.checkpoint.disk.crc_file import Part
 from reverie.checkpoint.disk.npy import Descr, encode_header
 from reverie.errors import CheckpointCorruptError
+
+_BLOCK = 1 << 14  # rows that stay in the cache while they are put together
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,11 @@ class Rows:
             np.dtype(list(fields.items())),
             tuple((name, dtype, ()) for name, dtype in fields.items()),
         )
+
+    @property
+    def names(self) -> Sequence[Any]:
+        """Of the fields; of rows without any the index of all."""
+        return self.dtype.names or (...,)
 
     def header(self, count: int) -> bytes:
         """The header of a file of so many rows."""
@@ -55,6 +63,43 @@ ROWS = {
     "pieces": Rows.of(chunk="<u8", offset="<u4", length="<u4"),
 }
 """By the role of the file, the beginning of its name."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowFile:
+    """A small file on its way to the disk.
+
+    Attributes:
+        role: of the file.
+        name: of the file.
+        fields: one array for each field of a row, or the only one; rows are put together
+            as they are written, a block at a time, so that none is held twice.
+    """
+
+    role: str
+    name: str
+    fields: Sequence[NDArray[Any]]
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.fields[0])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the file."""
+        rows = ROWS[self.role]
+        return len(rows.header(len(self))) + len(self) * rows.dtype.itemsize
+
+    def parts(self) -> Iterator[Part]:
+        """The bytes of the file; each part is good until the next is asked for."""
+        rows = ROWS[self.role]
+        yield rows.header(len(self))
+        block = np.empty(min(len(self), _BLOCK), rows.dtype)
+        for low in range(0, len(self), _BLOCK):
+            part = block[: len(self) - low]
+            for name, field in zip(rows.names, self.fields, strict=True):
+                part[name] = field[low : low + _BLOCK]
+            yield part.view(np.uint8).data
 
 
 def role_of(file: str) -> str:
