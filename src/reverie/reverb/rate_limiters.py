@@ -10,25 +10,9 @@ from reverie.tables import limiters
 
 
 class RateLimiter:
-    """The rule that says when samples and inserts may pass.
+    """When samples and inserts may pass: Reverb's face of `reverie.limiters.Limiter`.
 
-    With `diff = inserts * samples_per_insert - samples`:
-
-    - `n` samples may pass when the table holds at least `min_size_to_sample` items and
-      `diff - n >= min_diff`;
-    - `n` inserts may pass when the table holds at most `min_size_to_sample` items
-      afterwards, or `diff + n * samples_per_insert <= max_diff`.
-
-    Args:
-        samples_per_insert: samples that one insert stands for, > 0.
-        min_size_to_sample: items needed before sampling starts, >= 1.
-        min_diff: the smallest `diff` that sampling may lead to.
-        max_diff: the largest `diff` that inserting may lead to.
-
-    Raises:
-        TypeError: an argument is no number.
-        InvalidArgumentError: a number is out of range, or by it no sample could ever
-            pass.
+    Arguments, rule and errors are those of that value, which is `internal_limiter`.
     """
 
     def __init__(
