@@ -13,13 +13,14 @@ import optree
 import pytest
 from tests.manager_support import SPEC, add, contents, make
 
-from reverie import ArraySpec, ReplayBufferManager
+from reverie import ArraySpec, ReplayBufferManager, reverb, samplers
 from reverie.errors import (
     CheckpointCorruptError,
     CheckpointMismatchError,
     CheckpointNotFoundError,
     ClosedError,
 )
+from reverie.observers import TrajectoryObserver
 
 COUNTER = {"n": ArraySpec((), np.int64)}
 ODD: Any = collections.namedtuple("É", ["n"])
@@ -206,6 +207,30 @@ def test_an_empty_checkpoint_does_not_fit_another_spec_either(tmp_path: Path) ->
         pytest.raises(CheckpointMismatchError, match=r"'n' is int64 of shape \(\)"),
     ):
         manager.load_replay_buffer()
+
+
+def test_priorities_that_are_no_weights_do_not_fit_a_prioritized_table(tmp_path: Path) -> None:
+    table = reverb.Table(
+        "t",
+        reverb.selectors.MaxHeap(),
+        reverb.selectors.Fifo(),
+        9,
+        reverb.rate_limiters.MinSize(1),
+    )
+    checkpointer = reverb.checkpointers.DefaultCheckpointer(str(tmp_path))
+    server = reverb.Server([table], checkpointer=checkpointer)
+    observer = TrajectoryObserver(server.localhost_client(), "t", 1)
+    observer({"n": 1})
+    client = server.localhost_client()
+    key = next(client.sample("t", emit_timesteps=False)).info.key
+    client.mutate_priorities("t", {key: -1.0})
+    client.checkpoint()
+    server.stop()
+    assert loaded(tmp_path, table_name="t") == 1
+    with pytest.raises(CheckpointMismatchError, match="negative"):
+        loaded(
+            tmp_path, table_name="t", sampler=samplers.Prioritized(1.0), on_corrupt="fallback"
+        )
 
 
 @pytest.mark.parametrize(

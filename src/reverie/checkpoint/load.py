@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.source import Source, candidates, open_source
 from reverie.errors import (
@@ -86,7 +88,8 @@ def fill(
         rows: see `Source.read`.
 
     Raises:
-        CheckpointMismatchError: a table holds more items than fit.
+        CheckpointMismatchError: a table holds more items than fit, or priorities that its
+            selectors cannot draw by.
         CheckpointCorruptError: a file or a value is not as it must be.
         CheckpointError: as `Source.read`.
     """
@@ -99,6 +102,12 @@ def fill(
             raise CheckpointMismatchError(
                 f"{str(source.path)!r}: table {name[:200]!r} holds {count} items, but the "
                 f"capacity is {most}. Use a larger capacity."
+            )
+        weights = tables[name].settings.prioritized
+        if weights and not ((state["priority"] >= 0) & (state["priority"] < np.inf)).all():
+            raise CheckpointMismatchError(
+                f"{str(source.path)!r}: table {name[:200]!r} holds negative or infinite "
+                "priorities, which nothing is drawn by. Use another sampler and remover."
             )
     try:
         for name, state in states.items():
