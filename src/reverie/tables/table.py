@@ -274,10 +274,14 @@ def unstackable(
             "written with, or a Server of reverie.reverb, which reads items of all kinds."
         )
     return UnstackableError(
-        f"Item {key} of table {table!r} has {found} steps{where}, wanted {wanted}: items of "
-        "unequal length cannot be stacked into [N, T, ...]. Read them one by one with "
-        "iter_items(), or use the sequence_length they were written with."
+        f"Item {key} of table {table!r} has {_steps(found)}{where}, wanted {_steps(wanted)}: "
+        "items of unequal length cannot be stacked into [N, T, ...]. Read them one by one "
+        "with iter_items(), or use the sequence_length they were written with."
     )
+
+
+def _steps(length: int | None) -> str:
+    return "no time axis" if length == -1 else f"{length} steps"
 
 
 def _positive(name: str, value: Any) -> int:
