@@ -76,6 +76,7 @@ class ReplayBufferManager(Handle):
 
     Raises:
         SpecError: a leaf of the spec cannot be stored; names its path.
+        TypeError: the sampler, the remover or the limiter is none.
         InvalidArgumentError: a number is out of range, or two settings contradict.
         MissingDependencyError: the backend needs a package that is not installed.
     """

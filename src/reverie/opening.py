@@ -13,11 +13,12 @@ from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.load import fill, load_newest
 from reverie.checkpoint.save import Saver
 from reverie.checkpoint.source import Source
-from reverie.errors import CheckpointMismatchError
+from reverie.errors import CheckpointMismatchError, SpecError
 from reverie.nests import structure
 from reverie.nests.nest import Nest
 from reverie.nests.specs import ArraySpec
 from reverie.replay_buffer import ReplayBuffer
+from reverie.runtime.checks import check_int
 from reverie.tables.signature import columns_of, step_spec
 from reverie.tables.store import Store
 from reverie.tables.table import Table
@@ -48,6 +49,7 @@ def open_buffer(
         The buffer; its batches go on where those of the saved one would have.
 
     Raises:
+        InvalidArgumentError: `max_to_keep` is below 1.
         CheckpointNotFoundError: there is none.
         CheckpointCorruptError: it is damaged; names the file.
         CheckpointMismatchError: there is no such table, or none was chosen of several;
@@ -56,6 +58,8 @@ def open_buffer(
         CheckpointVersionError: a later version of this library wrote it.
         MissingDependencyError: it is Reverb's, and the `reverb-files` extra is missing.
     """
+    if max_to_keep is not None:
+        check_int("max_to_keep", max_to_keep, 1, 2**31)
     root = Path(path).absolute()
     source = load_newest(root, lambda found: found, progress=progress)
     where = repr(str(source.path))
@@ -70,10 +74,11 @@ def open_buffer(
             f"{where}: found the tables {names!r:.200}, wanted {name!r:.200}."
         )
     store = Store(f"The buffer of {where}", way_out="Open it anew.", anew="Open it")
+    nest = _known_nest(source, name)
     tables = {other: Table(settings) for other, settings in source.settings.items()}
+    tables[name] = Table(source.settings[name], nest=nest)
     for one in tables.values():
         one.attach(store)
-    nest = _known_nest(source, name)
     fill(source, store, tables, rows={} if nest is None else {name: nest})
     opened = tables[name]
     columns = opened.core.describe()
@@ -81,8 +86,10 @@ def open_buffer(
     if columns is not None:
         nest = _nest_of(columns, opened, nest, where)
         found = [steps for _, _, steps in columns]
-        length = max(1, *found)
-        lengths = None if set(found) == {length} else found
+        most = max([1, *found])
+        lengths = None if set(found) == {most} else found
+        if lengths is not None or opened.settings.sequence_length is None:
+            length = most
     if nest is None:
         raise CheckpointMismatchError(
             f"{where}: table {name!r} is empty, and nothing says what its items look like."
@@ -95,10 +102,13 @@ def open_buffer(
 
 def _known_nest(source: Source, name: str) -> Nest | None:
     """What the checkpoint says of a table's steps."""
-    spec = source.nest(name)
-    if spec is None and source.settings[name].signature is not None:
-        spec = step_spec(source.settings[name].signature)
-    return None if spec is None else Nest(spec)
+    spec, signature = source.nest(name), source.settings[name].signature
+    if spec is None and signature is not None:
+        spec = step_spec(signature)
+    try:
+        return None if spec is None else Nest(spec)
+    except SpecError:  # a signature with texts
+        return None
 
 
 def _nest_of(
@@ -109,7 +119,7 @@ def _nest_of(
 ) -> Nest:
     """The structure of items that have these columns: the known one if it fits."""
     found = [(dtype, shape) for dtype, shape, _ in columns]
-    if known is not None and found == [(c.spec.dtype, c.spec.shape) for c in known.columns]:
+    if known is not None and found == known.types:
         return known
     specs = []
     for number, (dtype, shape) in enumerate(found):

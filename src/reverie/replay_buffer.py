@@ -97,11 +97,11 @@ class ReplayBuffer(Handle):
         self._data_spec = nest.spec if data_spec is None else data_spec
         self._sequence_length = sequence_length
         self._lengths = None if lengths is None else list(lengths)
-        self._store = table.store
-        self._core = table.core
-        self._layout = _core.RecordLayout([(c.spec.dtype, c.spec.shape) for c in nest.columns])
+        self._store, self._core = table.store, table.core
+        self._layout = _core.RecordLayout(nest.types)
         self._client = LocalClient(table, saver)
-        self._store.know(nest)
+        if lengths is None:
+            table.know(nest)
         self._start_rates()
 
     def __repr__(self) -> str:
@@ -233,8 +233,8 @@ class ReplayBuffer(Handle):
         """
         self._store.check_open()
         wanted = None if keys is None else as_keys(keys)
-        empty = self._core.size == 0 if wanted is None else wanted.size == 0
-        steps = self._sequence_length if empty else 0
+        some = self._core.size if wanted is None else wanted.size
+        steps = 0 if some else self._sequence_length
         try:
             return self._core.gather(self._layout, wanted, steps, self._lengths)
         except _MISFITS as error:
@@ -245,14 +245,21 @@ class ReplayBuffer(Handle):
 
         Leaves are `[T, *shape]`; columns that cover unequal steps keep their own T. One
         item is copied at a time; those evicted meanwhile are left out.
+
+        Raises:
+            UnstackableError: an item has other columns, as a server's table may have had.
+            ClosedError: the buffer is closed.
         """
         self._store.check_open()
         for key in self._core.items()["key"].tolist():
             self._store.check_open()
             try:
+                found = [(dtype, shape) for dtype, shape, _ in self._core.describe(key) or ()]
                 columns = self._core.item(key)
             except KeyError:
                 continue
+            if found != self._nest.types:
+                raise unstackable(self._table.name, key, None)
             yield key, self._nest.unflatten(columns)
 
     def item_info(self) -> dict[str, NDArray[Any]]:
@@ -382,15 +389,16 @@ class ReplayBuffer(Handle):
         """Not supported, as in TF-Agents: use `sample` or `as_dataset`."""
         raise NotImplementedError("get_next is not supported: use sample() or as_dataset().")
 
+    def check_even(self, what: str) -> None:
+        """Raises InvalidArgumentError, `what` being wanted, where columns differ in steps."""
+        if self._lengths is not None:
+            steps = f"columns of {self._lengths!r:.200} steps (-1: no time axis)"
+            raise InvalidArgumentError(f"{what}: found {steps}; sample() takes them.")
+
     def describe_wait(self, batch_size: int) -> str:
         """What a sampler waits for, with the numbers."""
-        table = self._core.info()
-        wanted = max(1, self._table.settings.limiter.min_size_to_sample)
-        return (
-            f"to sample {batch_size} from table {self._table.name!r}: it holds {table['size']} "
-            f"items and wants at least {wanted} (each needs {self._sequence_length} "
-            "consecutive steps of one episode)"
-        )
+        needs = f"(each needs {self._sequence_length} consecutive steps of one episode)"
+        return self._table.describe_sample_wait(f"{batch_size} ", needs)
 
     def _start_rates(self) -> None:
         info = self._core.info()
@@ -409,6 +417,8 @@ class ReplayBuffer(Handle):
         self._store.check_open()
         length = self._sequence_length
         piece = length if num_steps is None else check_num_steps(num_steps, length)
+        if piece != length:
+            self.check_even(f"num_steps={piece}")
         if type(batch_size) is not int or not 0 < batch_size < 2**31:
             batch_size = check_int("batch_size", batch_size, 1, 2**31 - 1)
         if timeout is not None:
@@ -421,14 +431,11 @@ class ReplayBuffer(Handle):
         return self._layout, batch_size, length, piece, repeat_info, arrays, self._lengths
 
     def _wait_and_sample(self, call: tuple[Any, ...], timeout: float | None) -> Batch:
-        batch_size = call[1]
-        if timeout is not None:
-            timeout = check_timeout(timeout)
-        batch = None
+        batch_size, batch = call[1], None
         while batch is None:
             wait_until(
                 lambda slice_s: self._core.wait(batch_size, slice_s),
-                timeout=timeout,
+                timeout=check_timeout(timeout),
                 what=lambda: self.describe_wait(batch_size),
             )
             batch = self._core.sample(*call)

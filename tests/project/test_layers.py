@@ -28,6 +28,7 @@ OPTIONAL = {
     "adapters/": ANYTHING,
     "cli/": ANYTHING,
     "testing/": {"hypothesis", "pytest"},
+    "nests/specs.py": {"ml_dtypes"},
     "proto/": {"google"},
     "reverb/replay_sample.py": {"tensorflow"},
     "reverb/tf/": {"tensorflow"},

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import OrderedDict, namedtuple
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -103,6 +105,18 @@ def test_a_nest_too_deep_is_refused_on_both_sides() -> None:
         encode_nest(nest)
     with pytest.raises(CheckpointCorruptError):
         decode_nest(value, "here")
+
+
+def test_a_dtype_that_tensorflow_does_not_know_is_numpys(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def as_dtype(name: str) -> None:
+        raise TypeError(name)
+
+    fake = SimpleNamespace(TensorSpec=tuple, as_dtype=as_dtype)
+    monkeypatch.setitem(sys.modules, "tensorflow", fake)
+    spec = TensorSpec((None,), np.dtype("f4"))
+    assert decode_nest(through_json(spec), "here") == spec
 
 
 @pytest.mark.parametrize("dtype", ["float31", "f4,f4", "eval", "O; 1", "(2,)f4"])

@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optree
 import pytest
 from tests.manager_support import SPEC, add, contents, make
 
-from reverie import ArraySpec, ReplayBufferManager
+from reverie import ArraySpec, ReplayBufferManager, reverb, samplers
 from reverie.errors import (
     CheckpointCorruptError,
     CheckpointMismatchError,
     CheckpointNotFoundError,
     ClosedError,
 )
+from reverie.observers import TrajectoryObserver
 
 COUNTER = {"n": ArraySpec((), np.int64)}
+ODD: Any = collections.namedtuple("É", ["n"])
 
 
 def save_counts(folder: Path, *counts: int) -> None:
@@ -193,6 +196,64 @@ def test_another_capacity_that_is_large_enough_loads(capacity: int, tmp_path: Pa
         assert manager.num_frames() == 3
         add(manager, 5, 6, 7)
         assert manager.num_frames() == min(capacity, 5)
+
+
+def test_an_empty_checkpoint_does_not_fit_another_spec_either(tmp_path: Path) -> None:
+    save_counts(tmp_path, 0)
+    assert loaded(tmp_path) == 0
+    other = {"n": ArraySpec((3,), np.int64)}
+    with (
+        ReplayBufferManager(other, 100, tmp_path, 1) as manager,
+        pytest.raises(CheckpointMismatchError, match=r"'n' is int64 of shape \(\)"),
+    ):
+        manager.load_replay_buffer()
+
+
+def test_priorities_that_are_no_weights_do_not_fit_a_prioritized_table(tmp_path: Path) -> None:
+    table = reverb.Table(
+        "t",
+        reverb.selectors.MaxHeap(),
+        reverb.selectors.Fifo(),
+        9,
+        reverb.rate_limiters.MinSize(1),
+    )
+    checkpointer = reverb.checkpointers.DefaultCheckpointer(str(tmp_path))
+    server = reverb.Server([table], checkpointer=checkpointer)
+    observer = TrajectoryObserver(server.localhost_client(), "t", 1)
+    observer({"n": 1})
+    client = server.localhost_client()
+    key = next(client.sample("t", emit_timesteps=False)).info.key
+    client.mutate_priorities("t", {key: -1.0})
+    client.checkpoint()
+    server.stop()
+    assert loaded(tmp_path, table_name="t") == 1
+    with pytest.raises(CheckpointMismatchError, match="negative"):
+        loaded(
+            tmp_path, table_name="t", sampler=samplers.Prioritized(1.0), on_corrupt="fallback"
+        )
+
+
+@pytest.mark.parametrize(
+    ("spec", "step"),
+    [
+        ({(1, 2): COUNTER["n"]}, {(1, 2): 7}),
+        ({True: COUNTER["n"], False: COUNTER["n"]}, {True: 7, False: 7}),
+        ({2**70: COUNTER["n"]}, {2**70: 7}),
+        (collections.deque([COUNTER["n"]]), collections.deque([7])),
+        (ODD(COUNTER["n"]), ODD(7)),
+    ],
+    ids=["tuple", "bool", "huge", "deque", "namedtuple"],
+)
+def test_a_nest_that_no_manifest_can_hold_is_saved_and_loaded_all_the_same(
+    spec: Any, step: Any, tmp_path: Path
+) -> None:
+    with ReplayBufferManager(spec, 9, tmp_path, 1) as manager:
+        manager.create_replay_buffer()[1](step)
+        manager.save()
+        manager.load_replay_buffer()
+        data = manager.gather_all()
+        assert type(data) is type(spec)
+        assert optree.tree_map(lambda leaf: leaf.item(), data) == step
 
 
 def test_the_spec_may_keep_its_columns_under_another_structure(tmp_path: Path) -> None:

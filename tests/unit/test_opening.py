@@ -19,8 +19,14 @@ from reverie.errors import (
     CheckpointMismatchError,
     CheckpointNotFoundError,
     ClosedError,
+    InvalidArgumentError,
+    UnstackableError,
 )
 from reverie.observers import EpisodeObserver, TrajectoryObserver
+
+INT8 = reverie.ArraySpec((), np.int8)
+TEXT = reverb.reverb_types.TensorSpec((None,), np.dtype(object))
+SERIES = reverb.reverb_types.TensorSpec((2,), np.dtype(np.float32))
 
 
 def saved(folder: Path, **settings: Any) -> tuple[Any, list[list[int]]]:
@@ -222,6 +228,109 @@ def test_of_several_tables_one_is_chosen_and_the_others_come_along(tmp_path: Pat
     buffer.save()
     buffer.close()
     assert reverie.open(tmp_path, "one").gather_all().action.tolist() == [[7]]
+
+
+def test_an_empty_table_is_what_its_own_signature_says(tmp_path: Path) -> None:
+    spec = reverb.reverb_types.TensorSpec((None, 5), np.dtype(np.int8))
+    tables = [
+        reverb.Table(
+            name,
+            reverb.selectors.Uniform(),
+            reverb.selectors.Fifo(),
+            9,
+            reverb.rate_limiters.MinSize(1),
+            signature=signature,
+        )
+        for name, signature in (("full", None), ("empty", {"q": spec}), ("texts", {"t": TEXT}))
+    ]
+    checkpointer = reverb.checkpointers.DefaultCheckpointer(str(tmp_path))
+    server = reverb.Server(tables, checkpointer=checkpointer)
+    TrajectoryObserver(server.localhost_client(), "full", 1)(trajectory(7))
+    server.localhost_client().checkpoint()
+    server.stop()
+    assert reverie.open(tmp_path, "empty").data_spec == {"q": reverie.ArraySpec((5,), np.int8)}
+    with pytest.raises(CheckpointMismatchError, match="nothing says what its items look like"):
+        reverie.open(tmp_path, "texts")
+
+
+def test_items_of_other_columns_are_no_item_of_the_buffers_nest(tmp_path: Path) -> None:
+    server, client = served(tmp_path)
+    one, other = (TrajectoryObserver(client, "queue", 1) for _ in range(2))
+    one({"a": np.int8(1), "b": np.int8(2)})
+    other({"z": np.float32(3)})
+    client.checkpoint()
+    server.stop()
+    items = reverie.open(tmp_path).iter_items()
+    assert [column.tolist() for column in next(items)[1]] == [[1], [2]]
+    with pytest.raises(UnstackableError, match="has other columns"):
+        next(items)
+    spec = {"a": reverie.ArraySpec((), np.int8), "b": reverie.ArraySpec((), np.int8)}
+    manager = ReplayBufferManager(spec, 9, tmp_path, 1, table_name="queue")
+    with pytest.raises(CheckpointMismatchError, match="'z' is float32"):
+        manager.load_replay_buffer()
+
+
+def test_columns_of_unequal_steps_cannot_be_cut(tmp_path: Path) -> None:
+    signature = {"a": reverb.reverb_types.TensorSpec((), np.dtype(np.int64)), "s": SERIES}
+    server, client = served(tmp_path, signature)
+    with client.trajectory_writer(2) as writer:
+        for n in range(2):
+            writer.append({"s": np.float32(n), "a": n})
+        item = {"s": writer.history["s"][-2:], "a": writer.history["a"][-1]}
+        writer.create_item("queue", 1.0, item)
+    client.checkpoint()
+    server.stop()
+    buffer = reverie.open(tmp_path)
+    for call in (lambda: buffer.sample(1, 1), lambda: buffer.as_dataset(2)):
+        with pytest.raises(InvalidArgumentError, match=r"columns of \[-1, 2\] steps"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("spec", "step"),
+    [
+        ({"a": None, "b": INT8}, {"a": None, "b": 1}),
+        ({2: INT8, "x": INT8}, {2: 1, "x": 2}),
+    ],
+)
+def test_steps_go_on_into_a_table_without_a_signature(
+    spec: Any, step: Any, tmp_path: Path
+) -> None:
+    with ReplayBufferManager(spec, 10, tmp_path, 1) as manager:
+        manager.create_replay_buffer()[1](step)
+        manager.save()
+    buffer = reverie.open(tmp_path)
+    TrajectoryObserver(buffer.py_client, buffer.table_name, 1)(step)
+    assert buffer.gather_all()[list(spec)[1]].tolist() == [[step[list(spec)[1]]]] * 2
+
+
+def test_the_length_of_windows_is_the_tables(tmp_path: Path) -> None:
+    with make(tmp_path) as manager:
+        buffer = manager.create_replay_buffer()[0]
+        episode = EpisodeObserver(buffer.py_client, buffer.table_name, 9)
+        for n in range(5):
+            episode({"n": n, "x": np.zeros(2)}, last=n == 4)
+        manager.save()
+        assert reverie.open(tmp_path).sequence_length == buffer.sequence_length == 2
+
+
+def test_bfloat16_needs_no_import_by_the_reader(tmp_path: Path) -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    with ReplayBufferManager(
+        reverie.ArraySpec((), ml_dtypes.bfloat16), 9, tmp_path, 1
+    ) as manager:
+        manager.create_replay_buffer()[1](ml_dtypes.bfloat16(1.5))
+        manager.save()
+    program = "import reverie, sys; print(reverie.open(sys.argv[1]).gather_all().dtype)"
+    run = [sys.executable, "-c", program, str(tmp_path)]
+    found = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert found.stdout == "bfloat16\n"
+
+
+def test_how_many_to_keep_is_checked_before_anything_is_read(tmp_path: Path) -> None:
+    for wrong in (0, 1.5, "3"):
+        with pytest.raises(InvalidArgumentError, match="max_to_keep"):
+            reverie.open(tmp_path, max_to_keep=wrong)  # type: ignore[arg-type]
 
 
 def test_texts_are_refused_by_name(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
 # What can be asked of a closed buffer all the same.
 HARMLESS = {
     "data_spec", "capacity", "sequence_length", "table_name", "py_client", "stateful_dataset",
-    "add_batch", "get_next", "close", "nest", "table", "describe_wait",
+    "add_batch", "get_next", "close", "nest", "table", "describe_wait", "check_even",
 }  # fmt: skip
 
 

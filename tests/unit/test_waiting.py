@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests import manager_support
 
-from reverie import ReplayBufferManager
+from reverie import ReplayBufferManager, limiters
 from reverie.errors import (
     ClosedError,
     EndlessWaitError,
@@ -218,6 +219,15 @@ def test_sampling_from_nothing_says_with_numbers_what_is_missing(
     assert isinstance(caught.value, ReverieError)
     assert "sample 7 from table 'uniform_table': it holds 0 items" in message
     assert "2 consecutive steps" in message
+
+
+def test_a_limiter_that_holds_samples_back_says_so(tmp_path: Path) -> None:
+    limiter = limiters.SampleToInsertRatio(1.0, 1, 2.0)
+    with manager_support.make(tmp_path, limiter=limiter) as manager:
+        manager_support.add(manager, 0, 1)
+        manager.sample(2)
+        with pytest.raises(WaitTimeoutError, match=r"1 inserts and 2 samples.*does not let"):
+            manager.sample(1, timeout=0)
 
 
 def test_a_sampler_wakes_up_when_the_first_window_is_there(

@@ -76,14 +76,15 @@ def as_dataset(
     Raises:
         MissingDependencyError: TensorFlow is not installed.
         InvalidArgumentError: the spec holds Python lists (tf.data would turn them
-            into tensors), `num_steps` does not divide, a number is out of range,
-            or `single_deterministic_pass`.
+            into tensors), the columns of an item differ in steps, `num_steps` does not
+            divide, a number is out of range, or `single_deterministic_pass`.
         ClosedError: the buffer is closed. Reading on after that, and items of
             another length than `sequence_length`, raise TensorFlow's
             InvalidArgumentError with our message in it.
     """
     table = buffer.table
     table.check_open()
+    buffer.check_even("as_dataset()")
     if _holds_list(buffer.nest.spec):
         raise InvalidArgumentError(
             "data_spec holds a Python list, which tf.data would turn into one tensor. "
@@ -101,13 +102,13 @@ def as_dataset(
             f"num_parallel_calls cannot be bigger than sample_batch_size: found "
             f"{num_parallel_calls} > {batch}."
         )
-    if timeout_s is not None:
-        timeout_s = check_timeout(timeout_s)
+    timeout_s = check_timeout(timeout_s)
     if single_deterministic_pass:
         raise InvalidArgumentError(
-            "single_deterministic_pass wants a deterministic sampler and remover; table "
-            f"{table.name!r} has {table.settings.sampler!r} and {table.settings.remover!r}. "
-            "Use gather_all() or iter_items() to see every item once, in order."
+            "single_deterministic_pass: a dataset has no end, whatever the sampler and the "
+            f"remover; table {table.name!r} has {table.settings.sampler!r} and "
+            f"{table.settings.remover!r}. Use gather_all() or iter_items() to see every item "
+            "once, in order."
         )
     # Within a tf.function AutoGraph reads along, and warns when it meets an import.
     tf: Any = sys.modules.get("tensorflow") or require("tensorflow", "tf", "A tf.data.Dataset")

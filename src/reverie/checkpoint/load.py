@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.source import Source, candidates, open_source
 from reverie.errors import (
@@ -86,7 +88,8 @@ def fill(
         rows: see `Source.read`.
 
     Raises:
-        CheckpointMismatchError: a table holds more items than fit.
+        CheckpointMismatchError: a table holds more items than fit, or priorities that its
+            selectors cannot draw by.
         CheckpointCorruptError: a file or a value is not as it must be.
         CheckpointError: as `Source.read`.
     """
@@ -99,6 +102,12 @@ def fill(
             raise CheckpointMismatchError(
                 f"{str(source.path)!r}: table {name[:200]!r} holds {count} items, but the "
                 f"capacity is {most}. Use a larger capacity."
+            )
+        weights = tables[name].settings.prioritized
+        if weights and not ((state["priority"] >= 0) & (state["priority"] < np.inf)).all():
+            raise CheckpointMismatchError(
+                f"{str(source.path)!r}: table {name[:200]!r} holds negative or infinite "
+                "priorities, which nothing is drawn by. Use another sampler and remover."
             )
     try:
         for name, state in states.items():
@@ -148,22 +157,20 @@ def load_table(
 
 def _check_columns(source: Source, name: str, nest: Nest) -> None:
     """Refuses records that are not those of the data spec."""
-    columns = source.columns(name)
-    if columns is None:
-        return
-    for found, want in zip(columns, nest.columns, strict=False):
-        same = (found.spec.dtype, found.spec.shape) == (want.spec.dtype, want.spec.shape)
-        if not same or found.path not in ("", want.path):
+    for columns in source.columns(name):
+        for found, want in zip(columns, nest.columns, strict=False):
+            same = (found.spec.dtype, found.spec.shape) == (want.spec.dtype, want.spec.shape)
+            if not same or found.path not in ("", want.path):
+                raise CheckpointMismatchError(
+                    f"The checkpoint's column {found.path[:200]!r} is {found.spec.dtype} of "
+                    f"shape {found.spec.shape}, but the data spec wants {want.path[:200]!r}, "
+                    f"{want.spec.dtype} of shape {want.spec.shape}, in its place. Load it with "
+                    "the spec it was saved with."
+                )
+        if len(columns) != len(nest.columns):
             raise CheckpointMismatchError(
-                f"The checkpoint's column {found.path[:200]!r} is {found.spec.dtype} of shape "
-                f"{found.spec.shape}, but the data spec wants {want.path[:200]!r}, "
-                f"{want.spec.dtype} of shape {want.spec.shape}, in its place. Load it with the "
-                "spec it was saved with."
+                f"The checkpoint has {len(columns)} columns, the data spec {len(nest.columns)}."
             )
-    if len(columns) != len(nest.columns):
-        raise CheckpointMismatchError(
-            f"The checkpoint has {len(columns)} columns, the data spec {len(nest.columns)}."
-        )
 
 
 def _check_items(source: Source, table: Table, nest: Nest) -> None:
@@ -172,7 +179,7 @@ def _check_items(source: Source, table: Table, nest: Nest) -> None:
     if columns is None:
         return
     found = [(dtype, shape) for dtype, shape, _ in columns]
-    if found != [(c.spec.dtype, c.spec.shape) for c in nest.columns]:
+    if found != nest.types:
         raise CheckpointMismatchError(
             f"{str(source.path)!r}: the items of table {table.name!r} have columns of "
             f"{found!r:.300}, and not those of the data spec, {nest.columns!r:.300}. Load it "

@@ -43,9 +43,7 @@ def check_savable(settings: TableSettings, nest: Nest | None = None) -> None:
     """
     check_settings(settings)
     if nest is not None:
-        columns = [(column.spec.dtype, column.spec.shape) for column in nest.columns]
-        paths = [column.path for column in nest.columns]
-        layout_of(columns, paths)
+        layout_of(nest.types, [column.path for column in nest.columns])
 
 
 def write_checkpoint(

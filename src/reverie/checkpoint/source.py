@@ -44,11 +44,12 @@ class Source(Protocol):
     def foreign(self) -> bool:
         """Whether another system wrote it, with names of its own."""
 
-    def columns(self, table: str) -> Sequence[Column] | None:
-        """The columns of the records that a table's items are runs of.
+    def columns(self, table: str) -> Sequence[Sequence[Column]]:
+        """The columns of the records that a table's items are runs of, of each kind.
 
-        None where there are none, and where they are to be had column by column. The
-        path of a column is "" where nobody wrote it down.
+        Of an empty table those that were written for it. None where there are none, and
+        where they are to be had column by column. The path of a column is "" where nobody
+        wrote it down.
         """
 
     def nest(self, table: str) -> Any | None:

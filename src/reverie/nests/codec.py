@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import keyword
 import re
 import sys
@@ -23,7 +24,7 @@ from reverie.errors import (
     InvalidArgumentError,
     SpecError,
 )
-from reverie.nests.specs import ArraySpec
+from reverie.nests.specs import ArraySpec, dtype_named
 from reverie.nests.trajectory import Trajectory
 
 Extents = tuple[int | None, ...] | None
@@ -75,9 +76,12 @@ def _encode(node: Any, depth: int) -> list[object]:
         return _encode_spec(node)
     if isinstance(node, Mapping):
         keys = list(node)
-        if not all(type(key) in (str, int) for key in keys):
+        if not all(
+            type(key) is str or (type(key) is int and abs(key) < 1 << 63) for key in keys
+        ):
             raise InvalidArgumentError(
-                f"A nest has a dict with the keys {keys!r:.200}; only str and int can be saved."
+                f"A nest has a dict with the keys {keys!r:.200}; only str and int (of 64 bits) "
+                "can be saved."
             )
         return [
             "dict",
@@ -122,7 +126,7 @@ def decode_signature(value: object, where: str) -> Any:
 
 
 def make_spec(shape: Extents, dtype: str, name: str, where: str) -> Any:
-    """A leaf of a signature: `tf.TensorSpec` where TensorFlow is loaded, else `TensorSpec`.
+    """A leaf of a signature: `tf.TensorSpec` where TensorFlow knows it, else `TensorSpec`.
 
     Args:
         shape: as `TensorSpec` has it.
@@ -134,10 +138,11 @@ def make_spec(shape: Extents, dtype: str, name: str, where: str) -> Any:
         CheckpointMismatchError: nothing here knows the dtype.
     """
     tensorflow: Any = sys.modules.get("tensorflow")
-    try:
-        if hasattr(tensorflow, "TensorSpec"):
+    if hasattr(tensorflow, "TensorSpec"):
+        with contextlib.suppress(TypeError, ValueError):  # NumPy has dtypes of its own
             known = tensorflow.as_dtype("string" if dtype == "object" else dtype)
             return tensorflow.TensorSpec(shape, known, name or None)
+    try:
         return TensorSpec(shape, _known_dtype(dtype), name)
     except (TypeError, ValueError) as error:
         raise _unknown(dtype, where) from error
@@ -240,13 +245,14 @@ class _Decoder:
 def _known_dtype(name: str) -> np.dtype[Any]:
     if not re.fullmatch("object|[a-z]+[a-z0-9_]{0,40}", name):
         raise TypeError("no name of a dtype")
-    return np.dtype(name)
+    return dtype_named(name)
 
 
 def _unknown(dtype: str, where: str) -> CheckpointMismatchError:
     return CheckpointMismatchError(
         f"{where}: a nest with the dtype {dtype!r:.100}, which is not known here. "
-        "Import ml_dtypes for bfloat16 and 8-bit floats, TensorFlow for quantized types."
+        "Run: pip install ml_dtypes, for bfloat16 and 8-bit floats; or import TensorFlow, for "
+        "quantized types."
     )
 
 

@@ -50,6 +50,7 @@ class Nest:
     Attributes:
         spec: the data spec with `ArraySpec` leaves.
         columns: its leaves by path, in that order.
+        types: their dtypes and shapes: the layout of a step, as the core wants it.
         record_dtype: packed structured dtype of a stored step.
         boundary: where a Trajectory-like step says that it is one, else None.
         flatten_up_to: the leaves of a step in that order; raises ValueError or
@@ -76,6 +77,7 @@ class Nest:
 
             self.flatten_up_to = flatten_up_to
         self.columns: tuple[Column, ...] = tuple(columns[i] for i in order)
+        self.types = [(column.spec.dtype, column.spec.shape) for column in self.columns]
         self.record_dtype = record_dtype(self.columns)
         self.boundary = _boundary(self.spec, self.columns)
 

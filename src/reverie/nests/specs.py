@@ -9,6 +9,7 @@ leaves, by their attributes alone: no framework is imported.
 from __future__ import annotations
 
 import collections
+import contextlib
 import math
 import operator
 from collections.abc import Mapping, Sequence
@@ -75,6 +76,20 @@ class Column:
 
     path: str
     spec: ArraySpec
+
+
+def dtype_named(name: str) -> np.dtype[Any]:
+    """NumPy's dtype of this name; brings in ml_dtypes where that alone has it.
+
+    Raises:
+        TypeError: there is none here.
+    """
+    if name in EXTENSION_DTYPES:
+        with contextlib.suppress(ImportError, AttributeError):
+            import ml_dtypes  # here, so that `import reverie` is quick
+
+            name = getattr(ml_dtypes, name)  # NumPy's own table has it only from then on
+    return np.dtype(name)
 
 
 def array_spec_nest(data_spec: Any) -> Any:
@@ -160,7 +175,9 @@ def _convert(node: Any, path: str) -> Any:
 def _leaf(leaf: Any, path: str) -> ArraySpec:
     try:
         name = getattr(leaf, "name", None)
-        return ArraySpec(leaf.shape, leaf.dtype, name if isinstance(name, str) else None)
+        return ArraySpec(
+            leaf.shape, leaf.dtype, name if name and isinstance(name, str) else None
+        )
     except SpecError as error:
         raise SpecError(f"{_where(path)}: {error}") from None
 

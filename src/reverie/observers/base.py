@@ -85,8 +85,7 @@ class Observer(Handle):
             EndlessWaitError: nobody is left who could end the wait.
             ClosedError: the observer is closed; UnreachableServerError: its server is.
         """
-        if timeout is not None:
-            timeout = check_timeout(timeout)
+        timeout = check_timeout(timeout)
         if not self._is_open:
             raise self._target.closed_error()
         self._target.check_open()

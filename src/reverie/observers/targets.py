@@ -109,13 +109,12 @@ class Target:
         Raises:
             InvalidArgumentError: a table's signature says otherwise.
         """
-        columns = [(c.spec.dtype, c.spec.shape) for c in nest.columns]
-        found = [CellSpec(dtype, (self._length, *shape)) for dtype, shape in columns]
+        found = [CellSpec(dtype, (self._length, *shape)) for dtype, shape in nest.types]
         for table in self.tables:
             if table.signature is not None:
                 check_trajectory(table.name, table.signature, found)
         self.tables[0].store.know(nest)
-        self.records = Records(nest, _core.RecordLayout(columns))
+        self.records = Records(nest, _core.RecordLayout(nest.types))
 
     def writer(self, owner: Any, **settings: Any) -> _core.Writer:
         """New streams of steps into the tables; requires `records`.

@@ -198,13 +198,15 @@ def as_float(name: str, value: Any) -> float:
 
 
 def check_timeout(timeout: Any) -> float | None:
-    """A manager's `timeout` in seconds; None, which waits for ever, for infinity.
+    """A manager's `timeout` in seconds; None, which waits for ever, for None and infinity.
 
     Reverb's own timeouts are `as_timeout`'s: below 0 they wait for ever.
 
     Raises:
         InvalidArgumentError: it is no number, or below 0.
     """
+    if timeout is None:
+        return None
     number = isinstance(timeout, numbers.Real) and not isinstance(timeout, bool)
     seconds = float(timeout) if number else math.nan
     if not seconds >= 0:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from reverie.errors import InvalidArgumentError, SpecError
+from reverie.errors import CheckpointError, InvalidArgumentError, SpecError
 from reverie.nests import structure
-from reverie.nests.codec import TensorSpec
+from reverie.nests.codec import TensorSpec, decode_nest, encode_nest
 from reverie.nests.nest import Nest
 from reverie.tables.cells import CellSpec, dtype_name, shape_name
 
@@ -38,6 +38,11 @@ class Wanted:
         pairs = zip(self.shape, shape, strict=False)
         return len(shape) == len(self.shape) and all(a is None or a == b for a, b in pairs)
 
+    def takes_step(self, dtype: np.dtype[Any], shape: Sequence[int]) -> bool:
+        """Whether a run of steps, each of this dtype and shape, may be its data."""
+        any_steps = self.shape and (None, *self.shape[1:])
+        return self.shape != () and replace(self, shape=any_steps).takes(dtype, (1, *shape))
+
     def __str__(self) -> str:
         return f"{dtype_name(self.dtype)} {shape_name(self.shape)}"
 
@@ -54,13 +59,14 @@ def item_signature(nest: Nest) -> Any:
     """The signature of items that are runs of steps; None where it has no words for them.
 
     A nest that Reverb's users cannot take apart as we do (with None, or nodes that only
-    optree knows) has none.
+    optree knows) has none, nor has one that no checkpoint could give back.
     """
     specs = [TensorSpec((None, *c.spec.shape), c.spec.dtype) for c in nest.columns]
     signature = nest.unflatten(specs)
     try:
         same = structure.flatten(signature) == specs
-    except (TypeError, ValueError):
+        decode_nest(encode_nest(signature), "signature", lambda *_: None)
+    except (TypeError, ValueError, CheckpointError):
         same = False
     return signature if same else None
 

@@ -95,6 +95,11 @@ class Table(Handle):
             self._nest = None if spec is None else Nest(spec)
         return self._nest
 
+    def know(self, nest: Nest) -> None:
+        """Its items are runs of these steps, where nobody has said what they are runs of."""
+        self._nest = self._nest or nest
+        self.store.know(nest)
+
     def configure(self, settings: TableSettings) -> None:
         """Replaces all settings but the name by those of a checkpoint.
 
@@ -221,6 +226,17 @@ class Table(Handle):
         """
         return dict.fromkeys(_COUNTERS, 0) if self._store is None else self.core.info()
 
+    def describe_sample_wait(self, what: str = "", needs: str = "") -> str:
+        """What sampling `what` waits for, with the numbers; what an item `needs`."""
+        info, limiter = self.core.info(), self.settings.limiter
+        return (
+            f"to sample {what}from table {self.name!r:.200}: it holds {info['size']} "
+            f"items and wants at least {limiter.min_size_to_sample} {needs}".rstrip()
+            + f"; after {info['inserts']} inserts and {info['samples']} samples its limiter "
+            f"{limiter!r} {'lets' if self.core.can_sample(1) else 'does not let'} one more "
+            "sample pass"
+        )
+
     def describe_insert_wait(self) -> str:
         """Why items may wait for its limiter, with the numbers; "" where none does."""
         info = self.core.info()
@@ -251,14 +267,21 @@ def unstackable(
         wanted: steps of the others, or of the batch.
     """
     where = "" if column is None else f" in column {column!r}"
-    what, kind = f"has {found} steps{where}, wanted {wanted}", "unequal length"
     if found is None:
-        what, kind = f"has other columns than the batch{where}", "different columns"
+        return UnstackableError(
+            f"Item {key} of table {table!r} has other columns than this buffer's{where}: it "
+            "cannot be stacked with them, nor take their structure. Use the spec it was "
+            "written with, or a Server of reverie.reverb, which reads items of all kinds."
+        )
     return UnstackableError(
-        f"Item {key} of table {table!r} {what}: items of {kind} cannot be stacked into "
-        "[N, T, ...]. Read them one by one with iter_items(), or use the spec and the "
-        "sequence_length they were written with."
+        f"Item {key} of table {table!r} has {_steps(found)}{where}, wanted {_steps(wanted)}: "
+        "items of unequal length cannot be stacked into [N, T, ...]. Read them one by one "
+        "with iter_items(), or use the sequence_length they were written with."
     )
+
+
+def _steps(length: int | None) -> str:
+    return "no time axis" if length == -1 else f"{length} steps"
 
 
 def _positive(name: str, value: Any) -> int:

@@ -130,7 +130,7 @@ class ReverbBackend:
         batch_size = check_int("batch_size", batch_size, 1, 2**31 - 1)
         length = self._settings.sequence_length
         piece = self._piece(num_steps)
-        seconds = math.inf if timeout is None else check_timeout(timeout)
+        seconds = check_timeout(timeout)
         arrays = self._arrays((batch_size, piece), out)
         wait_until(
             lambda slice_s: self._can_sample(batch_size, slice_s),

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from reverie.checkpoint.disk.npy import MAX_HEADER_NBYTES, Descr, Field, encode_header
 from reverie.errors import CheckpointMismatchError, InvalidArgumentError
-from reverie.nests.specs import EXTENSION_DTYPES
+from reverie.nests.specs import EXTENSION_DTYPES, dtype_named
 
 BYTES = "bytes"
 MAX_RANK = 31  # a file of cells has one axis more
@@ -216,9 +216,9 @@ def _encodes(text: str) -> bool:
 
 def _dtype(name: str, where: str) -> np.dtype[Any]:
     try:
-        return np.dtype(name)
+        return dtype_named(name)
     except TypeError as error:
         raise CheckpointMismatchError(
             f"{where}: a column of dtype {name}, which needs the package ml_dtypes. Run: pip "
-            "install ml_dtypes, and import it."
+            "install ml_dtypes"
         ) from error

@@ -29,6 +29,7 @@ from reverie.nests.codec import decode_signature
 from reverie.nests.nest import Nest
 from reverie.nests.specs import ArraySpec, Column
 from reverie.tables.settings import TableSettings
+from reverie.tables.signature import columns_of
 
 
 @dataclass(slots=True, eq=False)
@@ -56,29 +57,49 @@ class NativeSource:
             for table in self.manifest.tables
         }
 
-    def columns(self, table: str) -> Sequence[Column] | None:
-        """The columns of a table's records; see `Source.columns`."""
+    def columns(self, table: str) -> Sequence[Sequence[Column]]:
+        """The columns of a table's records, of each kind; see `Source.columns`."""
+        where, found = repr(str(self.path)), []
         numbers = self._layouts(table)
-        if not numbers:
-            return None
-        layout = self.manifest.layouts[numbers[0]]
-        known = layout.core_columns(repr(str(self.path)))
-        named = layout.paths != [str(number) for number in range(len(known))]
-        return [
-            Column(path if named else "", ArraySpec(shape, dtype))
-            for path, (dtype, shape) in zip(layout.paths, known, strict=True)
-        ]
+        if self.settings[table].signature is not None:
+            numbers = numbers or self._promised(table)
+        for layout in (self.manifest.layouts[number] for number in numbers):
+            known = layout.core_columns(where)
+            named = layout.paths != [str(number) for number in range(len(known))]
+            found.append(
+                [
+                    Column(path if named else "", ArraySpec(shape, dtype))
+                    for path, (dtype, shape) in zip(layout.paths, known, strict=True)
+                ]
+            )
+        return found
 
     def nest(self, table: str) -> Any | None:
         """The spec of a table's steps; see `Source.nest`."""
-        numbers = self._layouts(table)
-        if not len(self._index()[2][table].items):
-            layouts = enumerate(self.manifest.layouts)
-            numbers = [number for number, layout in layouts if layout.nest is not None]
+        numbers = self._layouts(table) or self._promised(table)
         if len(numbers) != 1:
             return None
         step = self._step(self.manifest.layouts[numbers[0]])
         return None if step is None else step.spec
+
+    def _promised(self, table: str) -> list[int]:
+        """The layouts with a nest that a table without items may be meant for."""
+        if len(self._index()[2][table].items):
+            return []
+        layouts = self.manifest.layouts
+        numbers = [number for number, layout in enumerate(layouts) if layout.nest is not None]
+        signature = self.settings[table].signature
+        if signature is None:
+            return numbers
+        leaves = columns_of(signature)
+
+        def fits(number: int) -> bool:
+            columns = layouts[number].core_columns(repr(str(self.path)))
+            return len(columns) == len(leaves) and all(
+                leaf.takes_step(*column) for leaf, column in zip(leaves, columns, strict=True)
+            )
+
+        return [number for number in numbers if fits(number)]
 
     def _layouts(self, table: str) -> list[int]:
         """The numbers of the layouts whose records a table's items are runs of."""

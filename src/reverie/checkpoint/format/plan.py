@@ -209,7 +209,7 @@ def _layouts(
     """
     named: dict[object, Layout | None] = {}
     for nest in nests:
-        columns = tuple((column.spec.dtype, column.spec.shape) for column in nest.columns)
+        columns = tuple(nest.types)
         paths = [column.path for column in nest.columns]
         layout = layout_of(columns, paths, nest_json(nest))
         named[columns] = layout if named.get(columns, layout) == layout else None

@@ -110,7 +110,7 @@ def fill_records(
     width = nest.record_dtype.itemsize
     stored.budget.take(int(runs.run_base[-1]) * width, f"Table {shown(name)}")
     chunks = _Chunks.cut(runs.run_base, max(1, _CHUNK_NBYTES // width), number)
-    layout = _core.RecordLayout([(c.spec.dtype, c.spec.shape) for c in nest.columns])
+    layout = _core.RecordLayout(nest.types)
     records = []
     for one, count in enumerate(np.diff(chunks.edges).tolist(), number):
         raw = store.restore_chunk(layout, one, count)

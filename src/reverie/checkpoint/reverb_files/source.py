@@ -50,8 +50,9 @@ class ReverbSource:
     _stored: Stored
     foreign: bool = True
 
-    def columns(self, table: str) -> None:
-        """Nothing: its steps are stored column by column."""
+    def columns(self, table: str) -> tuple[()]:
+        """None: its steps are stored column by column."""
+        return ()
 
     def nest(self, table: str) -> Any | None:
         """The spec of one step of a table, where its signature describes steps.
@@ -66,7 +67,9 @@ class ReverbSource:
         leaves = wanted_columns(signature)
         try:
             found = columns_of(self._stored, table) or [_step_of(leaf) for leaf in leaves]
-            if len(leaves) != len(found) or not all(map(_describes, leaves, found)):
+            if len(leaves) != len(found) or not all(
+                leaf.takes_step(*step) for leaf, step in zip(leaves, found, strict=True)
+            ):
                 return None
             specs = [ArraySpec(shape, dtype) for dtype, shape in found]
             return Nest(structure.unflatten_as(signature, specs)).spec
@@ -172,11 +175,3 @@ def _step_of(leaf: Wanted) -> Column:
     """What one step of a signature's column is; no `ArraySpec` where that is unknown."""
     unknown: Any = (None,)
     return leaf.dtype, unknown if leaf.shape is None else leaf.shape[1:]  # type: ignore[return-value]
-
-
-def _describes(leaf: Wanted, step: Column) -> bool:
-    dtype, shape = step
-    if leaf.shape == ():
-        return False
-    any_steps = leaf.shape and (None, *leaf.shape[1:])
-    return dataclasses.replace(leaf, shape=any_steps).takes(dtype, (1, *shape))

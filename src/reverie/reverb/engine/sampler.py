@@ -96,7 +96,7 @@ class ItemStream:
             wait_until(
                 lambda slice_s: self._fetch(self._batch, slice_s),
                 timeout=timeout,
-                what=self._describe,
+                what=self.describe_wait,
             )
         return self._ready.popleft()
 
@@ -111,6 +111,10 @@ class ItemStream:
         if not self._ready and self._left:
             self._fetch(max_items, slice_s)
         return [self._ready.popleft() for _ in range(min(max_items, len(self._ready)))]
+
+    def describe_wait(self) -> str:
+        """What it waits for, in words."""
+        return self._table.describe_sample_wait()
 
     def _fetch(self, most: int, slice_s: float) -> bool:
         if self._left > 0:
@@ -130,16 +134,6 @@ class ItemStream:
         mask = self._table.key_mask
         self._ready.extend((item[0] ^ mask, *decoded(item)[1:]) for item in items)
         return True
-
-    def _describe(self) -> str:
-        state = self._table.state()
-        limiter = self._table.settings.limiter
-        return (
-            f"to sample from table {self._table.name!r:.200}: it holds {state['size']} items "
-            f"and wants at least {limiter.min_size_to_sample}; after {state['inserts']} "
-            f"inserts and {state['samples']} samples its limiter {limiter!r} "
-            f"{'lets' if self._table.can_sample(1) else 'does not let'} one more sample pass"
-        )
 
 
 def decoded(item: Any) -> Item:

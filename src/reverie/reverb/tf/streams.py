@@ -109,7 +109,7 @@ class Stream:
 
     def describe_wait(self) -> str:
         """What it waits for, in words."""
-        return self._items._describe()
+        return self._items.describe_wait()
 
     def _request(self, slice_s: float) -> list[Item]:
         """At most `max_in_flight` items; none where none came in time."""
