@@ -62,6 +62,22 @@ def test_the_newest_is_the_one_of_the_highest_number(tmp_path: Path) -> None:
     assert loaded(tmp_path) == 2
 
 
+def test_a_folder_of_checkpoints_may_have_a_checkpoints_name(tmp_path: Path) -> None:
+    folder = tmp_path / "ckpt-00000007"
+    save_counts(folder, 1, 2)
+    assert loaded(folder) == 2
+
+
+def test_what_was_saved_into_a_checkpoint_is_newer_than_it(tmp_path: Path) -> None:
+    save_counts(tmp_path, 2)
+    own = tmp_path / "ckpt-00000001"
+    with ReplayBufferManager(COUNTER, 100, own, 1) as manager:
+        _, observer = manager.load_replay_buffer()
+        observer({"n": 3})
+        manager.save()
+    assert loaded(own) == 3
+
+
 def test_foreign_entries_are_neither_read_nor_touched(tmp_path: Path) -> None:
     save_counts(tmp_path, 1)
     names = ["zzz", "ckpt-1", "ckpt-99999999.bak", "2030-01-01T00-00-00.000000000+00-00"]

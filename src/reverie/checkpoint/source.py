@@ -88,9 +88,9 @@ class Source(Protocol):
 def candidates(root: Path) -> list[Path]:
     """The checkpoints that could be loaded from a folder, newest first, sound or not.
 
-    Of a checkpoint's own folder it is that one. Native ones come before Reverb's newest,
-    whose names are wall-clock text and cannot be compared with ours. [] where there is
-    no such folder.
+    A checkpoint's own folder is one, after any that were saved into it. Native ones come
+    before Reverb's newest, whose names are wall-clock text and cannot be compared with
+    ours. [] where there is no such folder.
 
     Raises:
         CheckpointReadError: the folder cannot be listed.
@@ -101,10 +101,11 @@ def candidates(root: Path) -> list[Path]:
     with reading(FILE_SYSTEM, root):
         if not root.is_dir():
             return []
-        if _is_native(root, FILE_SYSTEM):
-            return [root]
         found = list_checkpoints(root)[::-1]
         newest = finding.find_newest(root)
+        claims = sequence_number_of(root.name) and not (found or newest)
+        if claims or exists(FILE_SYSTEM, root / MANIFEST_NAME):
+            found.append(root)
     return found if newest is None else [*found, newest]
 
 
