@@ -232,6 +232,10 @@ def _layout(number: int, *path: object, value: object) -> Edit:
     return put("layouts", number, *path, value=value)
 
 
+def _signature(value: object) -> Edit:
+    return put("tables", 0, "settings", "signature", value=value)
+
+
 MANIFEST: dict[str, tuple[Edit, str]] = {
     "count 2**40": (put("files", SEALED, "count", value=2**40), "for 1099511627776 elements"),
     "file that nothing uses": (
@@ -327,7 +331,12 @@ NESTS: dict[str, tuple[Edit, str]] = {
     "unknown extent": (_layout(0, "nest", 2, 2, 2, value=[None]), "no spec of a step"),
     "texts": (_layout(0, "nest", 2, 2, 1, value="object"), "no spec of a step"),
     "of cells of any size": (_layout(2, "nest", value=["spec", "int8", [], ""]), "nest of a"),
-    "signature": (put("tables", 0, "settings", "signature", value=["spec"]), "malformed nest"),
+    "signature": (_signature(["spec"]), "malformed nest"),
+    "signature of nothing": (_signature(["dict", "a", ["none"]]), "no signature"),
+    "signature without order": (
+        _signature(["dict", 1, ["spec", "int8", [], ""], "a", ["spec", "int8", [], ""]]),
+        "no signature",
+    ),
 }
 
 
@@ -340,7 +349,7 @@ def test_a_crafted_nest_is_refused_by_verify_and_by_who_asks_for_it(
     with pytest.raises(CheckpointCorruptError, match=message):
         verify(Path("memory"), fs=fs)
     source = open_source(Path("memory"), fs=fs)
-    if name == "signature":
+    if name.startswith("signature"):
         with pytest.raises(CheckpointCorruptError, match=message):
             _ = source.settings
     elif name != "of cells of any size":

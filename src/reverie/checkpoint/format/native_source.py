@@ -49,13 +49,15 @@ class NativeSource:
     @property
     def settings(self) -> Mapping[str, TableSettings]:
         """Of its tables, by name; see `Source.settings`."""
-        where = repr(str(self.path / MANIFEST_NAME))
-        return {
-            table.settings.name: replace(
-                table.settings, signature=decode_signature(table.signature, where)
-            )
-            for table in self.manifest.tables
-        }
+        where, found = repr(str(self.path / MANIFEST_NAME)), {}
+        for table in self.manifest.tables:
+            signature = decode_signature(table.signature, where)
+            try:
+                settings = replace(table.settings, signature=signature)
+            except (TypeError, SpecError) as error:
+                raise CheckpointCorruptError(f"{where}: no signature: {error}") from error
+            found[settings.name] = settings
+        return found
 
     def columns(self, table: str) -> Sequence[Sequence[Column]]:
         """The columns of a table's records, of each kind; see `Source.columns`."""
