@@ -14,14 +14,13 @@ No framework is imported here.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import re
 import shutil
 import stat
 import sys
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from reverie.checkpoint.disk.files import (
@@ -31,12 +30,12 @@ from reverie.checkpoint.disk.files import (
     is_real_folder,
     opened_folder,
 )
+from reverie.checkpoint.folder.retention import logged
 from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.reverb_files.budget import Budget
 from reverie.checkpoint.reverb_files.finding import DATA_FILES, DONE, STAGE, TRASH, checkpoints
 from reverie.checkpoint.reverb_files.tfrecord import read_records
 
-_log = logging.getLogger("reverie.checkpoint")
 _ALL_FILES = {*DATA_FILES, DONE}
 # Reverb names a checkpoint by the time of day; ours may add a number, see `next_name`.
 _NAME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.0-9]*([-+]\d\d:\d\d)?(~\d{8})*")
@@ -139,7 +138,7 @@ def prune(root: Path, keep: int, fs: FileSystem) -> None:
     ever removed. Whole means that all four are there and have a content. Errors are
     logged: the save itself has succeeded by then.
     """
-    with _logged(root, "removing old checkpoints"):
+    with logged(root, "removing old checkpoints"):
         whole = 0
         for path in checkpoints(root):
             if not _NAME.fullmatch(path.name) or not is_real_folder(fs.lstat(path)):
@@ -159,7 +158,7 @@ def prune(root: Path, keep: int, fs: FileSystem) -> None:
 
 def sweep(root: Path, own: Path, fs: FileSystem) -> None:
     """Removes what dead processes left in `root`. Under the exclusive lock only."""
-    with _logged(root, "sweeping leftovers"):
+    with logged(root, "sweeping leftovers"):
         for name in fs.names(root):
             path, staged = root / name, STAGE.fullmatch(name)
             if path == own or not is_real_folder(fs.lstat(path)):
@@ -191,11 +190,3 @@ def _is_alive(pid: int) -> bool:
     except OSError:
         return True
     return True
-
-
-@contextlib.contextmanager
-def _logged(path: Path, act: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        _log.warning("%s in %r failed: %s", act, str(path), error)

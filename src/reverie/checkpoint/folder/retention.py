@@ -49,12 +49,12 @@ def sweep(root: Path, fs: FileSystem) -> None:
 
     Errors are logged: leftovers do no harm but the space they take.
     """
-    with _logged(root, "sweeping leftovers"):
+    with logged(root, "sweeping leftovers"):
         for name in fs.names(root):
             path = root / name
             if not _LEFTOVER.fullmatch(name) or not is_real_folder(fs.lstat(path)):
                 continue
-            with _logged(path, "removing a leftover"):
+            with logged(path, "removing a leftover"):
                 remove_folder(path, fs)
 
 
@@ -81,7 +81,7 @@ def prune(
             None where there is no sound manifest.
         fs: the file system.
     """
-    with _logged(root, "removing old checkpoints"):
+    with logged(root, "removing old checkpoints"):
         whole = 0
         for path in reversed(entries(root, fs)):
             sizes = files_of(path)
@@ -109,7 +109,8 @@ def prune(
 
 
 @contextlib.contextmanager
-def _logged(path: Path, act: str) -> Iterator[None]:
+def logged(path: Path, act: str) -> Iterator[None]:
+    """Says in the log what failed; what must not fail for it goes on."""
     try:
         yield
     except OSError as error:
