@@ -13,7 +13,9 @@ import numpy as np
 import optree
 import pytest
 
+import reverie
 from reverie import ArraySpec, ReplayBufferManager, Trajectory
+from reverie.checkpoint.format.reader import read_manifest
 from reverie.errors import CheckpointMismatchError, UnstackableError
 from reverie.nests.nest import Nest
 
@@ -78,6 +80,18 @@ def test_what_was_loaded_from_reverb_is_saved_natively_and_comes_back(tmp_path: 
         assert manager.info().inserts == 49
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
     assert len(list(folder.glob("20*"))) == 1
+
+
+@pytestmark_reverb
+def test_the_names_of_the_managers_own_spec_are_saved(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN / "reverb" / "tf_agents", tmp_path / "saved")
+    columns = Nest(reverie.open(tmp_path).data_spec).columns
+    spec = {f"column {i}": column.spec for i, column in enumerate(columns)}
+    with ReplayBufferManager(spec, 100, tmp_path) as manager:
+        manager.load_replay_buffer()
+        (layout,) = read_manifest(manager.save()).layouts
+    assert layout.paths == list(spec)
+    assert reverie.open(tmp_path).data_spec == spec
 
 
 @pytestmark_reverb

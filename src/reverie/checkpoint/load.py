@@ -93,9 +93,12 @@ def fill(
         CheckpointCorruptError: a file or a value is not as it must be.
         CheckpointError: as `Source.read`.
     """
-    for spec in filter(None, map(source.nest, source.settings)):
-        store.know(Nest(spec))
-    states = source.read(store.core, rows or {})
+    rows = rows or {}
+    for name in source.settings:
+        spec = None if name in rows else source.nest(name)
+        if name in rows or spec is not None:
+            store.know(rows[name] if spec is None else Nest(spec))
+    states = source.read(store.core, rows)
     for name, state in states.items():
         count, most = len(state["offset"]), tables[name].settings.max_size
         if count > most:
