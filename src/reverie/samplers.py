@@ -11,6 +11,7 @@ from reverie.tables.selectors import (
     LifoSelector,
     PrioritizedSelector,
     UniformSelector,
+    finite_exponent,
 )
 
 __all__ = ["Fifo", "Lifo", "MaxHeap", "MinHeap", "Prioritized", "Uniform"]
@@ -33,7 +34,7 @@ def Prioritized(alpha: float = 1.0) -> PrioritizedSelector:
         TypeError: it is no number.
         InvalidArgumentError: it is infinite or NaN.
     """
-    return PrioritizedSelector(alpha)
+    return PrioritizedSelector(finite_exponent("alpha", alpha))
 
 
 def MinHeap() -> HeapSelector:

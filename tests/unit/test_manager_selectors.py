@@ -136,6 +136,12 @@ def test_what_is_none_of_them_is_refused_at_once(
         make(tmp_path, **changes)
 
 
+@pytest.mark.parametrize("alpha", [float("nan"), float("inf")])
+def test_an_exponent_that_is_no_number_is_refused_by_its_name(alpha: float) -> None:
+    with pytest.raises(InvalidArgumentError, match="^alpha: found"):
+        samplers.Prioritized(alpha)
+
+
 def test_they_are_values() -> None:
     assert samplers.Prioritized(0.6) == samplers.Prioritized(0.6) != samplers.Prioritized(1.0)
     assert samplers.Fifo() == removers.Fifo() != removers.Lifo()

@@ -57,7 +57,7 @@ def load_newest(
         raise CheckpointNotFoundError(
             f"No complete checkpoint in {str(root)!r}: wanted a folder ckpt-<number> written "
             "by save(), or a Reverb checkpoint with its DONE file. To start with an empty "
-            "buffer, call create_replay_buffer()."
+            "buffer, call a manager's create_replay_buffer()."
         )
     for path in found:
         try:

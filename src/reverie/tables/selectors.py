@@ -79,17 +79,27 @@ class PrioritizedSelector(ItemSelector):
     is_deterministic = False
 
     def __init__(self, priority_exponent: float) -> None:
-        exponent = as_float("priority_exponent", priority_exponent)
-        if not math.isfinite(exponent):
-            raise InvalidArgumentError(
-                f"priority_exponent: found {exponent}, wanted a finite number (1: "
-                "probabilities proportional to priorities, 0: equal ones)."
-            )
-        self.exponent = exponent
+        self.exponent = finite_exponent("priority_exponent", priority_exponent)
 
     def __repr__(self) -> str:
         """As Reverb shows it."""
         return f"PrioritizedSelector(priority_exponent={self.exponent:g})"
+
+
+def finite_exponent(name: str, value: float) -> float:
+    """`value`, the argument of this name, as the exponent of priorities.
+
+    Raises:
+        TypeError: it is no number.
+        InvalidArgumentError: it is infinite or NaN.
+    """
+    exponent = as_float(name, value)
+    if not math.isfinite(exponent):
+        raise InvalidArgumentError(
+            f"{name}: found {exponent}, wanted a finite number (1: probabilities proportional "
+            "to priorities, 0: equal ones)."
+        )
+    return exponent
 
 
 class HeapSelector(ItemSelector):
