@@ -138,7 +138,7 @@ def test_what_is_none_of_them_is_refused_at_once(
 
 @pytest.mark.parametrize("alpha", [float("nan"), float("inf")])
 def test_an_exponent_that_is_no_number_is_refused_by_its_name(alpha: float) -> None:
-    with pytest.raises(InvalidArgumentError, match="^alpha: found"):
+    with pytest.raises(InvalidArgumentError, match=r"^alpha: found"):
         samplers.Prioritized(alpha)
 
 
