@@ -1,4 +1,4 @@
-"""Figures of managers and servers on one table: `python -m benchmarks.house`.
+"""Figures of managers and servers on one table: `python -m benchmarks.one_table`.
 
 One million steps of 97 bytes (17 float32, 6 float32, a float32 and a bool), windows of
 2, batches of 256 into NumPy. What is compared is measured in turns within one run, and
