@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from typing import Any, Protocol
 
@@ -10,7 +11,7 @@ from reverie import _core
 from reverie.errors import ClosedError, ForkedProcessError, ReverieError
 from reverie.nests.nest import Nest
 from reverie.runtime.leaving import guard
-from reverie.tables.settings import TableSettings
+from reverie.tables.settings import MAX_ITEMS, TableSettings
 
 _GATHER_THREADS = min(4, os.cpu_count() or 1)
 
@@ -49,6 +50,7 @@ class Store:
         self.core = _core.Store(gather_threads=_GATHER_THREADS)
         self.settings: list[TableSettings] = []
         self.nests: list[Nest] = []
+        self._creating = threading.Lock()  # so that `settings` stand in the core's order
         self._error = error
         self._way_out = way_out
         self._anew = anew
@@ -95,6 +97,30 @@ class Store:
         if self.is_open:
             self._closed = why
             self.core.close()
+
+    def create_table(self, settings: TableSettings, seed: int) -> _core.Table:
+        """A new, empty table in the core's store; `settings` tells of it from now on."""
+        limiter = settings.limiter
+        exponents = [
+            1.0 if selector.exponent is None else selector.exponent
+            for selector in (settings.sampler, settings.remover)
+        ]
+        with self._creating:
+            table = self.core.create_table(
+                max_size=min(settings.max_size, MAX_ITEMS),
+                sampler=getattr(_core, settings.sampler.kind.upper()),
+                remover=getattr(_core, settings.remover.kind.upper()),
+                min_size_to_sample=limiter.min_size_to_sample,
+                samples_per_insert=limiter.samples_per_insert,
+                min_diff=limiter.min_diff,
+                max_diff=limiter.max_diff,
+                seed=seed,
+                sampler_exponent=exponents[0],
+                remover_exponent=exponents[1],
+                max_times_sampled=max(settings.max_times_sampled, 0),
+            )
+            self.settings.append(settings)
+        return table
 
     def watch(self, writer: Watched) -> None:
         """Keeps a forked child from touching the core of `writer`."""

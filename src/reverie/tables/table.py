@@ -13,7 +13,7 @@ from reverie.errors import InvalidArgumentError, UnstackableError
 from reverie.nests.nest import Nest
 from reverie.runtime.checks import as_int
 from reverie.runtime.handle import Handle
-from reverie.tables.settings import MAX_ITEMS, TableSettings
+from reverie.tables.settings import TableSettings
 from reverie.tables.signature import step_spec
 from reverie.tables.store import Store
 
@@ -157,29 +157,7 @@ class Table(Handle):
         store.check_process()
         if core is None:
             with self._lock:
-                core = self._core = self._core or self._new_core(store)
-        return core
-
-    def _new_core(self, store: Store) -> _core.Table:
-        settings, limiter = self.settings, self.settings.limiter
-        exponents = [
-            1.0 if selector.exponent is None else selector.exponent
-            for selector in (settings.sampler, settings.remover)
-        ]
-        core = store.core.create_table(
-            max_size=min(settings.max_size, MAX_ITEMS),
-            sampler=getattr(_core, settings.sampler.kind.upper()),
-            remover=getattr(_core, settings.remover.kind.upper()),
-            min_size_to_sample=limiter.min_size_to_sample,
-            samples_per_insert=limiter.samples_per_insert,
-            min_diff=limiter.min_diff,
-            max_diff=limiter.max_diff,
-            seed=self.seed,
-            sampler_exponent=exponents[0],
-            remover_exponent=exponents[1],
-            max_times_sampled=max(settings.max_times_sampled, 0),
-        )
-        store.settings.append(settings)
+                core = self._core = self._core or store.create_table(self.settings, self.seed)
         return core
 
     def check_open(self) -> None:
