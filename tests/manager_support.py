@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,26 +35,6 @@ def contents(manager: ReplayBufferManager) -> list[tuple[int, list[int]]]:
 
 def checkpoints(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name.startswith("ckpt"))
-
-
-# Every call, by what must have come before it.
-CALLS: dict[str, Callable[[ReplayBufferManager], Any]] = {
-    "get_dataset": lambda m: m.get_dataset(),
-    "new_observer": lambda m: m.new_observer(),
-    "sample": lambda m: m.sample(1),
-    "gather_all": lambda m: m.gather_all(),
-    "iter_items": lambda m: m.iter_items(),
-    "update_priorities": lambda m: m.update_priorities([1], [1.0]),
-    "info": lambda m: m.info(),
-    "save": lambda m: m.save(),
-}
-ANY_TIME: dict[str, Callable[[ReplayBufferManager], Any]] = {
-    "num_frames": lambda m: m.num_frames(),
-    "clear": lambda m: m.clear(),
-    "create_replay_buffer": lambda m: m.create_replay_buffer(),
-    "load_replay_buffer": lambda m: m.load_replay_buffer(),
-    "get_replay_buffer_and_observer": lambda m: m.get_replay_buffer_and_observer(),
-}
 
 
 def joins(windows: list[list[int]]) -> list[list[int]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.manager_support import ANY_TIME, CALLS, add, checkpoints, contents, joins, make
+from tests.manager_support import add, checkpoints, contents, joins, make
 
 from reverie import ReplayBuffer, ReplayBufferManager
 from reverie.errors import (
@@ -18,6 +18,7 @@ from reverie.errors import (
     NotInitializedError,
 )
 from reverie.observers import TrajectoryObserver
+from reverie.testing.manager_checks.life import ANY_TIME, NEED_A_BUFFER
 
 # Arguments ----------------------------------------------------------------------------
 
@@ -73,16 +74,16 @@ def test_a_huge_capacity_costs_nothing(tmp_path: Path) -> None:
 
 def test_the_lists_of_calls_are_complete() -> None:
     public = {name for name in dir(ReplayBufferManager) if not name.startswith("_")}
-    assert public == {*CALLS, *ANY_TIME, "close"}
+    assert public == {*NEED_A_BUFFER, *ANY_TIME, "close"}
 
 
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", NEED_A_BUFFER)
 def test_before_there_is_a_buffer_calls_name_what_to_call_first(
     call: str, tmp_path: Path
 ) -> None:
     with make(tmp_path) as manager:
         with pytest.raises(NotInitializedError, match=rf"{call}\(\) before .*create_replay"):
-            CALLS[call](manager)
+            NEED_A_BUFFER[call](manager)
     assert issubclass(NotInitializedError, RuntimeError)
 
 
@@ -108,7 +109,7 @@ def test_the_pair_is_made_when_first_asked_for_and_then_stays(tmp_path: Path) ->
 # The end -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("call", [*CALLS, *ANY_TIME])
+@pytest.mark.parametrize("call", [*NEED_A_BUFFER, *ANY_TIME])
 @pytest.mark.parametrize("created", [True, False])
 def test_after_close_every_call_says_so(call: str, created: bool, tmp_path: Path) -> None:
     manager = make(tmp_path)
@@ -117,7 +118,7 @@ def test_after_close_every_call_says_so(call: str, created: bool, tmp_path: Path
     manager.close()
     manager.close()
     with pytest.raises(ClosedError, match="ReplayBufferManager is closed"):
-        {**CALLS, **ANY_TIME}[call](manager)
+        {**NEED_A_BUFFER, **ANY_TIME}[call](manager)
     assert repr(manager).startswith("ReplayBufferManager('uniform_table', closed, ")
 
 

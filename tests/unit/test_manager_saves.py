@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.manager_support import ANY_TIME, CALLS, add, checkpoints, contents, joins, make
+from tests.manager_support import add, checkpoints, contents, joins, make
 
 from reverie import ReplayBufferManager
 from reverie.errors import (
@@ -19,6 +19,7 @@ from reverie.errors import (
     ClosedError,
 )
 from reverie.observers import TrajectoryObserver
+from reverie.testing.manager_checks.life import ANY_TIME, NEED_A_BUFFER
 
 
 def test_a_save_returns_its_folder_and_loads_as_it_was(tmp_path: Path) -> None:
@@ -85,7 +86,9 @@ def test_a_failed_save_says_why_and_harms_nothing(blocked: ReplayBufferManager) 
     assert blocked.num_frames() == 1
 
 
-@pytest.mark.parametrize("call", [*sorted({*CALLS} - {"get_dataset"}), *ANY_TIME, "checkpoint"])
+@pytest.mark.parametrize(
+    "call", [*sorted({*NEED_A_BUFFER} - {"get_dataset"}), *ANY_TIME, "checkpoint"]
+)
 def test_a_failed_background_save_reaches_the_caller_on_the_next_call_once(
     call: str, blocked: ReplayBufferManager
 ) -> None:
@@ -93,7 +96,7 @@ def test_a_failed_background_save_reaches_the_caller_on_the_next_call_once(
     blocked.save(wait=False)
     while not blocked._backend._saver._pending.done():  # type: ignore[union-attr]
         time.sleep(0.001)
-    calls = {**CALLS, **ANY_TIME, "checkpoint": lambda m: buffer.py_client.checkpoint()}
+    calls = {**NEED_A_BUFFER, **ANY_TIME, "checkpoint": lambda m: buffer.py_client.checkpoint()}
     with pytest.raises(CheckpointWriteError, match="ENOTDIR"):
         calls[call](blocked)
     assert blocked.num_frames() == 1  # and what the call would have done was not done

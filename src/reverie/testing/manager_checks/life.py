@@ -11,7 +11,8 @@ from typing import Any
 from reverie.errors import ClosedError, InvalidArgumentError, NotInitializedError
 from reverie.testing.manager_checks.kit import Kit, equal, expect, raises
 
-_NEED_A_BUFFER: dict[str, Callable[[Any], Any]] = {
+# Every call of a manager but close(), by what must have come before it.
+NEED_A_BUFFER: dict[str, Callable[[Any], Any]] = {
     "get_dataset": lambda m: m.get_dataset(),
     "new_observer": lambda m: m.new_observer(),
     "sample": lambda m: m.sample(1),
@@ -21,7 +22,7 @@ _NEED_A_BUFFER: dict[str, Callable[[Any], Any]] = {
     "info": lambda m: m.info(),
     "save": lambda m: m.save(),
 }
-_ANY_TIME: dict[str, Callable[[Any], Any]] = {
+ANY_TIME: dict[str, Callable[[Any], Any]] = {
     "num_frames": lambda m: m.num_frames(),
     "clear": lambda m: m.clear(),
     "create_replay_buffer": lambda m: m.create_replay_buffer(),
@@ -52,7 +53,7 @@ class LifeChecks(Kit):
     def test_before_there_is_a_buffer_calls_say_so(self, tmp_path: Path) -> None:
         """NotInitializedError, but it holds nothing and clearing does nothing."""
         with self.manager(tmp_path / "none") as manager:
-            for name, call in _NEED_A_BUFFER.items():
+            for name, call in NEED_A_BUFFER.items():
                 with raises(NotInitializedError, f"{name}() before there is a buffer"):
                     call(manager)
             manager.clear()
@@ -145,7 +146,7 @@ class LifeChecks(Kit):
             handles = manager.create_replay_buffer() if created else None
             manager.close()
             manager.close()
-            for name, call in {**_NEED_A_BUFFER, **_ANY_TIME}.items():
+            for name, call in {**NEED_A_BUFFER, **ANY_TIME}.items():
                 with raises(ClosedError, f"{name}() after close()"):
                     call(manager)
             if handles is not None:
