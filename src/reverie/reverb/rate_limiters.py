@@ -22,20 +22,11 @@ class RateLimiter:
         min_diff: float,
         max_diff: float,
     ) -> None:
-        self.internal_limiter = pybind.RateLimiter(
+        self.internal_limiter: limiters.Limiter = pybind.RateLimiter(
             samples_per_insert=samples_per_insert,
             min_size_to_sample=min_size_to_sample,
             min_diff=min_diff,
             max_diff=max_diff,
-        )
-
-    def _take(self, rule: limiters.Limiter) -> None:
-        RateLimiter.__init__(
-            self,
-            samples_per_insert=rule.samples_per_insert,
-            min_size_to_sample=rule.min_size_to_sample,
-            min_diff=rule.min_diff,
-            max_diff=rule.max_diff,
         )
 
     def __repr__(self) -> str:
@@ -47,7 +38,7 @@ class MinSize(RateLimiter):
     """See `reverie.tables.limiters.MinSize`."""
 
     def __init__(self, min_size_to_sample: int) -> None:
-        self._take(limiters.MinSize(min_size_to_sample))
+        self.internal_limiter = limiters.MinSize(min_size_to_sample)
 
 
 class SampleToInsertRatio(RateLimiter):
@@ -59,8 +50,8 @@ class SampleToInsertRatio(RateLimiter):
         min_size_to_sample: int,
         error_buffer: float | tuple[float, float],
     ) -> None:
-        self._take(
-            limiters.SampleToInsertRatio(samples_per_insert, min_size_to_sample, error_buffer)
+        self.internal_limiter = limiters.SampleToInsertRatio(
+            samples_per_insert, min_size_to_sample, error_buffer
         )
 
 
@@ -72,7 +63,7 @@ class Queue(RateLimiter):
     """
 
     def __init__(self, size: int) -> None:
-        self._take(limiters.Queue(size))
+        self.internal_limiter = limiters.Queue(size)
 
 
 class Stack(Queue):

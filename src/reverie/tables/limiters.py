@@ -159,7 +159,12 @@ class SampleToInsertRatio(Limiter):
                 f"({min_size_to_sample}) items are there, neither samples nor inserts could "
                 "pass. Lower the first number."
             )
-        _check_min_size(min_size_to_sample)
+        super().__init__(
+            samples_per_insert=samples_per_insert,
+            min_size_to_sample=min_size_to_sample,
+            min_diff=min_diff,
+            max_diff=max_diff,
+        )
         if max_diff < centre:
             _log.warning(
                 "error_buffer (%r) is below samples_per_insert * min_size_to_sample = %s: once "
@@ -169,12 +174,6 @@ class SampleToInsertRatio(Limiter):
                 centre,
                 min_size_to_sample,
             )
-        super().__init__(
-            samples_per_insert=samples_per_insert,
-            min_size_to_sample=min_size_to_sample,
-            min_diff=min_diff,
-            max_diff=max_diff,
-        )
 
 
 class Queue(Limiter):
@@ -206,11 +205,3 @@ def _bounds(error_buffer: Any, centre: float) -> tuple[float, float]:
             "wanted a number or a pair of numbers."
         ) from None
     return low, high
-
-
-def _check_min_size(min_size_to_sample: int) -> None:
-    min_size_to_sample = as_int("min_size_to_sample", min_size_to_sample)
-    if min_size_to_sample < 1:
-        raise InvalidArgumentError(
-            f"min_size_to_sample ({min_size_to_sample}) must be a positive integer."
-        )
