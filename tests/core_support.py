@@ -17,6 +17,7 @@ from reverie.checkpoint.disk.files import FileSystem
 from reverie.nests.nest import Nest
 from reverie.tables.selectors import selector_of
 from reverie.tables.settings import TableSettings
+from reverie.tables.store import core_table
 
 SPEC = {"position": ArraySpec((2,), np.float32), "flag": ArraySpec((), np.bool_)}
 NEST = Nest(SPEC)
@@ -49,7 +50,7 @@ class CoreStore:
         self.core = _core.Store(chunk_nbytes=chunk_nbytes)
         self.nests = list(nests)
         self.tables = [
-            CoreTable(one, _core_table(self.core, one, seed + i))
+            CoreTable(one, core_table(self.core, one, seed + i))
             for i, one in enumerate(settings)
         ]
 
@@ -121,24 +122,3 @@ def steps(writer: _core.Writer, first: int, count: int, length: int = 10) -> Non
         last = 1 + n // length % 3 if n % length == length - 1 else 0
         # Columns stand in the order of their names: flag, position.
         assert writer.append([np.bool_(n % 3 == 0), np.array([n, -n], "f4")], last) == -1
-
-
-def _core_table(store: _core.Store, settings: TableSettings, seed: int) -> _core.Table:
-    limiter = settings.limiter
-    exponents = {
-        f"{role}_exponent": selector.exponent
-        for role, selector in (("sampler", settings.sampler), ("remover", settings.remover))
-        if selector.exponent is not None
-    }
-    return store.create_table(
-        max_size=settings.max_size,
-        sampler=getattr(_core, settings.sampler.kind.upper()),
-        remover=getattr(_core, settings.remover.kind.upper()),
-        min_size_to_sample=limiter.min_size_to_sample,
-        samples_per_insert=limiter.samples_per_insert,
-        min_diff=limiter.min_diff,
-        max_diff=limiter.max_diff,
-        seed=seed,
-        max_times_sampled=settings.max_times_sampled,
-        **exponents,
-    )

@@ -100,25 +100,8 @@ class Store:
 
     def create_table(self, settings: TableSettings, seed: int) -> _core.Table:
         """A new, empty table in the core's store; `settings` tells of it from now on."""
-        limiter = settings.limiter
-        exponents = [
-            1.0 if selector.exponent is None else selector.exponent
-            for selector in (settings.sampler, settings.remover)
-        ]
         with self._creating:
-            table = self.core.create_table(
-                max_size=min(settings.max_size, MAX_ITEMS),
-                sampler=getattr(_core, settings.sampler.kind.upper()),
-                remover=getattr(_core, settings.remover.kind.upper()),
-                min_size_to_sample=limiter.min_size_to_sample,
-                samples_per_insert=limiter.samples_per_insert,
-                min_diff=limiter.min_diff,
-                max_diff=limiter.max_diff,
-                seed=seed,
-                sampler_exponent=exponents[0],
-                remover_exponent=exponents[1],
-                max_times_sampled=max(settings.max_times_sampled, 0),
-            )
+            table = core_table(self.core, settings, seed)
             self.settings.append(settings)
         return table
 
@@ -135,3 +118,25 @@ class Store:
         """In a forked child: refuses all use; see `runtime.leaving`."""
         self.is_forked = True
         return self, [writer.abandon() for writer in list(self._watched)]
+
+
+def core_table(store: _core.Store, settings: TableSettings, seed: int) -> _core.Table:
+    """A new, empty table in a store of the core."""
+    limiter = settings.limiter
+    exponents = [
+        1.0 if selector.exponent is None else selector.exponent
+        for selector in (settings.sampler, settings.remover)
+    ]
+    return store.create_table(
+        max_size=min(settings.max_size, MAX_ITEMS),
+        sampler=getattr(_core, settings.sampler.kind.upper()),
+        remover=getattr(_core, settings.remover.kind.upper()),
+        min_size_to_sample=limiter.min_size_to_sample,
+        samples_per_insert=limiter.samples_per_insert,
+        min_diff=limiter.min_diff,
+        max_diff=limiter.max_diff,
+        seed=seed,
+        sampler_exponent=exponents[0],
+        remover_exponent=exponents[1],
+        max_times_sampled=max(settings.max_times_sampled, 0),
+    )
