@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import ArrayLike
 
 from reverie.backends import Backend, BufferSettings, find_backend
+from reverie.checkpoint.save import check_keep
 from reverie.checkpoint.source import candidates
 from reverie.errors import (
     ClosedError,
@@ -124,8 +125,7 @@ class ReplayBufferManager(Handle):
             raise InvalidArgumentError(
                 "Must set `pad_end_of_episodes=True` when using `tile_end_of_episodes`."
             )
-        if max_to_keep is not None:
-            check_int("max_to_keep", max_to_keep, 1, 2**31)
+        check_keep(max_to_keep)
         self._engine = find_backend(backend)
         capacity = check_int("capacity", capacity, 1, 2**63 - 1)
         sequence_length = check_int("sequence_length", sequence_length, 1, 2**32 - 1)

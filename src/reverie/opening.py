@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from reverie.checkpoint.fits import check_has
 from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.load import fill, load_newest
-from reverie.checkpoint.save import Saver
-from reverie.checkpoint.source import Source
+from reverie.checkpoint.save import Saver, check_keep
 from reverie.errors import CheckpointMismatchError, SpecError
 from reverie.nests import structure
 from reverie.nests.nest import Nest
 from reverie.nests.specs import ArraySpec
 from reverie.replay_buffer import ReplayBuffer
-from reverie.runtime.checks import check_int
-from reverie.tables.signature import columns_of, step_spec
+from reverie.tables.signature import columns_of
 from reverie.tables.store import Store
 from reverie.tables.table import Table
 
@@ -58,8 +57,7 @@ def open_buffer(
         CheckpointVersionError: a later version of this library wrote it.
         MissingDependencyError: it is Reverb's, and the `reverb-files` extra is missing.
     """
-    if max_to_keep is not None:
-        check_int("max_to_keep", max_to_keep, 1, 2**31)
+    check_keep(max_to_keep)
     root = Path(path).absolute()
     source = load_newest(root, lambda found: found, progress=progress)
     where = repr(str(source.path))
@@ -69,18 +67,14 @@ def open_buffer(
             f"{where} holds the tables {names!r:.200}: pass the one to open as table=."
         )
     name = names[0] if table is None else table
-    if name not in names:
-        raise CheckpointMismatchError(
-            f"{where}: found the tables {names!r:.200}, wanted {name!r:.200}."
-        )
+    check_has(source.path, names, name, "table")
     store = Store(f"The buffer of {where}", way_out="Open it anew.", anew="Open it")
-    nest = _known_nest(source, name)
     tables = {other: Table(settings) for other, settings in source.settings.items()}
-    tables[name] = Table(source.settings[name], nest=nest)
+    opened = tables[name] = Table(source.settings[name], nest=source.nest(name))
+    nest = _known_nest(opened)
     for one in tables.values():
         one.attach(store)
     fill(source, store, tables, rows={} if nest is None else {name: nest})
-    opened = tables[name]
     columns = opened.core.describe()
     length, lengths = opened.settings.sequence_length or 1, None
     if columns is not None:
@@ -100,13 +94,10 @@ def open_buffer(
     )
 
 
-def _known_nest(source: Source, name: str) -> Nest | None:
+def _known_nest(table: Table) -> Nest | None:
     """What the checkpoint says of a table's steps."""
-    spec, signature = source.nest(name), source.settings[name].signature
-    if spec is None and signature is not None:
-        spec = step_spec(signature)
     try:
-        return None if spec is None else Nest(spec)
+        return table.nest
     except SpecError:  # a signature with texts
         return None
 

@@ -50,7 +50,7 @@ def test_a_manager_draws_what_the_buffer_would_have_drawn(tmp_path: Path) -> Non
 
 
 def test_a_buffer_needs_no_spec_of_the_reader() -> None:
-    assert open_source(NATIVE / "buffer" / CHECKPOINT).nest(BUFFER) == SPEC
+    assert open_source(NATIVE / "buffer" / CHECKPOINT).nest(BUFFER).spec == SPEC
 
 
 @pytest.mark.parametrize("name", ["tables", "buffer"])

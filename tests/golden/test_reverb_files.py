@@ -200,7 +200,7 @@ def test_columns_of_texts_are_named_even_without_a_signature() -> None:
 
 
 def test_a_signature_of_steps_tells_the_spec() -> None:
-    spec = reverb_source(FIXTURES["tf_agents"]).nest("uniform_table")
+    spec = reverb_source(FIXTURES["tf_agents"]).nest("uniform_table").spec
     i4, f4 = ArraySpec((), np.int32), ArraySpec((), np.float32)
     observation, action = ArraySpec((5,), np.float32), ArraySpec((2,), np.float32)
     assert spec == Trajectory(i4, observation, action, (), i4, f4, f4)
@@ -208,7 +208,7 @@ def test_a_signature_of_steps_tells_the_spec() -> None:
 
 
 def test_the_items_tell_what_a_signature_leaves_open() -> None:
-    spec = reverb_source(FIXTURES["trajectory_windows"]).nest("windows")
+    spec = reverb_source(FIXTURES["trajectory_windows"]).nest("windows").spec
     assert spec == {
         "action": ArraySpec((), np.int32),
         "done": ArraySpec((), np.bool_),

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from reverie.checkpoint.fits import check_columns, check_has, check_room
 from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.source import Source, candidates, open_source
 from reverie.errors import (
@@ -95,18 +96,14 @@ def fill(
     """
     rows = rows or {}
     for name in source.settings:
-        spec = None if name in rows else source.nest(name)
-        if name in rows or spec is not None:
-            store.know(rows[name] if spec is None else Nest(spec))
+        nest = rows[name] if name in rows else source.nest(name)
+        if nest is not None:
+            store.know(nest)
     states = source.read(store.core, rows)
     for name, state in states.items():
-        count, most = len(state["offset"]), tables[name].settings.max_size
-        if count > most:
-            raise CheckpointMismatchError(
-                f"{str(source.path)!r}: table {name[:200]!r} holds {count} items, but the "
-                f"capacity is {most}. Use a larger capacity."
-            )
-        weights = tables[name].settings.prioritized
+        settings = tables[name].settings
+        check_room(source.path, name, len(state["offset"]), settings.max_size)
+        weights = settings.prioritized
         if weights and not ((state["priority"] >= 0) & (state["priority"] < np.inf)).all():
             raise CheckpointMismatchError(
                 f"{str(source.path)!r}: table {name[:200]!r} holds negative or infinite "
@@ -143,12 +140,10 @@ def load_table(
     name = settings.name
     names = list(source.settings)
     taken = name if name in names or not (source.foreign and len(names) == 1) else names[0]
-    if taken not in names:
-        raise CheckpointMismatchError(
-            f"{str(source.path)!r}: found the tables {names!r:.200}, wanted {name!r}. Pass the "
-            "one you want as table_name=."
-        )
-    _check_columns(source, taken, nest)
+    check_has(source.path, names, taken, "table_name")
+    for columns in source.columns(taken):
+        found = [(column.path, column.spec.dtype, column.spec.shape) for column in columns]
+        check_columns(source.path, taken, found, nest)
     tables = {other: Table(of) for other, of in source.settings.items()}
     table = tables[taken] = Table(settings, nest=nest, seed=seed)
     for one in tables.values():
@@ -156,24 +151,6 @@ def load_table(
     fill(source, store, tables, rows={taken: nest})
     _check_items(source, table, nest)
     return table
-
-
-def _check_columns(source: Source, name: str, nest: Nest) -> None:
-    """Refuses records that are not those of the data spec."""
-    for columns in source.columns(name):
-        for found, want in zip(columns, nest.columns, strict=False):
-            same = (found.spec.dtype, found.spec.shape) == (want.spec.dtype, want.spec.shape)
-            if not same or found.path not in ("", want.path):
-                raise CheckpointMismatchError(
-                    f"The checkpoint's column {found.path[:200]!r} is {found.spec.dtype} of "
-                    f"shape {found.spec.shape}, but the data spec wants {want.path[:200]!r}, "
-                    f"{want.spec.dtype} of shape {want.spec.shape}, in its place. Load it with "
-                    "the spec it was saved with."
-                )
-        if len(columns) != len(nest.columns):
-            raise CheckpointMismatchError(
-                f"The checkpoint has {len(columns)} columns, the data spec {len(nest.columns)}."
-            )
 
 
 def _check_items(source: Source, table: Table, nest: Nest) -> None:

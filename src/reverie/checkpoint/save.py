@@ -22,8 +22,9 @@ from reverie.checkpoint.format.plan import Plan
 from reverie.checkpoint.format.reader import read_manifest
 from reverie.checkpoint.format.settings import check_settings
 from reverie.checkpoint.format.snapshot import Progress, SnapshotLike, StoreLike
-from reverie.errors import CheckpointError, InvalidArgumentError
+from reverie.errors import CheckpointError
 from reverie.nests.nest import Nest
+from reverie.runtime.checks import check_int
 from reverie.tables.settings import TableSettings
 
 
@@ -44,6 +45,12 @@ def check_savable(settings: TableSettings, nest: Nest | None = None) -> None:
     check_settings(settings)
     if nest is not None:
         layout_of(nest.types, [column.path for column in nest.columns])
+
+
+def check_keep(max_to_keep: int | None) -> None:
+    """Raises InvalidArgumentError for a number of checkpoints below 1; None keeps all."""
+    if max_to_keep is not None:
+        check_int("max_to_keep", max_to_keep, 1, 2**31)
 
 
 def write_checkpoint(
@@ -85,7 +92,7 @@ def write_checkpoint(
             except where only the last fsync failed; earlier checkpoints are intact.
     """
     root = Path(root)
-    _check_keep(max_to_keep)
+    check_keep(max_to_keep)
     plan = Plan.of(snapshot, settings, nests, saved_at)
     with contextlib.ExitStack() as stack:
         stack.enter_context(commit.write_errors(root))
@@ -123,7 +130,7 @@ class Saver(BackgroundSaver):
     def __init__(
         self, root: Path, max_to_keep: int | None, *, fs: FileSystem = FILE_SYSTEM
     ) -> None:
-        _check_keep(max_to_keep)
+        check_keep(max_to_keep)
         super().__init__(root, fs=fs)
         self._max_to_keep = max_to_keep
         self._fs = fs
@@ -169,13 +176,6 @@ class Saver(BackgroundSaver):
             )
 
         return self._save(begin, wait=wait)
-
-
-def _check_keep(max_to_keep: int | None) -> None:
-    if max_to_keep is not None and max_to_keep < 1:
-        raise InvalidArgumentError(
-            f"max_to_keep is {max_to_keep}, expected at least 1 or None."
-        )
 
 
 def _files_of(path: Path, fs: FileSystem) -> dict[str, int] | None:

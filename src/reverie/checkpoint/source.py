@@ -52,8 +52,8 @@ class Source(Protocol):
         wrote it down.
         """
 
-    def nest(self, table: str) -> Any | None:
-        """The spec of a step, a nest of `ArraySpec`, of a table whose items are runs.
+    def nest(self, table: str) -> Nest | None:
+        """The structure of a step of a table whose items are runs, leaves `ArraySpec`s.
 
         None where nobody wrote it down: a table of trajectories, of runs of several
         kinds, or of steps whose nest JSON cannot express.

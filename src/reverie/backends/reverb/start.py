@@ -19,6 +19,7 @@ from reverie.backends.reverb.saving import Saver
 from reverie.backends.reverb.settings import StepSpec, limiter_of, selector_of
 from reverie.checkpoint.disk.crc_file import reading
 from reverie.checkpoint.disk.files import FILE_SYSTEM
+from reverie.checkpoint.fits import check_has, check_room
 from reverie.checkpoint.folder.names import list_checkpoints
 from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.reverb_files import finding
@@ -121,17 +122,9 @@ def _load_one(path: Path, settings: BufferSettings, progress: Progress | None) -
 def _verify(path: Path, settings: BufferSettings, spec: StepSpec) -> int:
     """Reads all of a checkpoint, as Reverb itself does not; returns its number of items."""
     source, name = reverb_source(path), settings.table.name
-    if name not in source.settings:
-        raise CheckpointMismatchError(
-            f"{str(path)!r}: found the tables {list(source.settings)!r:.200}, wanted {name!r}. "
-            "Pass the one you want as table_name=."
-        )
+    check_has(path, source.settings, name, "table_name")
     items = source.check_columns(name, spec.nest)
-    if items > settings.table.max_size:
-        raise CheckpointMismatchError(
-            f"{str(path)!r}: table {name!r} holds {items} items, but the capacity is "
-            f"{settings.table.max_size}. Use a larger capacity."
-        )
+    check_room(path, name, items, settings.table.max_size)
     source.verify()
     return items
 

@@ -76,13 +76,12 @@ class NativeSource:
             )
         return found
 
-    def nest(self, table: str) -> Any | None:
-        """The spec of a table's steps; see `Source.nest`."""
+    def nest(self, table: str) -> Nest | None:
+        """The structure of a table's steps; see `Source.nest`."""
         numbers = self._layouts(table) or self._promised(table)
         if len(numbers) != 1:
             return None
-        step = self._step(self.manifest.layouts[numbers[0]])
-        return None if step is None else step.spec
+        return self._step(self.manifest.layouts[numbers[0]])
 
     def _promised(self, table: str) -> list[int]:
         """The layouts with a nest that a table without items may be meant for."""

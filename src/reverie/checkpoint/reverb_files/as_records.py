@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from reverie import _core
+from reverie.checkpoint import fits
 from reverie.checkpoint.reverb_files import tensors
 from reverie.checkpoint.reverb_files.budget import shown
 from reverie.checkpoint.reverb_files.runs import Bools, Ints, Pieces, Runs, arrange
@@ -69,19 +70,8 @@ def check_columns(stored: Stored, name: str, nest: Nest) -> None:
     found = columns_of(stored, name)
     if not found:
         return
-    where = f"{str(stored.folder)!r}: table {name!r}"
-    if len(found) != len(nest.columns):
-        raise CheckpointMismatchError(
-            f"{where}: found {len(found)} columns, the data spec has {len(nest.columns)}: "
-            f"{[column.path for column in nest.columns]!r:.200}."
-        )
-    for (dtype, shape), column in zip(found, nest.columns, strict=True):
-        if (dtype, shape) != (column.spec.dtype, column.spec.shape):
-            raise CheckpointMismatchError(
-                f"{where}: column {column.path!r}: found {dtype} of shape {shape}, the data "
-                f"spec wants {column.spec.dtype} of shape {column.spec.shape}. Load it with "
-                "the spec it was written with."
-            )
+    steps = [("", dtype, shape) for dtype, shape in found]
+    fits.check_columns(stored.folder, name, steps, nest)
 
 
 def fill_records(

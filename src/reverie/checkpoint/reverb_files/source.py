@@ -54,8 +54,8 @@ class ReverbSource:
         """None: its steps are stored column by column."""
         return ()
 
-    def nest(self, table: str) -> Any | None:
-        """The spec of one step of a table, where its signature describes steps.
+    def nest(self, table: str) -> Nest | None:
+        """The structure of one step of a table, where its signature describes steps.
 
         None where there is no signature, or one that the items do not fit; where it has
         a leaf without a time axis or of texts; and, in a table without items, where it
@@ -72,7 +72,7 @@ class ReverbSource:
             ):
                 return None
             specs = [ArraySpec(shape, dtype) for dtype, shape in found]
-            return Nest(structure.unflatten_as(signature, specs)).spec
+            return Nest(structure.unflatten_as(signature, specs))
         except (CheckpointMismatchError, SpecError):
             return None
 
