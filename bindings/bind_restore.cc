@@ -6,6 +6,7 @@
 #include "errors.h"
 #include "handles.h"
 #include "no_gil.h"
+#include "snapshot.h"
 #include "states.h"
 
 namespace reverie_py {
@@ -20,22 +21,42 @@ struct TableSnapshotHandle {
   nb::object rng_state;
 };
 
+// Its arrays are made when the first of them is asked for.
 struct SnapshotHandle {
-  std::shared_ptr<reverie::Snapshot> snapshot;  // without its arrays
+  std::shared_ptr<reverie::Snapshot> snapshot;  // then without its arrays
+  bool arranged = false;
   nb::dict chunks;
   nb::dict ends;
   nb::list layouts;
   nb::list tables;
+
+  void Arrange();
 };
 
-// The records of a chunk as rows of bytes; the array keeps the chunk alive.
-template <typename T>
-nb::ndarray<nb::numpy, T, nb::ndim<2>> Bytes(const std::shared_ptr<reverie::Chunk>& chunk,
-                                             std::uint32_t count) {
-  auto* owned = new std::shared_ptr<reverie::Chunk>(chunk);
-  nb::capsule owner(
-      owned, [](void* p) noexcept { delete static_cast<std::shared_ptr<reverie::Chunk>*>(p); });
-  return {chunk->data.get(), {count, chunk->layout->record_nbytes()}, owner};
+// `count` records of `record_nbytes` bytes as rows; the array keeps `owned` alive.
+template <typename T, typename Owned>
+nb::ndarray<nb::numpy, T, nb::ndim<2>> Rows(Owned owner, T* data, std::size_t count,
+                                            std::size_t record_nbytes) {
+  auto* owned = new Owned(std::move(owner));
+  nb::capsule capsule(owned, [](void* p) noexcept { delete static_cast<Owned*>(p); });
+  return {data, {count, record_nbytes}, capsule};
+}
+
+nb::ndarray<nb::numpy, const std::uint8_t, nb::ndim<2>> Data(const SnapshotHandle& self,
+                                                             std::size_t row) {
+  reverie::Snapshot& snapshot = *self.snapshot;
+  WithoutGil([&] { snapshot.Arrange(); });
+  if (row >= snapshot.num_chunks()) throw nb::index_error("no such chunk");
+  const std::size_t count = snapshot.count(row);
+  const std::size_t record_nbytes = snapshot.record_nbytes(row);
+  if (auto chunk = snapshot.whole(row)) {
+    const std::uint8_t* const data = chunk->data;
+    return Rows<const std::uint8_t>(std::move(chunk), data, count, record_nbytes);
+  }
+  std::unique_ptr<std::uint8_t[]> packed(new std::uint8_t[count * record_nbytes]);
+  WithoutGil([&] { snapshot.Copy(row, packed.get()); });
+  const std::uint8_t* const data = packed.get();
+  return Rows<const std::uint8_t>(std::move(packed), data, count, record_nbytes);
 }
 
 template <typename T, typename Allocator>
@@ -44,43 +65,41 @@ void Read(nb::dict state, const char* name, std::vector<T, Allocator>* to) {
   to->assign(array.data(), array.data() + array.size());
 }
 
-nb::object TakeSnapshot(StoreHandle& self) {
-  SnapshotHandle handle;
-  {
-    NoGil release;
-    handle.snapshot = std::make_shared<reverie::Snapshot>(self.store->TakeSnapshot());
-  }
-  reverie::Snapshot& snapshot = *handle.snapshot;
-  handle.chunks["id"] = ToNumpy(std::move(snapshot.chunks.id));
-  handle.chunks["next"] = ToNumpy(std::move(snapshot.chunks.next));
-  handle.chunks["count"] = ToNumpy(std::move(snapshot.chunks.count));
-  handle.chunks["nbytes"] = ToNumpy(std::move(snapshot.chunks.nbytes));
-  handle.chunks["sealed"] = ToNumpy(std::move(snapshot.chunks.sealed));
-  handle.chunks["layout"] = ToNumpy(std::move(snapshot.chunks.layout));
-  handle.ends["chunk"] = ToNumpy(std::move(snapshot.ends.chunk));
-  handle.ends["step"] = ToNumpy(std::move(snapshot.ends.step));
-  handle.ends["how"] = ToNumpy(std::move(snapshot.ends.how));
-  for (const reverie::RecordLayout* layout : snapshot.layouts) {
+void SnapshotHandle::Arrange() {
+  WithoutGil([&] { snapshot->Arrange(); });
+  if (arranged) return;
+  arranged = true;
+  chunks["id"] = ToNumpy(std::move(snapshot->chunks.id));
+  chunks["next"] = ToNumpy(std::move(snapshot->chunks.next));
+  chunks["count"] = ToNumpy(std::move(snapshot->chunks.count));
+  chunks["nbytes"] = ToNumpy(std::move(snapshot->chunks.nbytes));
+  chunks["sealed"] = ToNumpy(std::move(snapshot->chunks.sealed));
+  chunks["layout"] = ToNumpy(std::move(snapshot->chunks.layout));
+  ends["chunk"] = ToNumpy(std::move(snapshot->ends.chunk));
+  ends["step"] = ToNumpy(std::move(snapshot->ends.step));
+  ends["how"] = ToNumpy(std::move(snapshot->ends.how));
+  for (const reverie::RecordLayout* layout : snapshot->layouts) {
     nb::list columns;
     for (std::size_t c = 0; layout != nullptr && c < layout->columns().size(); ++c) {
       columns.append(CellType::Of(layout->columns()[c].type).Describe());
     }
-    handle.layouts.append(layout == nullptr ? nb::object(nb::none()) : columns);
+    layouts.append(layout == nullptr ? nb::object(nb::none()) : columns);
   }
-  for (auto& table : snapshot.tables) {
+  for (auto& table : snapshot->tables) {
     TableSnapshotHandle entry;
     entry.items = ItemArrays(std::move(table.items));
+    entry.items["holes"] = ToNumpy(std::move(table.holes));
     entry.free_keys = nb::cast(ToNumpy(std::move(table.free_keys)));
     entry.counters["inserts"] = table.counters.inserts;
     entry.counters["samples"] = table.counters.samples;
     entry.counters["deletes"] = table.counters.deletes;
     entry.counters["num_unique_samples"] = table.num_unique_samples;
     entry.counters["num_deleted_episodes"] = table.num_deleted_episodes;
+    entry.counters["first_generation"] = table.first_generation;
     entry.rng_state =
         nb::cast(ToNumpy(std::vector<std::uint64_t>(table.rng.begin(), table.rng.end())));
-    handle.tables.append(nb::cast(std::move(entry)));
+    tables.append(nb::cast(std::move(entry)));
   }
-  return nb::cast(std::move(handle));
 }
 
 }  // namespace
@@ -127,6 +146,7 @@ reverie::TableState ParseTableState(nb::dict state) {
     Read(state, "piece_offset", &items.piece_offset);
     Read(state, "piece_length", &items.piece_length);
   }
+  if (state.contains("holes")) Read(state, "holes", &parsed.holes);
   Read(state, "free_keys", &parsed.free_keys);
   const std::size_t n = items.chunk_id.size();
   std::vector<std::uint64_t> rng;
@@ -150,6 +170,12 @@ reverie::TableState ParseTableState(nb::dict state) {
   const auto optional = [&](const char* name, std::int64_t* to) {
     if (counters.contains(name)) *to = nb::cast<std::int64_t>(counters[name]);
   };
+  std::int64_t first_generation = 0;
+  optional("first_generation", &first_generation);
+  if (first_generation < 0 || first_generation > 0xffffffff) {
+    throw nb::value_error("first_generation out of range");
+  }
+  parsed.first_generation = static_cast<std::uint32_t>(first_generation);
   optional("num_unique_samples", &parsed.num_unique_samples);
   optional("num_deleted_episodes", &parsed.num_deleted_episodes);
   return parsed;
@@ -162,25 +188,31 @@ void BindRestore(nb::module_& m) {
       .def_prop_ro("counters", [](const TableSnapshotHandle& self) { return self.counters; })
       .def_prop_ro("rng_state", [](const TableSnapshotHandle& self) { return self.rng_state; });
 
+  const auto part = [](auto member) {
+    return [member](SnapshotHandle& self) {
+      self.Arrange();
+      return self.*member;
+    };
+  };
   nb::class_<SnapshotHandle>(m, "Snapshot")
-      .def_prop_ro("chunks", [](const SnapshotHandle& self) { return self.chunks; })
-      .def_prop_ro("layouts", [](const SnapshotHandle& self) { return self.layouts; })
-      .def_prop_ro("ends", [](const SnapshotHandle& self) { return self.ends; })
-      .def(
-          "data",
-          [](const SnapshotHandle& self, std::size_t row) {
-            if (row >= self.snapshot->num_chunks()) throw nb::index_error("no such chunk");
-            return Bytes<const std::uint8_t>(self.snapshot->chunk(row), self.snapshot->count(row));
-          },
-          "row"_a)
-      .def_prop_ro("tables", [](const SnapshotHandle& self) { return self.tables; });
+      .def_prop_ro("num_tables",
+                   [](const SnapshotHandle& self) { return self.snapshot->num_tables(); })
+      .def_prop_ro("chunks", part(&SnapshotHandle::chunks))
+      .def_prop_ro("layouts", part(&SnapshotHandle::layouts))
+      .def_prop_ro("ends", part(&SnapshotHandle::ends))
+      .def_prop_ro("tables", part(&SnapshotHandle::tables))
+      .def("data", &Data, "row"_a);
 
   nb::object store = m.attr("Store");
   const auto method = [&](const char* name, auto&& function, const auto&... extra) {
     store.attr(name) =
         nb::cpp_function(function, nb::name(name), nb::scope(store), nb::is_method(), extra...);
   };
-  method("snapshot", &TakeSnapshot);
+  method("snapshot", [](StoreHandle& self) {
+    SnapshotHandle handle;
+    handle.snapshot = WithoutGil([&] { return self.store->TakeSnapshot(); });
+    return handle;
+  });
   method(
       "restore_chunk",
       [](StoreHandle& self, std::optional<const TypedLayout*> layout, std::uint64_t chunk_id,
@@ -192,7 +224,9 @@ void BindRestore(nb::module_& m) {
                 : std::make_shared<const reverie::RecordLayout>(std::vector<std::size_t>{nbytes}),
             chunk_id, count);
         if (chunk == nullptr) throw nb::value_error("chunk_id in use or 0, or count is 0");
-        return Bytes<std::uint8_t>(chunk, count);
+        std::uint8_t* const data = chunk->data;
+        const std::size_t record_nbytes = chunk->layout->record_nbytes();
+        return Rows<std::uint8_t>(chunk, data, count, record_nbytes);
       },
       "layout"_a.none(), "chunk_id"_a, "count"_a, "nbytes"_a = std::size_t{0});
   method(

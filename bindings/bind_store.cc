@@ -83,6 +83,8 @@ void BindStore(nb::module_& m) {
         result["num_steps"] = info.num_steps;
         result["record_nbytes_total"] = info.record_nbytes;
         result["allocated_nbytes"] = info.allocated_nbytes;
+        result["used_nbytes"] = info.used_nbytes;
+        result["held_nbytes"] = info.held_nbytes;
         return result;
       });
 }

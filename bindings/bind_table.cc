@@ -234,7 +234,7 @@ void BindTable(nb::module_& m) {
              reverie::TableState state;
              {
                NoGil release;
-               state = self.store->table_state(*self.table);
+               state = self.store->table_state(self.table);
              }
              return ItemArrays(std::move(state.items));
            })

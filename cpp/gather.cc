@@ -19,25 +19,37 @@ constexpr std::size_t kLinesAhead = 16;
 // A thread costs some 20 us to start; below this it would not pay.
 constexpr std::size_t kBytesPerThread = std::size_t{1} << 20;
 
-void CopyBytes(std::uint8_t* to, const std::uint8_t* from, std::size_t nbytes) {
-  switch (nbytes) {  // a copy of known size is one or two instructions
-    case 1:
-      *to = *from;
-      break;
-    case 2:
-      std::memcpy(to, from, 2);
-      break;
-    case 4:
-      std::memcpy(to, from, 4);
-      break;
-    case 8:
-      std::memcpy(to, from, 8);
-      break;
-    case 16:
-      std::memcpy(to, from, 16);
-      break;
-    default:
-      std::memcpy(to, from, nbytes);
+// Copies of a size that the compiler knows are an instruction or two; of up to 128 bytes,
+// a few, of which the last two may overlap; and only what is larger is worth a call.
+inline void CopyBytes(std::uint8_t* to, const std::uint8_t* from, std::size_t nbytes) {
+  if (nbytes <= 16) {
+    if (nbytes >= 8) {
+      std::uint64_t first, last;
+      std::memcpy(&first, from, 8);
+      std::memcpy(&last, from + nbytes - 8, 8);
+      std::memcpy(to, &first, 8);
+      std::memcpy(to + nbytes - 8, &last, 8);
+    } else if (nbytes >= 4) {
+      std::uint32_t first, last;
+      std::memcpy(&first, from, 4);
+      std::memcpy(&last, from + nbytes - 4, 4);
+      std::memcpy(to, &first, 4);
+      std::memcpy(to + nbytes - 4, &last, 4);
+    } else {
+      for (std::size_t i = 0; i < nbytes; ++i) to[i] = from[i];
+    }
+  } else if (nbytes <= 128) {
+    struct Block {
+      std::uint64_t words[2];
+    } block;
+    for (std::size_t at = 0; at + 16 < nbytes; at += 16) {
+      std::memcpy(&block, from + at, 16);
+      std::memcpy(to + at, &block, 16);
+    }
+    std::memcpy(&block, from + nbytes - 16, 16);
+    std::memcpy(to + nbytes - 16, &block, 16);
+  } else {
+    std::memcpy(to, from, nbytes);
   }
 }
 
@@ -51,12 +63,9 @@ void GatherRange(const RecordLayout& layout, const Row* rows, std::size_t begin,
                  std::uint32_t steps, Target* targets) {
   Target* const targets_end = targets + layout.columns().size();
   const std::size_t record_nbytes = layout.record_nbytes();
-  const auto address = [record_nbytes](const Row& row) {
-    return row.chunk->data.get() + row.offset * record_nbytes;
-  };
   const std::size_t window_nbytes = std::min(kLinesAhead * kLine, record_nbytes * steps);
   const auto prefetch = [&](const Row& row) {
-    const std::uint8_t* record = address(row);
+    const std::uint8_t* record = row.record;
     // From the line that holds the first byte to the one that holds the last.
     const std::size_t before = reinterpret_cast<std::uintptr_t>(record) % kLine;
     for (std::size_t at = 0; at < before + window_nbytes; at += kLine)
@@ -67,8 +76,8 @@ void GatherRange(const RecordLayout& layout, const Row* rows, std::size_t begin,
     if (i + kRowsAhead < end) prefetch(rows[i + kRowsAhead]);
     Row row = rows[i];
     for (std::uint32_t left = steps; left != 0;) {
-      const std::uint32_t run = std::min(left, row.chunk->capacity - row.offset);
-      const std::uint8_t* record = address(row);
+      const std::uint32_t run = std::min(left, row.here);
+      const std::uint8_t* record = row.record;
       for (std::uint32_t t = 0; t < run; ++t, record += record_nbytes) {
         for (Target* target = targets; target != targets_end; ++target) {
           CopyBytes(target->to, record + target->offset, target->nbytes);
@@ -76,7 +85,7 @@ void GatherRange(const RecordLayout& layout, const Row* rows, std::size_t begin,
         }
       }
       left -= run;
-      if (left != 0) row = {row.chunk->next, 0};
+      if (left != 0) row = Row::After(row);
     }
   }
 }
@@ -102,9 +111,9 @@ std::uint8_t* CopyField(const Piece& piece, std::uint32_t field, std::uint8_t* t
 // Copies a batch's row `index`, a trajectory, to its place in the outputs.
 void GatherTrajectory(const BatchSpec& spec, const BatchRows::OfTrajectory& row, std::size_t index,
                       void* const* outputs) {
-  const Piece* pieces = row.trajectory->pieces.data();
-  for (std::size_t c = 0; c < row.trajectory->columns.size(); ++c) {
-    const Trajectory::Column& column = row.trajectory->columns[c];
+  const Piece* pieces = row.trajectory->pieces();
+  for (std::size_t c = 0; c < row.trajectory->num_columns; ++c) {
+    const Trajectory::Column& column = row.trajectory->columns()[c];
     auto left = static_cast<std::uint32_t>(std::max<std::int64_t>(1, spec.length(c)));
     auto* to =
         static_cast<std::uint8_t*>(outputs[c]) + index * left * spec.layout->columns()[c].nbytes;
@@ -116,7 +125,7 @@ void GatherTrajectory(const BatchSpec& spec, const BatchRows::OfTrajectory& row,
       part.offset += skipped;
       part.length = std::min(part.length - skipped, left);
       left -= part.length;
-      to = CopyField(part, column.field, to);
+      to = CopyField(part, column.field(), to);
     }
     pieces += column.num_pieces;
   }
@@ -165,12 +174,13 @@ BatchSpec::BatchSpec(const RecordLayout* records, std::uint32_t num_steps,
 }
 
 void AdvanceRow(Row* row, std::uint32_t skip) {
-  while (skip >= row->chunk->capacity - row->offset) {
-    skip -= row->chunk->capacity - row->offset;
-    row->chunk = row->chunk->next;
-    row->offset = 0;
+  while (skip >= row->here) {
+    skip -= row->here;
+    *row = Row::After(*row);
   }
+  row->record += skip * row->chunk->layout->record_nbytes();
   row->offset += skip;
+  row->here -= skip;
 }
 
 void Gather(const RecordLayout& layout, const Row* rows, std::size_t num_rows, std::uint32_t steps,

@@ -29,17 +29,29 @@ struct BatchSpec {
   }
 };
 
-// Where the steps of one row of a batch begin. Without a chunk the row is a trajectory,
-// of which `offset` is the index.
+// Where the steps of one row of a batch begin, and how many are there before its chunk
+// ends. Without a chunk the row is a trajectory, of which `offset` is the index.
 struct Row {
+  const std::uint8_t* record;
   const Chunk* chunk;
   std::uint32_t offset;
+  std::uint32_t here;
+
+  static Row Of(const ChunkStore::Place& place, std::uint32_t offset) {
+    return {place.data + offset * place.layout->record_nbytes(), place.chunk, offset,
+            place.capacity - offset};
+  }
+  // The first record of the chunk in which the row goes on.
+  static Row After(const Row& row) {
+    const Chunk* const next = row.chunk->next;
+    return {next->data, next, 0, next->capacity};
+  }
 };
 
 // The items of a batch.
 struct BatchRows {
   struct OfTrajectory {
-    std::shared_ptr<const Trajectory> trajectory;
+    const Trajectory* trajectory;
     std::uint32_t skip;  // cells of each column that are left out at its front
   };
   std::vector<Row> rows;

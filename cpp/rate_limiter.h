@@ -36,7 +36,7 @@ class RateLimiter {
 
   void Inserted() { ++counters_.inserts; }
   void Sampled(std::int64_t n) { counters_.samples += n; }
-  void Deleted() { ++counters_.deletes; }
+  void Deleted(std::int64_t n = 1) { counters_.deletes += n; }
   void Reset() { counters_ = Counters(); }
 
   const Config& config() const { return config_; }

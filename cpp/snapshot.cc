@@ -1,56 +1,167 @@
 #include "snapshot.h"
 
 #include <algorithm>
-#include <unordered_map>
+#include <cstring>
+
+#include "store.h"
 
 namespace reverie {
 
-void Snapshot::Take(const ChunkStore& store,
-                    const std::vector<std::shared_ptr<Table>>& all_tables) {
-  std::vector<bool> used(store.num_slots());
-  for (const auto& table : all_tables) {
-    table->Pack();
-    tables.push_back(table->Save(&used));
+Snapshot::~Snapshot() {
+  if (epoch_ == 0) return;
+  Store::Locked locked = store_->Lock();
+  locked.chunks().Unshare(epoch_, locked.garbage());
+}
+
+void Snapshot::Take(ChunkStore* store, const std::vector<std::shared_ptr<Table>>& all_tables) {
+  epoch_ = store->Share();
+  views_.reserve(all_tables.size());
+  for (const auto& table : all_tables) views_.push_back(table->Share());
+  slots_ = store->ShareSlots();
+  num_slots_ = store->num_slots();
+  for (const Chunk* const chunk : store->open()) {
+    open_[chunk->slot] = {chunk->count, chunk->ends};
   }
-  taken_.reserve(static_cast<std::size_t>(std::count(used.begin(), used.end(), true)));
-  for (std::uint32_t slot = 0; slot < store.num_slots(); ++slot) {
-    if (!used[slot]) continue;
-    const Chunk& chunk = *store.at(slot);
-    taken_.push_back({store.share(slot), chunk.next_id, taken_ends_.size(),
-                      static_cast<std::uint32_t>(chunk.ends.size()), chunk.count, chunk.sealed});
-    taken_ends_.insert(taken_ends_.end(), chunk.ends.begin(), chunk.ends.end());
+}
+
+void Snapshot::Cover() {
+  coverage_ = std::make_unique<Coverage>(num_slots_);
+  const auto count_of = [this](const Chunk& chunk) {
+    const auto open = open_.find(chunk.slot);
+    return open == open_.end() ? chunk.count : open->second.count;
+  };
+  for (const TableView& view : views_) {
+    for (std::uint64_t i = 0; i < view.order.span(); ++i) {
+      const std::uint32_t slot = view.order[i];
+      if (slot == kNoSlot) continue;
+      const Item& item = view.items.items[slot];
+      if (item.chunk != kNoSlot) {
+        coverage_->MarkWindow(slots_[item.chunk], item.offset, view.items.length.Get(slot),
+                              count_of);
+        continue;
+      }
+      const Trajectory* const trajectory = view.items.trajectory(slot);
+      const Piece* const pieces = trajectory->pieces();
+      for (std::uint32_t p = 0; p < trajectory->num_pieces; ++p) {
+        coverage_->Mark(*pieces[p].chunk, pieces[p].offset, pieces[p].length, count_of);
+      }
+    }
   }
 }
 
 void Snapshot::Arrange() {
-  std::sort(taken_.begin(), taken_.end(),
-            [](const Taken& a, const Taken& b) { return a.chunk->id < b.chunk->id; });
-  std::unordered_map<const RecordLayout*, std::uint32_t> rows;
-  const RecordLayout* last = nullptr;  // neighbours tend to share theirs
-  for (const Taken& taken : taken_) chunks.id.push_back(taken.chunk->id);
-  for (const Taken& taken : taken_) {
-    const Chunk& chunk = *taken.chunk;
-    const bool has_next = std::binary_search(chunks.id.begin(), chunks.id.end(), taken.next_id);
-    chunks.next.push_back(has_next ? taken.next_id : 0);
-    chunks.count.push_back(taken.count);
-    chunks.nbytes.push_back(taken.count * chunk.layout->record_nbytes());
-    chunks.sealed.push_back(taken.sealed);
-    const RecordLayout* const layout = chunk.layout->any_size() ? nullptr : chunk.layout.get();
-    if (chunks.layout.empty() || layout != last) {
+  std::call_once(arranged_, [this] {
+    Cover();
+    packing_ = std::make_unique<Packing>(*coverage_, open_,
+                                         [this](std::uint32_t slot) { return slots_[slot]; });
+    std::unordered_map<const RecordLayout*, std::uint32_t> rows;
+    for (const Packing::Packed& chunk : packing_->chunks()) {
+      chunks.id.push_back(chunk.id);
+      chunks.next.push_back(chunk.next);
+      chunks.count.push_back(chunk.count);
+      chunks.nbytes.push_back(chunk.count * chunk.layout->record_nbytes());
+      chunks.sealed.push_back(chunk.sealed);
+      const RecordLayout* const layout = chunk.layout->any_size() ? nullptr : chunk.layout;
       const auto row = rows.try_emplace(layout, static_cast<std::uint32_t>(layouts.size()));
       if (row.second) layouts.push_back(layout);
       chunks.layout.push_back(row.first->second);
-      last = layout;
+      for (const Chunk::End& end : packing_->ends(chunk)) {
+        ends.chunk.push_back(chunk.id);
+        ends.step.push_back(end.step);
+        ends.how.push_back(static_cast<std::uint8_t>(end.how));
+      }
+    }
+    for (const TableView& view : views_) tables.push_back(StateOf(view));
+  });
+}
+
+void Snapshot::ArrangeTables() {
+  for (const TableView& view : views_) tables.push_back(StateOf(view));
+}
+
+TableState Snapshot::StateOf(const TableView& view) const {
+  TableState state;
+  ItemColumns& to = state.items;
+  const std::size_t n = view.order.size();
+  to.key.resize(n);
+  to.chunk_id.resize(n);
+  to.offset.resize(n);
+  to.length.resize(n);
+  to.priority.resize(n);
+  to.times_sampled.resize(n);
+  if (view.has_heap) to.touched.resize(n);
+  const std::uint64_t span = view.order.span();
+  if (span != n) state.holes.resize((span + 7) / 8);
+  const auto place_of = [this](const Chunk& chunk, std::uint32_t offset) {
+    return packing_ == nullptr ? Packing::Place{chunk.id, offset} : packing_->Find(chunk, offset);
+  };
+  std::size_t row = 0;
+  for (std::uint64_t i = 0; i < span; ++i) {
+    const std::uint32_t slot = view.order[i];
+    if (slot == kNoSlot) {
+      state.holes[i / 8] = static_cast<std::uint8_t>(state.holes[i / 8] | 1u << i % 8);
+      continue;
+    }
+    const Item& item = view.items.items[slot];
+    if (item.chunk == kNoSlot) {
+      const Trajectory& trajectory = *view.items.trajectory(slot);
+      to.traj_item.push_back(row);
+      to.traj_episode.push_back(trajectory.episode);
+      for (std::uint32_t c = 0; c < trajectory.num_columns; ++c) {
+        const Trajectory::Column& column = trajectory.columns()[c];
+        to.column_item.push_back(row);
+        to.column_field.push_back(column.field());
+        to.column_squeeze.push_back(column.squeeze());
+        to.column_pieces.push_back(column.num_pieces);
+      }
+      for (std::uint32_t p = 0; p < trajectory.num_pieces; ++p) {
+        const Piece& piece = trajectory.pieces()[p];
+        const Packing::Place place = place_of(*piece.chunk, piece.offset);
+        to.piece_chunk.push_back(place.id);
+        to.piece_offset.push_back(place.offset);
+        to.piece_length.push_back(piece.length);
+      }
     } else {
-      chunks.layout.push_back(chunks.layout.back());
+      const Packing::Place place = place_of(*slots_[item.chunk], item.offset);
+      to.chunk_id[row] = place.id;
+      to.offset[row] = place.offset;
     }
-    for (std::size_t i = taken.first_end; i < taken.first_end + taken.num_ends; ++i) {
-      ends.chunk.push_back(chunk.id);
-      ends.step.push_back(taken_ends_[i].step);
-      ends.how.push_back(static_cast<std::uint8_t>(taken_ends_[i].how));
-    }
+    to.key[row] = ItemStore::KeyOf(item, slot);
+    to.length[row] = view.items.length.Get(slot);
+    to.priority[row] = view.items.priority.Get(slot);
+    to.times_sampled[row] = item.times_sampled;
+    if (view.has_heap) to.touched[row] = view.touched[slot];
+    ++row;
   }
-  taken_ends_ = {};
+  state.free_keys = view.items.FreeKeys();
+  state.first_generation = view.first_generation;
+  state.counters = view.counters;
+  state.num_unique_samples = view.num_unique_samples;
+  state.num_deleted_episodes = view.num_deleted_episodes;
+  state.rng = view.rng;
+  return state;
+}
+
+std::shared_ptr<const Chunk> Snapshot::whole(std::size_t row) const {
+  const Chunk* const chunk = packing_->chunks()[row].whole;
+  return chunk == nullptr ? nullptr : chunk->shared_from_this();
+}
+
+void Snapshot::Copy(std::size_t row, std::uint8_t* to) const {
+  const Packing::Packed& chunk = packing_->chunks()[row];
+  const std::size_t record_nbytes = chunk.layout->record_nbytes();
+  if (chunk.whole != nullptr) {
+    if (chunk.count != 0 && record_nbytes != 0) {
+      std::memcpy(to, chunk.whole->record(0), chunk.count * record_nbytes);
+    }
+    return;
+  }
+  for (const Packing::Part& part : chunk.parts) {
+    const std::size_t nbytes = (part.end - part.first) * record_nbytes;
+    if (nbytes == 0) continue;
+    std::memcpy(to, part.chunk->record(part.first), nbytes);
+    to += nbytes;
+  }
 }
 
 }  // namespace reverie

@@ -3,24 +3,32 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
+#include <unordered_map>
 #include <vector>
 
+#include "packing.h"
 #include "table.h"
 
 namespace reverie {
 
-// A store at one point in time, all its tables together. Records are not copied:
-// the snapshot shares the chunks that items refer to, and those records never
-// change. What is appended or evicted later does not show in it, nor do items that
+class Store;
+
+// A store at one point in time, all its tables together. Nothing is copied but the
+// addresses of pages: records never change, and a page of items is copied by who changes
+// it next. What is appended or evicted later does not show in it, nor do items that
 // wait for their limiter. A store restored from it draws the very samples that this
 // one goes on to draw.
+//
+// What is in it becomes arrays when they are first asked for, in whichever thread that
+// is, without the store's mutex. Records that no item holds are left out.
 class Snapshot {
  public:
   // The chunks, by id, that is, by age.
   struct Chunks {
     std::vector<std::uint64_t> id;
     std::vector<std::uint64_t> next;    // id; 0: none that is in this snapshot
-    std::vector<std::uint32_t> count;   // published records at that time
+    std::vector<std::uint32_t> count;   // records
     std::vector<std::uint64_t> nbytes;  // of those
     std::vector<std::uint8_t> sealed;
     std::vector<std::uint32_t> layout;  // row of `layouts`
@@ -35,27 +43,42 @@ class Snapshot {
   std::vector<const RecordLayout*> layouts;  // of the chunks; null: one cell of any size
   std::vector<TableState> tables;
 
-  // What only the store's mutex keeps still. Chunks without items (a writer's, so far)
-  // are left out.
-  void Take(const ChunkStore& store, const std::vector<std::shared_ptr<Table>>& all_tables);
-  // Makes arrays of it; after Take(), without the mutex.
-  void Arrange();
+  explicit Snapshot(std::shared_ptr<Store> store) : store_(std::move(store)) {}
+  ~Snapshot();
+  Snapshot(const Snapshot&) = delete;
+  Snapshot& operator=(const Snapshot&) = delete;
 
-  std::size_t num_chunks() const { return taken_.size(); }
-  const std::shared_ptr<Chunk>& chunk(std::size_t row) const { return taken_[row].chunk; }
-  std::uint32_t count(std::size_t row) const { return taken_[row].count; }
+  // What only the store's mutex keeps still: O(pages), not O(items).
+  void Take(ChunkStore* store, const std::vector<std::shared_ptr<Table>>& all_tables);
+  // Makes arrays of it, once; after Take(), without the mutex. Thread-safe.
+  void Arrange();
+  // Of the tables alone, whose items then name the chunks as they are in the store.
+  void ArrangeTables();
+
+  std::size_t num_tables() const { return views_.size(); }
+  std::size_t num_chunks() const { return packing_->chunks().size(); }
+  std::uint32_t count(std::size_t row) const { return packing_->chunks()[row].count; }
+  std::size_t record_nbytes(std::size_t row) const {
+    return packing_->chunks()[row].layout->record_nbytes();
+  }
+  // The bytes of a chunk that stays whole, with what keeps it; null: it does not.
+  std::shared_ptr<const Chunk> whole(std::size_t row) const;
+  // The bytes of any chunk, for chunks.nbytes[row].
+  void Copy(std::size_t row, std::uint8_t* to) const;
 
  private:
-  struct Taken {
-    std::shared_ptr<Chunk> chunk;
-    std::uint64_t next_id;
-    std::size_t first_end;  // in taken_ends_
-    std::uint32_t num_ends;
-    std::uint32_t count;
-    bool sealed;
-  };
-  std::vector<Taken> taken_;
-  std::vector<Chunk::End> taken_ends_;
+  TableState StateOf(const TableView& view) const;
+  void Cover();
+
+  const std::shared_ptr<Store> store_;
+  std::uint64_t epoch_ = 0;
+  std::vector<TableView> views_;
+  PagedView<Chunk*> slots_;
+  std::uint32_t num_slots_ = 0;
+  std::unordered_map<std::uint32_t, Packing::Open> open_;  // by slot
+  std::once_flag arranged_;
+  std::unique_ptr<Coverage> coverage_;
+  std::unique_ptr<Packing> packing_;
 };
 
 }  // namespace reverie

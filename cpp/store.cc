@@ -1,5 +1,7 @@
 #include "store.h"
 
+#include "snapshot.h"
+
 #include <algorithm>
 #include <chrono>
 #include <utility>
@@ -13,6 +15,8 @@ std::chrono::duration<double> Duration(double seconds) {
 }
 
 }  // namespace
+
+Store::~Store() = default;
 
 std::shared_ptr<Table> Store::CreateTable(const Table::Config& config) {
   auto table = std::make_shared<Table>(config, &chunks_);
@@ -126,15 +130,51 @@ std::size_t Store::Delete(Table* table, const std::uint64_t* keys, std::size_t n
 }
 
 void Store::Clear(Table* table) {
-  Locked locked = Lock();
-  table->Clear(locked.garbage());
-  if (!closed_) Moved(table, &locked);
+  std::unique_ptr<Table::Contents> contents;
+  {
+    Locked locked = Lock();
+    contents = table->Fresh();
+    table->Clear(&contents, locked.garbage());
+    if (!closed_) Moved(table, &locked);
+  }
+  if (contents != nullptr) Drop(contents.get());
+}
+
+// What a table has given away. Nobody else knows it: only what it refers to, and its
+// pages, are anyone's, and those are dropped a few at a time.
+void Store::Drop(Table::Contents* contents) {
+  constexpr std::size_t kAtOnce = 1024;
+  const ItemStore& items = contents->items;
+  for (std::uint64_t i = 0; i < contents->order.span();) {
+    Locked locked = Lock();
+    const std::uint64_t end = std::min(i + kAtOnce, contents->order.span());
+    for (; i < end; ++i) {
+      const std::uint32_t slot = contents->order[i];
+      if (slot == kNoSlot) continue;
+      if (Trajectory* const trajectory = items.trajectory(slot)) {
+        for (std::uint32_t p = 0; p < trajectory->num_pieces; ++p) {
+          chunks_.Unref(trajectory->pieces()[p].chunk, locked.garbage());
+        }
+        chunks_.epochs()->Retire(trajectory, true, locked.garbage());
+      } else {
+        const Item& item = items.at(slot);
+        chunks_.UnrefWindow(chunks_.at(item.chunk), item.offset, items.length.Get(slot),
+                            locked.garbage());
+      }
+    }
+  }
+  for (bool gone = false; !gone;) {
+    Locked locked = Lock();
+    gone = contents->items.ClearSome(kAtOnce) && contents->order.ClearSome(kAtOnce) &&
+           contents->sampler->ClearSome(kAtOnce) && contents->remover->ClearSome(kAtOnce);
+  }
 }
 
 Store::Info Store::info() const {
   std::lock_guard<std::mutex> lock(mutex_);
-  return {chunks_.num_chunks(), chunks_.num_steps(), chunks_.record_nbytes(),
-          chunks_.allocated_nbytes()};
+  return {chunks_.num_chunks(),       chunks_.num_steps(),
+          chunks_.record_nbytes(),    chunks_.allocated_nbytes(),
+          chunks_.arena()->used_nbytes(), chunks_.arena()->held_nbytes()};
 }
 
 Store::TableInfo Store::table_info(const Table& table) const {
@@ -143,18 +183,20 @@ Store::TableInfo Store::table_info(const Table& table) const {
           table.limiter().counters(), table.stats()};
 }
 
-TableState Store::table_state(const Table& table) const {
-  std::lock_guard<std::mutex> lock(mutex_);
-  return table.Save();
-}
-
-Snapshot Store::TakeSnapshot() const {
-  Snapshot snapshot;
+TableState Store::table_state(const std::shared_ptr<Table>& table) {
+  Snapshot snapshot(shared_from_this());
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    snapshot.Take(chunks_, tables_);
+    snapshot.Take(&chunks_, {table});
   }
-  snapshot.Arrange();
+  snapshot.ArrangeTables();
+  return std::move(snapshot.tables[0]);
+}
+
+std::unique_ptr<Snapshot> Store::TakeSnapshot() {
+  auto snapshot = std::make_unique<Snapshot>(shared_from_this());
+  std::lock_guard<std::mutex> lock(mutex_);
+  snapshot->Take(&chunks_, tables_);
   return snapshot;
 }
 
@@ -180,7 +222,7 @@ std::shared_ptr<Chunk> Store::RestoreChunk(std::shared_ptr<const RecordLayout> l
   Chunk* chunk = chunks_.Create(std::move(layout), count, id);
   restored = chunk;
   chunks_.Publish(chunk, count);
-  chunk->sealed = true;
+  chunks_.Seal(chunk);
   return chunks_.share(chunk->slot);
 }
 

@@ -10,12 +10,13 @@
 #include <utility>
 #include <vector>
 
-#include "snapshot.h"
 #include "status.h"
 #include "storage/chunk_store.h"
 #include "table.h"
 
 namespace reverie {
+
+class Snapshot;
 
 // The chunks and tables of one process, and the only owner of their lock.
 //
@@ -38,6 +39,8 @@ class Store : public std::enable_shared_from_this<Store> {
     std::uint64_t num_steps;
     std::uint64_t record_nbytes;
     std::uint64_t allocated_nbytes;
+    std::uint64_t used_nbytes;  // of all memory for records and items
+    std::uint64_t held_nbytes;  // the same, free and ahead of use included
   };
   struct TableInfo {
     std::uint32_t size;
@@ -92,7 +95,10 @@ class Store : public std::enable_shared_from_this<Store> {
       : options_{std::min(options.chunk_nbytes, kMaxChunkNbytes), options.gather_threads} {}
 
   Locked Lock() { return Locked(this); }
+  Arena* arena() { return chunks_.arena().get(); }  // which has a lock of its own
   const Options& options() const { return options_; }
+
+  ~Store();
 
   std::shared_ptr<Table> CreateTable(const Table::Config& config);
 
@@ -170,8 +176,9 @@ class Store : public std::enable_shared_from_this<Store> {
 
   Info info() const;
   TableInfo table_info(const Table& table) const;
-  TableState table_state(const Table& table) const;
-  Snapshot TakeSnapshot() const;
+  TableState table_state(const std::shared_ptr<Table>& table);
+  // Holds the mutex for O(pages). It keeps the store alive.
+  std::unique_ptr<Snapshot> TakeSnapshot();
 
   // Restoring into a store that nobody else can see yet. Null: the id is in use,
   // 0 or 2**63 and above, or the count is 0.
@@ -191,6 +198,7 @@ class Store : public std::enable_shared_from_this<Store> {
   void Close();
 
  private:
+  void Drop(Table::Contents* contents);
   Chunk* FindRestored(std::uint64_t id);
   template <typename Ids>
   std::vector<Chunk*> FindRestored(const Ids& ids);

@@ -17,7 +17,7 @@
 #include "rng.h"
 #include "selectors/selector.h"
 #include "status.h"
-#include "storage/large_vector.h"
+#include "storage/paged_array.h"
 
 namespace reverie {
 
@@ -38,7 +38,7 @@ struct NewItem {
   Chunk* chunk = nullptr;
   std::uint32_t offset = 0;
   std::uint32_t length = 0;
-  std::shared_ptr<const Trajectory> trajectory;
+  OwnTrajectory trajectory;
 };
 
 // How many of a writer's items wait for a limiter. Guarded by the store's mutex.
@@ -50,13 +50,13 @@ struct InsertProgress {
 // The items of one table, as columns, in insertion order. A trajectory names its item
 // by row, whose own chunk_id, offset and length are 0.
 struct ItemColumns {
-  LargeVector<std::uint64_t> key;
-  LargeVector<std::uint64_t> chunk_id;
-  LargeVector<std::uint32_t> offset;
-  LargeVector<std::uint32_t> length;
-  LargeVector<double> priority;
-  LargeVector<std::int32_t> times_sampled;
-  LargeVector<std::uint64_t> touched;  // order of last updates; empty unless a heap needs it
+  std::vector<std::uint64_t> key;
+  std::vector<std::uint64_t> chunk_id;
+  std::vector<std::uint32_t> offset;
+  std::vector<std::uint32_t> length;
+  std::vector<double> priority;
+  std::vector<std::int32_t> times_sampled;
+  std::vector<std::uint64_t> touched;  // order of last updates; empty unless a heap needs it
   std::vector<std::uint64_t> traj_item;
   std::vector<std::uint64_t> traj_episode;
   std::vector<std::uint64_t> column_item;  // the columns of traj_item[0], then [1], ...
@@ -70,7 +70,22 @@ struct ItemColumns {
 
 struct TableState {
   ItemColumns items;
+  std::vector<std::uint8_t> holes;  // of the order of items: a bit a place, from the lowest
   std::vector<std::uint64_t> free_keys;
+  std::uint32_t first_generation = 0;  // of slots that no item was in yet
+  RateLimiter::Counters counters;
+  std::int64_t num_unique_samples = 0;
+  std::int64_t num_deleted_episodes = 0;
+  Rng::State rng;
+};
+
+// A table at one point in time: what it shares with the table is never changed again.
+struct TableView {
+  ItemStore::View items;
+  ItemOrder::View order;
+  PagedView<std::uint64_t> touched;
+  bool has_heap = false;
+  std::uint32_t first_generation = 0;
   RateLimiter::Counters counters;
   std::int64_t num_unique_samples = 0;
   std::int64_t num_deleted_episodes = 0;
@@ -101,8 +116,9 @@ class Table {
   Table(const Config& config, ChunkStore* chunks);
 
   // Makes room for one Submit() of a run of this length and priority,
-  // which then cannot fail. Throws std::bad_alloc with nothing changed.
-  void ReserveInsert(std::uint32_t length, double priority);
+  // which then cannot fail. Throws std::bad_alloc with nothing changed. `nth`: the
+  // n-th table, from 1 on, for which that is done at once.
+  void ReserveInsert(std::uint32_t length, double priority, std::size_t nth = 1);
 
   // Adds the item now if the limiter permits, else queues it; queued items go in,
   // in their order, by Drain(). Takes references on its chunks at once. False: it
@@ -153,15 +169,24 @@ class Table {
   std::size_t UpdatePriorities(const std::uint64_t* keys, const double* priorities, std::size_t n);
   std::size_t Delete(const std::uint64_t* keys, std::size_t n, Garbage* garbage);
 
-  // Deletes all items and resets the limiter.
-  void Clear(Garbage* garbage);
+  // What a table holds, and can be exchanged as a whole.
+  struct Contents {
+    Contents(const Config& config, ChunkStore* chunks, std::uint32_t first_generation);
 
-  // `used`, by slot, is told of each chunk that an item refers to; null: not asked.
-  TableState Save(std::vector<bool>* used = nullptr) const;
-  // Closes the holes in the order of the items. How uniform draws fall depends on
-  // them and they are not saved, so a table that is to go on as its copy will,
-  // closes them when the copy is made. O(items) where there are any.
-  void Pack();
+    ItemStore items;
+    ItemOrder order;
+    std::unique_ptr<Selector> sampler;
+    std::unique_ptr<Selector> remover;
+    std::unordered_map<std::uint64_t, std::uint64_t> episodes;  // trajectories of each
+  };
+  // Deletes all items and resets the limiter. A table of many items gives them away
+  // instead, in exchange for `fresh`, which is null again then: Store::Clear() drops them.
+  void Clear(std::unique_ptr<Contents>* fresh, Garbage* garbage);
+  // For Clear(), where it wants one; else null.
+  std::unique_ptr<Contents> Fresh() const;
+
+  // O(pages). Throws std::bad_alloc.
+  TableView Share();
   // Fills an empty table; kInvalid with the row at fault, then the table is empty
   // again, as it is where std::bad_alloc strikes. `chunks_by_row` stands for
   // items.chunk_id, `chunks_by_piece` for items.piece_chunk. Without keys, fresh ones
@@ -169,11 +194,11 @@ class Table {
   Status Restore(const TableState& state, const std::vector<Chunk*>& chunks_by_row,
                  const std::vector<Chunk*>& chunks_by_piece);
 
-  std::uint32_t size() const { return items_.size(); }
+  std::uint32_t size() const { return own_->items.size(); }
   const Config& config() const { return config_; }
   const RateLimiter& limiter() const { return limiter_; }
   Stats stats() const {
-    return {num_unique_samples_, static_cast<std::int64_t>(episodes_.size()), num_deleted_episodes_,
+    return {num_unique_samples_, static_cast<std::int64_t>(own_->episodes.size()), num_deleted_episodes_,
             pending_.size()};
   }
 
@@ -186,6 +211,8 @@ class Table {
   Status SampleSome(const BatchSpec& spec, std::size_t first, std::size_t n, BatchRows* rows,
                     const SampleInfo& info, Garbage* garbage);
   Row RowOf(std::uint32_t slot, BatchRows* rows) const;
+  // Makes room for counting a sample of the item, which may be its last.
+  void ReserveCount(std::uint32_t slot);
   SampledItem Sampled(std::uint32_t slot) const;
   void Remove(std::uint32_t slot, Garbage* garbage);
   // The references of a live item.
@@ -196,12 +223,6 @@ class Table {
     NewItem item;
     std::shared_ptr<InsertProgress> progress;
   };
-  bool has_heap() const {
-    const auto is_heap = [](const SelectorConfig& selector) {
-      return selector.kind == SelectorKind::kMinHeap || selector.kind == SelectorKind::kMaxHeap;
-    };
-    return is_heap(config_.sampler) || is_heap(config_.remover);
-  }
   bool blocked() const { return !pending_.empty() || !limiter_.CanInsert(1); }
   void Reserve(const NewItem& item);
   void TakeReferences(const NewItem& item);
@@ -215,14 +236,12 @@ class Table {
   std::int64_t Remaining(const Item& item) const {
     return std::max(1, config_.max_times_sampled - item.times_sampled);
   }
-  Status RestoreTrajectories(const ItemColumns& from, const std::vector<Chunk*>& chunks_by_piece);
+  Status RestoreTrajectories(const ItemColumns& from, const std::vector<std::uint32_t>& slots,
+                             const std::vector<Chunk*>& chunks_by_piece);
 
   const Config config_;
   ChunkStore* const chunks_;
-  ItemStore items_;
-  ItemOrder order_;
-  std::unique_ptr<Selector> sampler_;
-  std::unique_ptr<Selector> remover_;
+  std::unique_ptr<Contents> own_;
   RateLimiter limiter_;
   Rng rng_;
   std::list<Pending> pending_;
@@ -230,8 +249,7 @@ class Table {
   std::int64_t remaining_samples_ = 0;  // of all items together; with max_times_sampled
   std::int64_t num_unique_samples_ = 0;
   std::int64_t num_deleted_episodes_ = 0;
-  std::unordered_map<std::uint64_t, std::uint64_t> episodes_;  // trajectories of each
-  std::vector<std::uint32_t> slots_;                           // scratch of Sample()
+  std::vector<std::uint32_t> slots_;  // scratch of Sample()
   std::vector<double> probabilities_;
 };
 

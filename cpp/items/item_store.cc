@@ -12,51 +12,52 @@ constexpr std::uint32_t kRetired = 0xfffffffeu;
 
 }  // namespace
 
+// Room for slots up to `num_slots` - 1, whose items are as before the first use.
 void ItemStore::ReserveSlots(std::uint32_t num_slots) {
-  while (pages_.size() * kPageSize < num_slots) {
-    pages_.push_back(std::make_unique<Item[]>(kPageSize));
+  if (num_slots == 0) return;
+  for (std::uint32_t slot = num_slots_; slot < num_slots; ++slot) {
+    items_.Make(slot);
+    items_.Edit(slot) = {first_generation_, 0, kNoSlot, 0};
   }
 }
 
-void ItemStore::Reserve(std::uint32_t item_length, double item_priority) {
-  std::uint32_t num_slots = num_slots_;
-  if (free_head_ == kNoSlot) {
-    if (num_slots == kNoSlot) throw std::bad_alloc();
-    ReserveSlots(++num_slots);
-  }
-  length.Reserve(item_length, size_ != 0, num_slots);
-  priority.Reserve(item_priority, size_ != 0, num_slots);
-}
-
-void ItemStore::ReserveTrajectory() {
-  const std::size_t wanted = std::size_t{num_slots_} + (free_head_ == kNoSlot ? 1 : 0);
-  if (trajectories.size() >= wanted) return;
-  if (trajectories.capacity() < wanted) trajectories.reserve(2 * wanted + 16);
-  trajectories.resize(wanted);
+void ItemStore::Reserve(std::uint32_t item_length, double item_priority, bool is_trajectory) {
+  if (free_head_ == kNoSlot && num_slots_ == kNoSlot) throw std::bad_alloc();
+  pool_->ReserveCopies(8);  // of the new item's pages and of the next victim's
+  const std::uint32_t slot = next_slot();
+  if (free_head_ == kNoSlot) ReserveSlots(num_slots_ + 1);
+  items_.Own(slot);
+  length.Reserve(slot, item_length, size_ != 0);
+  priority.Reserve(slot, item_priority, size_ != 0);
+  if (!is_trajectory) return;
+  trajectories.Make(slot);
+  trajectories.Own(slot);
 }
 
 std::uint32_t ItemStore::Allocate() {
   std::uint32_t slot = free_head_;
   if (slot != kNoSlot) {
-    free_head_ = at(slot).chunk;
+    Item& item = items_.Edit(slot);
+    free_head_ = item.chunk;
   } else {
     if (num_slots_ == kNoSlot) throw std::bad_alloc();
     slot = num_slots_;
     ReserveSlots(num_slots_ + 1);
     ++num_slots_;
   }
-  Item& item = at(slot);
+  Item& item = items_.Edit(slot);
   ++item.generation;
+  highest_ = std::max(highest_, item.generation);
   item.times_sampled = 0;
   ++size_;
   return slot;
 }
 
 void ItemStore::Free(std::uint32_t slot) {
-  Item& item = at(slot);
+  Item& item = items_.Edit(slot);
   ++item.generation;
   --size_;
-  if (slot < trajectories.size()) trajectories[slot].reset();
+  if (trajectory(slot) != nullptr) trajectories.Edit(slot) = nullptr;
   if (item.generation == kRetired) return;
   item.chunk = free_head_;
   free_head_ = slot;
@@ -69,11 +70,11 @@ std::uint32_t ItemStore::Find(std::uint64_t key) const {
   return at(slot).generation == generation ? slot : kNoSlot;
 }
 
-std::vector<std::uint64_t> ItemStore::FreeKeys() const {
+std::vector<std::uint64_t> ItemStore::View::FreeKeys() const {
   std::vector<std::uint64_t> keys;
-  for (std::uint32_t slot = free_head_; slot != kNoSlot; slot = at(slot).chunk) {
+  for (std::uint32_t slot = free_head; slot != kNoSlot; slot = items[slot].chunk) {
     // The last live generation was one lower than the free one.
-    keys.push_back((std::uint64_t{at(slot).generation - 1} << 32) | slot);
+    keys.push_back((std::uint64_t{items[slot].generation - 1} << 32) | slot);
   }
   std::reverse(keys.begin(), keys.end());
   return keys;
@@ -97,20 +98,24 @@ std::int64_t ItemStore::Restore(const std::uint64_t* live, std::size_t num_live,
     }
     num_slots = std::max(num_slots, slot + 1);
   }
+  const std::uint32_t fresh = first_generation_;
+  first_generation_ = 0;
   ReserveSlots(num_slots);
+  first_generation_ = fresh;
   num_slots_ = num_slots;
   for (std::size_t i = 0; i < num_live + num_free; ++i) {
     const std::uint64_t key = key_at(i);
-    Item& item = at(static_cast<std::uint32_t>(key));
+    Item& item = items_.Edit(static_cast<std::uint32_t>(key));
     if (item.generation != 0) return static_cast<std::int64_t>(i);
     item.generation = static_cast<std::uint32_t>(key >> 32) + (i < num_live ? 0 : 1);
+    highest_ = std::max(highest_, static_cast<std::uint32_t>(key >> 32));
   }
   for (std::uint32_t slot = 0; slot < num_slots; ++slot) {
-    if (at(slot).generation == 0) at(slot).generation = kRetired;
+    if (at(slot).generation == 0) items_.Edit(slot).generation = kRetired;
   }
   for (std::size_t i = 0; i < num_free; ++i) {
     const auto slot = static_cast<std::uint32_t>(free[i]);
-    at(slot).chunk = free_head_;
+    items_.Edit(slot).chunk = free_head_;
     free_head_ = slot;
   }
   size_ = static_cast<std::uint32_t>(num_live);

@@ -1,60 +1,90 @@
 #ifndef REVERIE_ITEMS_ITEM_STORE_H_
 #define REVERIE_ITEMS_ITEM_STORE_H_
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "items/trajectory.h"
-#include "storage/chunk_store.h"
+#include "storage/chunk.h"
+#include "storage/paged_array.h"
 
 namespace reverie {
 
-// What a table keeps of each item: 20 bytes. Its length and priority stand in
+// What a table keeps of each item: 16 bytes. Its length and priority stand in
 // LazyColumns, which cost nothing while all items agree.
 struct Item {
-  std::uint32_t generation = 0;  // odd while the item is alive; see ItemStore
-  std::int32_t times_sampled = 0;
+  std::uint32_t generation;  // odd while the item is alive; see ItemStore
+  std::int32_t times_sampled;
   // Slot of its first step's chunk; kNoSlot of a trajectory; next free slot when dead.
-  std::uint32_t chunk = kNoSlot;
-  std::uint32_t offset = 0;  // of its first step in that chunk
-  std::uint32_t order = 0;   // its place in the table's ItemOrder
+  std::uint32_t chunk;
+  std::uint32_t offset;  // of its first step in that chunk
 };
 
-// One value per slot, stored only once two slots have differed.
+// One value per slot, stored only where two slots have differed.
 template <typename T>
 class LazyColumn {
  public:
-  T Get(std::uint32_t slot) const { return values_.empty() ? common_ : values_[slot]; }
+  explicit LazyColumn(PagePool* pool) : values_(pool) {}
 
-  // `others`: whether any other slot is in use. `num_slots`: how many there are.
-  void Set(std::uint32_t slot, T value, bool others, std::uint32_t num_slots) {
-    if (values_.empty()) {
-      if (!others || value == common_) {
-        common_ = value;
-        return;
-      }
-      values_.assign(num_slots, common_);
+  T Get(std::uint32_t slot) const {
+    if (uniform_) return common_;
+    const T* const value = values_.Find(slot);
+    return value == nullptr ? common_ : *value;
+  }
+
+  // Makes room for Set() with the same arguments, which then cannot fail. `others`:
+  // whether any other slot is in use.
+  void Reserve(std::uint32_t slot, T value, bool others) {
+    if (uniform_ && (!others || value == common_)) return;
+    if (value == common_ && !values_.has(slot)) return;
+    MakePage(slot);
+    values_.Own(slot);
+  }
+
+  void Set(std::uint32_t slot, T value, bool others) {
+    if (uniform_ && !others) common_ = value;
+    if (value == common_ && (uniform_ || !values_.has(slot))) return;
+    uniform_ = false;
+    MakePage(slot);
+    values_.Edit(slot) = value;
+  }
+
+  bool uniform() const { return uniform_; }
+
+  class View {
+   public:
+    T Get(std::uint64_t slot) const {
+      const T* const value = values_.Find(slot);
+      return value == nullptr ? common_ : *value;
     }
-    if (values_.size() < num_slots) values_.resize(num_slots, common_);
-    values_[slot] = value;
-  }
 
-  // Makes room for Set() with the same arguments, which then cannot fail.
-  void Reserve(T value, bool others, std::uint32_t num_slots) {
-    if (values_.empty() && (!others || value == common_)) return;
-    if (values_.capacity() >= num_slots) return;
-    values_.reserve(std::max<std::size_t>(num_slots, 2 * values_.capacity()));
+   private:
+    friend class LazyColumn;
+    T common_{};
+    PagedView<T> values_;
+  };
+  View Share() {
+    View view;
+    view.common_ = common_;
+    view.values_ = values_.Share();
+    return view;
   }
-
-  bool uniform() const { return values_.empty(); }
-  const T* address(std::uint32_t slot) const { return values_.data() + slot; }
+  bool ClearSome(std::size_t n) noexcept { return values_.ClearSome(n); }
 
  private:
+  // All slots of a new page have had the common value.
+  void MakePage(std::uint32_t slot) {
+    if (values_.has(slot)) return;
+    values_.Make(slot);
+    constexpr std::uint32_t kPerPage = PagedArray<T>::kPerPage;
+    T* const page = &values_.Edit(slot / kPerPage * kPerPage);
+    for (std::uint32_t i = 0; i < kPerPage; ++i) page[i] = common_;
+  }
+
+  bool uniform_ = true;  // there are no pages
   T common_{};
-  std::vector<T> values_;
+  PagedArray<T> values_;
 };
 
 // The items of one table, by slot, in pages that never move.
@@ -62,36 +92,50 @@ class LazyColumn {
 // A key is (generation << 32 | slot). A slot's generation rises by one when an
 // item moves in and when it leaves, so no key is ever issued twice and a stale
 // one is recognised by one comparison, without a hash map. A slot whose
-// generation would wrap is retired: 20 bytes lost after two thousand million
+// generation would wrap is retired: 16 bytes lost after two thousand million
 // uses. Not thread-safe; O(1).
 class ItemStore {
  public:
-  static constexpr std::uint32_t kPageSize = 1024;
+  static constexpr std::uint32_t kPageSize = PagedArray<Item>::kPerPage;
 
-  // Makes room for one Allocate() and for its length and priority. Throws
-  // std::bad_alloc with nothing changed, also where 2**32 - 1 slots are in use.
-  void Reserve(std::uint32_t item_length, double item_priority);
-  // The same for an item that is a trajectory.
-  void ReserveTrajectory();
+  // Slots that no item was in yet begin with `generation`, an even number.
+  explicit ItemStore(PagePool* pool, std::uint32_t generation = 0)
+      : length(pool), priority(pool), trajectories(pool), pool_(pool), items_(pool),
+        first_generation_(generation), highest_(generation) {}
 
+  // Makes room for one Allocate() and for its length and priority, and for one Free() of
+  // another item. Throws std::bad_alloc with nothing changed, also where 2**32 - 1 slots
+  // are in use.
+  void Reserve(std::uint32_t item_length, double item_priority, bool is_trajectory);
+
+  // The slot that the next Allocate() will take.
+  std::uint32_t next_slot() const { return free_head_ != kNoSlot ? free_head_ : num_slots_; }
   // A slot for a new item, with its generation set. Throws as Reserve().
   std::uint32_t Allocate();
+  // Makes room for Free() of this slot. Throws std::bad_alloc.
+  void Own(std::uint32_t slot) {
+    items_.Own(slot);
+    if (trajectories.has(slot)) trajectories.Own(slot);
+  }
+  // Its trajectory is no longer its own.
   void Free(std::uint32_t slot);
 
   // The slot of a live key, else kNoSlot.
   std::uint32_t Find(std::uint64_t key) const;
 
-  std::uint64_t key(std::uint32_t slot) const {
-    return (std::uint64_t{at(slot).generation} << 32) | slot;
+  std::uint64_t key(std::uint32_t slot) const { return KeyOf(at(slot), slot); }
+  static std::uint64_t KeyOf(const Item& item, std::uint32_t slot) {
+    return (std::uint64_t{item.generation} << 32) | slot;
   }
-  Item& at(std::uint32_t slot) { return pages_[slot / kPageSize][slot % kPageSize]; }
-  const Item& at(std::uint32_t slot) const { return pages_[slot / kPageSize][slot % kPageSize]; }
+  // To be changed: throws std::bad_alloc unless the slot is owned or room was reserved.
+  Item& Edit(std::uint32_t slot) { return items_.Edit(slot); }
+  const Item& at(std::uint32_t slot) const { return items_[slot]; }
 
   std::uint32_t size() const { return size_; }
   std::uint32_t num_slots() const { return num_slots_; }
-
-  // Keys last used in the free slots, next to be used last.
-  std::vector<std::uint64_t> FreeKeys() const;
+  std::uint32_t first_generation() const { return first_generation_; }
+  // Of a store that is to follow this one and issue none of its keys again.
+  std::uint32_t next_generation() const { return (highest_ + 1) & ~1u; }
 
   // Rebuilds an empty store so that `live` keys are alive and the next slots
   // used are `free`'s, from its end. Returns the index of the first key that is
@@ -102,22 +146,46 @@ class ItemStore {
 
   LazyColumn<std::uint32_t> length;
   LazyColumn<double> priority;
-  // By slot; empty until the first item that is a trajectory. Shared with whom they are
-  // being copied for.
-  std::vector<std::shared_ptr<const Trajectory>> trajectories;
+  PagedArray<Trajectory*> trajectories;  // by slot; no pages where there are none
 
   // Null for an item that is a run of whole steps.
-  const Trajectory* trajectory(std::uint32_t slot) const {
-    return slot < trajectories.size() ? trajectories[slot].get() : nullptr;
+  Trajectory* trajectory(std::uint32_t slot) const {
+    Trajectory* const* const found = trajectories.Find(slot);
+    return found == nullptr ? nullptr : *found;
   }
-  std::shared_ptr<const Trajectory> share(std::uint32_t slot) const {
-    return slot < trajectories.size() ? trajectories[slot] : nullptr;
+
+  // All items as they are now. O(pages).
+  struct View {
+    PagedView<Item> items;
+    LazyColumn<std::uint32_t>::View length;
+    LazyColumn<double>::View priority;
+    PagedView<Trajectory*> trajectories;
+    std::uint32_t free_head = kNoSlot;
+
+    const Trajectory* trajectory(std::uint32_t slot) const {
+      Trajectory* const* const found = trajectories.Find(slot);
+      return found == nullptr ? nullptr : *found;
+    }
+    // Keys last used in the free slots, next to be used last.
+    std::vector<std::uint64_t> FreeKeys() const;
+  };
+  View Share() {
+    return {items_.Share(), length.Share(), priority.Share(), trajectories.Share(), free_head_};
+  }
+
+  // Drops all pages, at most n of them; true: there are none left. Of no more use then.
+  bool ClearSome(std::size_t n) noexcept {
+    return items_.ClearSome(n) && length.ClearSome(n) && priority.ClearSome(n) &&
+           trajectories.ClearSome(n);
   }
 
  private:
   void ReserveSlots(std::uint32_t num_slots);
 
-  std::vector<std::unique_ptr<Item[]>> pages_;
+  PagePool* pool_;
+  PagedArray<Item> items_;
+  std::uint32_t first_generation_;
+  std::uint32_t highest_;  // generation of any slot, but of retired ones
   std::uint32_t num_slots_ = 0;
   std::uint32_t size_ = 0;
   std::uint32_t free_head_ = kNoSlot;

@@ -12,7 +12,7 @@ void ColumnCopies::Add(const SampledItem& item) {
     Piece piece{item.chunk, item.offset, 0};
     for (std::uint32_t left = item.length; left != 0; left -= piece.length) {
       if (left != item.length) piece = {piece.chunk->next, 0, 0};
-      piece.length = std::min(left, piece.chunk->capacity - piece.offset);
+      piece.length = std::min<std::uint32_t>(left, piece.chunk->capacity - piece.offset);
       pieces_.push_back(piece);
     }
     const auto num_pieces = static_cast<std::uint32_t>(pieces_.size() - first);
@@ -25,12 +25,13 @@ void ColumnCopies::Add(const SampledItem& item) {
     return;
   }
   const Trajectory& trajectory = *item.trajectory;
-  pieces_.insert(pieces_.end(), trajectory.pieces.begin(), trajectory.pieces.end());
-  for (const Trajectory::Column& column : trajectory.columns) {
+  pieces_.insert(pieces_.end(), trajectory.pieces(), trajectory.pieces() + trajectory.num_pieces);
+  for (std::uint32_t c = 0; c < trajectory.num_columns; ++c) {
+    const Trajectory::Column& column = trajectory.columns()[c];
     Column to{column.cell(pieces_[first]).type,
               column.num_pieces,
-              column.field,
-              column.squeeze,
+              column.field(),
+              column.squeeze(),
               0,
               first};
     for (const std::size_t end = first + column.num_pieces; first < end; ++first) {

@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "items/trajectory.h"
@@ -22,7 +21,7 @@ struct SampledItem {
   Chunk* chunk = nullptr;
   std::uint32_t offset = 0;
   std::uint32_t length = 0;
-  std::shared_ptr<const Trajectory> trajectory;
+  const Trajectory* trajectory = nullptr;
 };
 
 // The columns of some items, laid out for arrays that the caller makes, and then

@@ -5,26 +5,29 @@
 namespace reverie {
 
 void Heap::Reserve(std::uint32_t num_slots) {
-  if (num_slots <= places_.size()) return;
-  if (heap_.capacity() < num_slots) {
-    heap_.reserve(std::max<std::size_t>(num_slots, 2 * heap_.capacity()));
+  if (num_slots == 0) return;
+  for (std::uint64_t i = touched_.end(); i < num_slots; i += PagedArray<std::uint64_t>::kPerPage) {
+    touched_.Make(i);
   }
-  if (places_.capacity() < num_slots) {
-    places_.reserve(std::max<std::size_t>(num_slots, 2 * places_.capacity()));
+  for (std::uint64_t i = of_slot_.end(); i < num_slots; i += PagedArray<std::uint32_t>::kPerPage) {
+    of_slot_.Make(i);
   }
-  places_.resize(num_slots);
+  for (std::uint64_t i = heap_.end(); i < num_slots; i += PagedArray<std::uint32_t>::kPerPage) {
+    heap_.Make(i);
+  }
 }
 
 void Heap::Insert(std::uint32_t slot, double priority) {
-  const Entry entry{sign_ * priority, clock_++, slot};
-  heap_.push_back(entry);
-  Rise(heap_.size() - 1, entry);
+  touched_.Edit(slot) = clock_++;
+  Rise(size_++, {sign_ * priority, touched_[slot], slot});
 }
 
 void Heap::Update(std::uint32_t slot, double priority) {
-  const std::size_t place = places_[slot];
-  const Entry entry{sign_ * priority, clock_++, slot};
-  if (entry.Before(heap_[place])) {
+  const std::size_t place = of_slot_[slot];
+  touched_.Edit(slot) = clock_++;
+  const Entry entry{sign_ * priority, touched_[slot], slot};
+  // Where it belongs is decided by its neighbours alone: its old value is gone.
+  if (place > 0 && entry.Before(At((place - 1) / 2))) {
     Rise(place, entry);
   } else {
     Sink(place, entry);
@@ -32,11 +35,10 @@ void Heap::Update(std::uint32_t slot, double priority) {
 }
 
 void Heap::Delete(std::uint32_t slot) {
-  const std::size_t place = places_[slot];
-  const Entry last = heap_.back();
-  heap_.pop_back();
-  if (place == heap_.size()) return;
-  if (last.Before(heap_[place])) {
+  const std::size_t place = of_slot_[slot];
+  const Entry last = At(--size_);
+  if (place == size_) return;
+  if (place > 0 && last.Before(At((place - 1) / 2))) {
     Rise(place, last);
   } else {
     Sink(place, last);
@@ -46,8 +48,9 @@ void Heap::Delete(std::uint32_t slot) {
 void Heap::Rise(std::size_t place, const Entry& entry) {
   while (place > 0) {
     const std::size_t parent = (place - 1) / 2;
-    if (!entry.Before(heap_[parent])) break;
-    Put(place, heap_[parent]);
+    const Entry above = At(parent);
+    if (!entry.Before(above)) break;
+    Put(place, above);
     place = parent;
   }
   Put(place, entry);
@@ -56,20 +59,25 @@ void Heap::Rise(std::size_t place, const Entry& entry) {
 void Heap::Sink(std::size_t place, const Entry& entry) {
   for (;;) {
     std::size_t child = 2 * place + 1;
-    if (child >= heap_.size()) break;
-    if (child + 1 < heap_.size() && heap_[child + 1].Before(heap_[child])) ++child;
-    if (!heap_[child].Before(entry)) break;
-    Put(place, heap_[child]);
+    if (child >= size_) break;
+    Entry below = At(child);
+    if (child + 1 < size_) {
+      const Entry other = At(child + 1);
+      if (other.Before(below)) {
+        below = other;
+        ++child;
+      }
+    }
+    if (!below.Before(entry)) break;
+    Put(place, below);
     place = child;
   }
   Put(place, entry);
 }
 
 void Heap::Select(Rng*, std::size_t n, std::uint32_t* slots, double* probabilities) const {
-  std::fill_n(slots, n, heap_.front().slot);
+  std::fill_n(slots, n, heap_[0]);
   std::fill_n(probabilities, n, 1.0);
 }
-
-std::uint64_t Heap::Touched(std::uint32_t slot) const { return heap_[places_[slot]].touched; }
 
 }  // namespace reverie

@@ -1,5 +1,7 @@
 #include "selectors/ordered.h"
 
+#include <algorithm>
+
 #include "prefetch.h"
 
 namespace reverie {
@@ -56,6 +58,11 @@ void SelectUniformly(const ItemOrder& order, Rng* rng, std::size_t n, std::uint3
                      double* probabilities) {
   const auto span = static_cast<std::uint32_t>(order.span());
   const double probability = 1.0 / order.size();
+  if (order.implicit()) {  // no holes, and nothing to look up
+    for (std::size_t i = 0; i < n; ++i) slots[i] = order[rng->Below(span)];
+    std::fill_n(probabilities, n, probability);
+    return;
+  }
   // Two passes, so that the cache misses of all draws overlap.
   for (std::size_t i = 0; i < n; ++i) {
     slots[i] = rng->Below(span);

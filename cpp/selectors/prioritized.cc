@@ -15,9 +15,18 @@ constexpr double kMaxWeight = 0x1p991;
 
 }  // namespace
 
-Prioritized::Prioritized(double exponent, const ItemOrder* order)
+Prioritized::Prioritized(double exponent, const ItemOrder* order, PagePool* pool)
     : exponent_(exponent), order_(*order) {
-  levels_[0].resize(1);
+  levels_.reserve(kMaxHeight);
+  for (std::size_t i = 0; i < kMaxHeight; ++i) levels_.emplace_back(pool);
+  levels_[0].Make(0);
+}
+
+bool Prioritized::ClearSome(std::size_t n) noexcept {
+  for (PagedArray<Node>& level : levels_) {
+    if (!level.ClearSome(n)) return false;
+  }
+  return true;
 }
 
 double Prioritized::Weight(double priority) const {
@@ -28,28 +37,27 @@ double Prioritized::Weight(double priority) const {
 }
 
 void Prioritized::Reserve(std::uint32_t num_slots) {
-  if (num_slots <= levels_[0].size() * kFanout) return;
-  std::array<std::size_t, kMaxHeight> sizes{};
+  if (num_slots <= num_leaves_ * kFanout) return;
   std::size_t height = 0;
+  std::size_t leaves = 0;
   for (std::size_t n = num_slots; n > 1 || height == 0; ++height) {
     n = (n + kFanout - 1) / kFanout;
-    sizes[height] = n;
-  }
-  for (std::size_t i = 0; i < height; ++i) {
-    std::vector<Node>& level = levels_[i];
-    if (level.capacity() < sizes[i]) level.reserve(std::max(sizes[i], 2 * level.capacity()));
+    if (height == 0) leaves = n;
+    for (std::uint64_t i = levels_[height].end(); i < n; i += PagedArray<Node>::kPerPage) {
+      levels_[height].Make(i);
+    }
   }
   // Nothing from here on can fail.
-  for (std::size_t i = 0; i < height; ++i) levels_[i].resize(sizes[i]);
+  num_leaves_ = leaves;
   for (; height_ < height; ++height_) {
-    levels_[height_][0].child[0] = levels_[height_ - 1][0].Sum();  // the root so far
+    levels_[height_].Edit(0).child[0] = levels_[height_ - 1][0].Sum();  // the root so far
   }
 }
 
 void Prioritized::Set(std::uint32_t slot, double weight) {
   std::size_t index = slot;
   for (std::size_t i = 0; i < height_; ++i) {
-    Node& node = levels_[i][index / kFanout];
+    Node& node = levels_[i].Edit(index / kFanout);
     if (node.child[index % kFanout] == weight) return;  // then so are all above
     node.child[index % kFanout] = weight;
     weight = node.Sum();
@@ -69,8 +77,7 @@ void Prioritized::Select(Rng* rng, std::size_t n, std::uint32_t* slots,
     probabilities[i] = static_cast<double>(rng->Next() >> 11) * 0x1p-53 * total;
   }
   for (std::size_t level = height_; level-- > 0;) {
-    const Node* const nodes = levels_[level].data();
-    const Node* const below = level > 0 ? levels_[level - 1].data() : nullptr;
+    const PagedArray<Node>& nodes = levels_[level];
     for (std::size_t i = 0; i < n; ++i) {
       const Node& node = nodes[slots[i]];
       const double rest = probabilities[i];
@@ -93,7 +100,7 @@ void Prioritized::Select(Rng* rng, std::size_t n, std::uint32_t* slots,
       slots[i] = static_cast<std::uint32_t>(slots[i] * kFanout + taken);
       if (level > 0) {
         probabilities[i] = rest - passed;
-        Prefetch(&below[slots[i]]);
+        Prefetch(levels_[level - 1].address(slots[i]));
       } else {
         probabilities[i] = node.child[taken] / total;
       }

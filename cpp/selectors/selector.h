@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "rng.h"
+#include "storage/paged_array.h"
 
 namespace reverie {
 
@@ -45,12 +46,18 @@ class Selector {
   virtual void Select(Rng* rng, std::size_t n, std::uint32_t* slots,
                       double* probabilities) const = 0;
 
-  // Where choices depend on the order in which items were last inserted or updated:
-  // a number that rises in that order, else 0. A copy whose items are inserted in
-  // the order of their numbers chooses as this one does.
-  virtual std::uint64_t Touched(std::uint32_t slot) const {
-    static_cast<void>(slot);
-    return 0;
+  // Where choices depend on the order in which items were last inserted or updated: by
+  // slot, a number that rises in that order, as it is now; else nothing. A copy whose
+  // items are inserted in the order of their numbers chooses as this one does. O(pages).
+  virtual PagedView<std::uint64_t> ShareTouched() { return {}; }
+
+  // Makes room for changes of this slot while a snapshot is alive. Throws std::bad_alloc.
+  virtual void Own(std::uint32_t slot) { static_cast<void>(slot); }
+
+  // Drops memory, at most n pages of it; true: there is none left. Of no more use then.
+  virtual bool ClearSome(std::size_t n) noexcept {
+    static_cast<void>(n);
+    return true;
   }
 };
 

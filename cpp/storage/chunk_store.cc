@@ -7,44 +7,98 @@
 
 namespace reverie {
 
+void ShedQueue::Free() noexcept {
+  while (first_ != nullptr) {
+    Shed* const shed = Pop();
+    if (shed->arena != nullptr) {
+      shed->arena->Free(shed->block);
+    } else {
+      static_cast<Chunk*>(shed)->self.reset();
+    }
+  }
+}
+
+ChunkStore::ChunkStore() = default;
+
+ChunkStore::~ChunkStore() {
+  std::vector<bool> gone(num_slots_);
+  for (const std::uint32_t slot : free_slots_) gone[slot] = true;
+  for (const std::uint32_t slot : left_slots_) gone[slot] = true;
+  for (std::uint32_t slot = 0; slot < num_slots_; ++slot) {
+    if (!gone[slot]) at(slot)->self.reset();
+  }
+}
+
 Chunk* ChunkStore::Create(std::shared_ptr<const RecordLayout> layout, std::uint32_t capacity,
                           std::uint64_t id) {
   if (capacity != 0 && layout->record_nbytes() > SIZE_MAX / capacity) throw std::bad_alloc();
+  if (!epochs_.shared()) {
+    free_slots_.insert(free_slots_.end(), left_slots_.begin(), left_slots_.end());
+    left_slots_.clear();
+  }
+  const bool fresh = free_slots_.empty();
+  const std::uint32_t slot = fresh ? num_slots_ : free_slots_.back();
+  if (open_.capacity() == open_.size()) open_.reserve(2 * open_.size() + 4);
+  if (fresh) {
+    // So that Unref() never has to allocate.
+    if (free_slots_.capacity() <= num_slots_) free_slots_.reserve(2 * num_slots_ + 16);
+    if (left_slots_.capacity() <= num_slots_) left_slots_.reserve(2 * num_slots_ + 16);
+    places_.Make(slot);
+    slots_.Make(slot);
+  }
+  slots_.Own(slot);
   auto chunk = std::make_shared<Chunk>();
-  // Not zeroed: pages that no record fills are never touched, hence not resident.
-  chunk->data.reset(new std::uint8_t[std::size_t{capacity} * layout->record_nbytes()]);
+  const std::size_t nbytes = std::size_t{capacity} * layout->record_nbytes();
+  chunk->data = static_cast<std::uint8_t*>(arena_->Allocate(nbytes));
+  chunk->memory = arena_;
   chunk->layout = std::move(layout);
   chunk->capacity = capacity;
   chunk->refs = 1;
-  if (free_slots_.empty()) {
-    // So that Unref() never has to allocate.
-    if (free_slots_.capacity() <= slots_.size()) free_slots_.reserve(2 * slots_.size() + 16);
-    chunk->slot = static_cast<std::uint32_t>(slots_.size());
-    slots_.push_back(chunk);
-  } else {
-    chunk->slot = free_slots_.back();
-    free_slots_.pop_back();
-    slots_[chunk->slot] = chunk;
-  }
+  chunk->slot = slot;
   chunk->id = id != 0 ? id : last_id_ + 1;
   last_id_ = std::max(last_id_, chunk->id);
-  allocated_nbytes_ += std::size_t{capacity} * chunk->layout->record_nbytes();
-  return chunk.get();
+  if (fresh) {
+    ++num_slots_;
+  } else {
+    free_slots_.pop_back();
+  }
+  Chunk* const made = chunk.get();
+  places_.Edit(slot) = {made, made->data, made->layout.get(), capacity, 0};
+  slots_.Edit(slot) = made;
+  made->open_at = static_cast<std::uint32_t>(open_.size());
+  open_.push_back(made);
+  made->self = std::move(chunk);
+  allocated_nbytes_ += nbytes;
+  return made;
 }
 
-void ChunkStore::Unref(Chunk* chunk, Garbage* garbage) {
-  if (--chunk->refs != 0) return;
+void ChunkStore::Seal(Chunk* chunk) noexcept {
+  if (chunk->sealed) return;
+  chunk->sealed = true;
+  Chunk* const last = open_.back();
+  open_[chunk->open_at] = last;
+  last->open_at = chunk->open_at;
+  open_.pop_back();
+}
+
+void ChunkStore::Trim(Chunk* chunk) noexcept {
+  Seal(chunk);
+  if (chunk->capacity == chunk->count) return;
+  const std::size_t nbytes = chunk->count * chunk->layout->record_nbytes();
+  allocated_nbytes_ -= std::size_t{chunk->capacity} * chunk->layout->record_nbytes() - nbytes;
+  chunk->capacity = chunk->count;
+  places_.Edit(chunk->slot).capacity = chunk->count;
+  arena_->Shrink(chunk->data, nbytes);
+}
+
+void ChunkStore::Unref(Chunk* chunk, std::uint32_t n, Garbage* garbage) {
+  if ((chunk->refs -= n) != 0) return;
+  Seal(chunk);
   num_steps_ -= chunk->count;
   record_nbytes_ -= chunk->count * chunk->layout->record_nbytes();
   allocated_nbytes_ -= std::size_t{chunk->capacity} * chunk->layout->record_nbytes();
-  std::shared_ptr<Chunk> owner = std::move(slots_[chunk->slot]);
-  free_slots_.push_back(chunk->slot);
-  if (readers_.empty()) {
-    garbage->Push(std::move(owner));
-  } else {
-    chunk->retired_at = epoch_;
-    retired_.Push(std::move(owner));
-  }
+  (epochs_.shared() ? left_slots_ : free_slots_).push_back(chunk->slot);
+  epochs_.Retire(chunk, true, garbage);
 }
 
 void ChunkStore::RefWindow(Chunk* chunk, std::uint32_t offset, std::uint32_t length) {
@@ -68,20 +122,6 @@ void ChunkStore::UnrefWindow(Chunk* chunk, std::uint32_t offset, std::uint32_t l
     length -= here;
     offset = 0;
     chunk = next;
-  }
-}
-
-std::uint64_t ChunkStore::Enter() {
-  readers_.push_back(epoch_ + 1);
-  return ++epoch_;
-}
-
-void ChunkStore::Leave(std::uint64_t epoch, Garbage* garbage) {
-  readers_.erase(std::find(readers_.begin(), readers_.end(), epoch));
-  const std::uint64_t oldest =
-      readers_.empty() ? epoch_ + 1 : *std::min_element(readers_.begin(), readers_.end());
-  while (retired_.front() != nullptr && retired_.front()->retired_at < oldest) {
-    garbage->Push(retired_.Pop());
   }
 }
 

@@ -1,10 +1,11 @@
 #ifndef REVERIE_WRITERS_CHUNK_CHAIN_H_
 #define REVERIE_WRITERS_CHUNK_CHAIN_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <memory>
+#include <vector>
 
 #include "store.h"
 
@@ -15,19 +16,21 @@ namespace reverie {
 //   dropped | held[0]      | held[1]      | open: fill() records, then free places
 //           | first ...    | first ...    | ...                  next() ->
 //
-// The n-th record ever published has number n. The first chunk is small and each next
-// one twice as large, up to the store's chunk_nbytes, so that many short streams cost
-// little. Guarded by its writer's mutex; what takes a Locked, by the store's as well.
+// The n-th record ever published has number n. The first chunk is small and each next one
+// at most twice as large, up to what suits the store as it is (ChunkStore::NextNbytes), so
+// that many streams cost little. A chunk is sealed once a record is in the next one, or
+// when the chain drops it. Guarded by its writer's mutex; what takes a Locked, by the
+// store's as well.
 class ChunkChain {
  public:
   struct Held {
     Chunk* chunk;         // with one reference
     std::uint64_t first;  // number of its first record
   };
-  using HeldIterator = std::deque<Held>::const_iterator;
 
   ChunkChain(std::size_t first_nbytes, std::size_t max_nbytes)
-      : next_nbytes_(first_nbytes < max_nbytes ? first_nbytes : max_nbytes),
+      : least_nbytes_(std::min(first_nbytes, max_nbytes)),
+        next_nbytes_(least_nbytes_),
         max_nbytes_(max_nbytes) {}
 
   // The chunk that takes the next record, if it has a place left; null: none.
@@ -35,10 +38,10 @@ class ChunkChain {
   std::uint32_t fill() const { return fill_; }
   bool full() const { return open_ == nullptr || fill_ == open_->capacity; }
   std::uint64_t next() const { return first_ + fill_; }
-  const std::deque<Held>& held() const { return held_; }  // by age
 
-  // The held chunk with this record, which must be published and not dropped.
-  HeldIterator Locate(std::uint64_t number) const;
+  // The held chunk with this record, which must be published and not dropped. Those after
+  // it, by age, follow.
+  const Held* Locate(std::uint64_t number) const;
 
   // Whether the last end in its chunk is at this record, which must be as for Locate().
   bool EndsAt(std::uint64_t number) const {
@@ -53,19 +56,18 @@ class ChunkChain {
 
   // The record in the next place, which the writer has filled, is there for all.
   void Publish(Store::Locked* store) {
+    if (fill_ == 0 && held_.size() - head_ > 1) store->chunks().Seal((held_.end() - 2)->chunk);
     store->chunks().Publish(open_, 1);
     ++fill_;
   }
 
   // Drops the chunks with records below `first` only, but never the open one.
   void DropBefore(std::uint64_t first, Store::Locked* store) {
-    while (held_.size() > 1 && held_[1].first <= first) {
-      store->chunks().Unref(held_.front().chunk, store->garbage());
-      held_.pop_front();
-    }
+    while (held_.size() - head_ > 1 && held_[head_ + 1].first <= first) DropFirst(store);
   }
 
-  // Seals and drops the open chunk; the one before it, which is full, is open then.
+  // Seals, cuts to size and drops the open chunk; the one before it, which is full, is open
+  // then.
   void DropOpen(Store::Locked* store);
   // Seals the open chunk and drops them all.
   void DropAll(Store::Locked* store) {
@@ -73,11 +75,15 @@ class ChunkChain {
   }
 
  private:
-  std::deque<Held> held_;
+  void DropFirst(Store::Locked* store);
+
+  std::vector<Held> held_;  // by age, from head_ on
+  std::size_t head_ = 0;
   Chunk* open_ = nullptr;    // the last one held
   std::uint64_t first_ = 0;  // number of its first record, or of the next record to come
   std::uint32_t fill_ = 0;
-  std::size_t next_nbytes_;  // of the next chunk
+  std::size_t least_nbytes_;
+  std::size_t next_nbytes_;  // of the next chunk, at most
   std::size_t max_nbytes_;
 };
 

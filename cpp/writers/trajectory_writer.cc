@@ -7,7 +7,7 @@
 namespace reverie {
 namespace {
 
-constexpr std::size_t kFirstChunkNbytes = 1024;
+constexpr std::size_t kFirstChunkNbytes = 256;
 
 }  // namespace
 
@@ -152,12 +152,11 @@ Status TrajectoryWriter::CreateItem(Table* table, double priority, const Run* ru
   std::lock_guard<std::mutex> lock(mutex_);
   if (closed_) return Status::Of(Code::kClosed);
   if (num_columns == 0) return Status::Invalid("an item needs a column", -1);
-  auto trajectory = std::make_shared<Trajectory>();
-  trajectory->columns.reserve(num_columns);
-  trajectory->pieces.reserve(num_runs);
+  pieces_.clear();
+  output_.clear();
   std::size_t r = 0;
   for (std::size_t c = 0; c < num_columns; ++c) {
-    const std::size_t first_piece = trajectory->pieces.size();
+    const std::size_t first_piece = pieces_.size();
     std::uint64_t cells = 0;
     if (columns[c].num_runs == 0 || columns[c].num_runs > num_runs - r) {
       return Status::Invalid("a column needs a cell", static_cast<std::int64_t>(r));
@@ -173,27 +172,30 @@ Status TrajectoryWriter::CreateItem(Table* table, double priority, const Run* ru
         return Status::Invalid("expired or unknown cells", at);
       }
       cells += run.length;
-      auto held = column.chain.Locate(run.start);
+      const ChunkChain::Held* held = column.chain.Locate(run.start);
       auto offset = static_cast<std::uint32_t>(run.start - held->first);
       for (std::uint32_t left = run.length; left != 0; ++held, offset = 0) {
-        const std::uint32_t length = std::min(left, held->chunk->capacity - offset);
-        trajectory->pieces.push_back({held->chunk, offset, length});
+        const std::uint32_t length =
+            std::min<std::uint32_t>(left, held->chunk->capacity - offset);
+        pieces_.push_back({held->chunk, offset, length});
         left -= length;
       }
       const auto type = [](const Piece& piece) { return piece.chunk->layout->columns()[0].type; };
-      if (type(trajectory->pieces[first_piece]) != type(trajectory->pieces.back())) {
+      if (type(pieces_[first_piece]) != type(pieces_.back())) {
         return Status::Invalid("cells of unlike columns", at);
       }
     }
     if (columns[c].squeeze && cells != 1) {
       return Status::Invalid("a squeezed column needs one cell", static_cast<std::int64_t>(r));
     }
-    trajectory->columns.push_back(
-        {static_cast<std::uint32_t>(trajectory->pieces.size() - first_piece), 0,
-         columns[c].squeeze});
+    output_.push_back({static_cast<std::uint32_t>(pieces_.size() - first_piece),
+                       columns[c].squeeze ? 1u : 0u});
   }
   if (r != num_runs) return Status::Invalid("runs of no column", static_cast<std::int64_t>(r));
-  trajectory->episode = episode_;
+  OwnTrajectory trajectory =
+      Trajectory::New(store_->arena(), episode_, output_.size(), pieces_.size());
+  std::uninitialized_copy(pieces_.begin(), pieces_.end(), trajectory->pieces());
+  std::uninitialized_copy(output_.begin(), output_.end(), trajectory->columns());
   NewItem item;
   item.priority = priority;
   item.trajectory = std::move(trajectory);

@@ -98,6 +98,8 @@ class TrajectoryWriter {
   std::vector<Column> columns_;
   std::uint64_t episode_;
   bool closed_ = false;
+  std::vector<Piece> pieces_;  // scratch: of the item under way
+  std::vector<Trajectory::Column> output_;
 };
 
 }  // namespace reverie

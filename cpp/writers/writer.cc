@@ -7,7 +7,7 @@
 namespace reverie {
 namespace {
 
-constexpr std::size_t kFirstChunkNbytes = 4096;
+constexpr std::size_t kFirstChunkNbytes = 2048;
 
 // Copies n cells of a column to where each one's record has it; null: nowhere. The
 // common sizes are known to the compiler.
@@ -188,12 +188,13 @@ void Writer::Advance(Stream* stream, How how, Store::Locked* store) {
 void Writer::MakeItem(Stream* stream, std::uint32_t length, std::uint64_t end,
                       Store::Locked* store) {
   if (tables_.size() > 1) {  // one by itself changes nothing where it fails
-    for (const auto& table : tables_) table->ReserveInsert(length, priority_);
+    std::size_t nth = 0;
+    for (const auto& table : tables_) table->ReserveInsert(length, priority_, ++nth);
   }
   const ChunkChain::Held& held = *stream->chain.Locate(end - length);
   const auto offset = static_cast<std::uint32_t>(end - length - held.first);
   for (const auto& table : tables_) {
-    table->Submit({priority_, held.chunk, offset, length, {}}, progress_, store->garbage());
+    table->Submit({priority_, held.chunk, offset, length, nullptr}, progress_, store->garbage());
   }
   store->NotifySamplers();
 }

@@ -1,0 +1,136 @@
+#include "packing.h"
+
+#include <algorithm>
+
+namespace reverie {
+namespace {
+
+// Below these, packing is not worth the trouble: chunks keep their ids and their bytes.
+constexpr std::uint64_t kFewChunks = 512;
+constexpr std::uint64_t kFewBytes = 16 * 1024;
+constexpr std::uint64_t kSmallChunk = 16 * 1024;
+constexpr std::uint64_t kPackNbytes = std::uint64_t{1} << 20;
+// A chunk of which more than one part in so many is held by nobody is sparse.
+constexpr std::uint64_t kSparse = 32;
+
+}  // namespace
+
+void Packing::Run() {
+  std::sort(chunks_.begin(), chunks_.end(),
+            [](const Chunk* a, const Chunk* b) { return a->id < b->id; });
+  Decide();
+  for (const Chunk* const chunk : chunks_) {
+    const std::vector<Moved>* const moved = MovedFrom(*chunk);
+    if (moved == nullptr) {
+      AddWhole(*chunk);
+    } else if (moved->empty()) {
+      AddSegment(*chunk, false);
+    }
+  }
+  std::sort(packed_.begin(), packed_.end(),
+            [](const Packed& a, const Packed& b) { return a.id < b.id; });
+}
+
+// Which chunks do not stay whole: they get a place in moved_.
+void Packing::Decide() {
+  std::uint64_t kept = 0;
+  std::uint64_t idle = 0;
+  const auto held_of = [&](const Chunk& chunk) {
+    return coverage_.Held(chunk.slot, Count(chunk)) * chunk.layout->record_nbytes();
+  };
+  const auto nbytes_of = [&](const Chunk& chunk) {
+    return Count(chunk) * chunk.layout->record_nbytes();
+  };
+  for (const Chunk* const chunk : chunks_) {
+    const std::uint64_t held = held_of(*chunk);
+    kept += held;
+    idle += nbytes_of(*chunk) - held;
+  }
+  const bool pack_small = chunks_.size() > kFewChunks;
+  const bool pack_sparse = idle > kept / kSparse + kFewBytes;
+  if (!pack_small && !pack_sparse) return;
+  for (const Chunk* const chunk : chunks_) {
+    if (chunk->layout->any_size()) continue;
+    const std::uint64_t nbytes = nbytes_of(*chunk);
+    const bool sparse = pack_sparse && nbytes - held_of(*chunk) > nbytes / kSparse;
+    if (!sparse && !(pack_small && nbytes < kSmallChunk)) continue;
+    if (moved_of_.size() <= chunk->slot) moved_of_.resize(chunk->slot + std::size_t{1}, kNoSlot);
+    moved_of_[chunk->slot] = static_cast<std::uint32_t>(moved_.size());
+    moved_.emplace_back();
+  }
+}
+
+const Chunk* Packing::ById(std::uint64_t id) const {
+  const auto found =
+      std::lower_bound(chunks_.begin(), chunks_.end(), id,
+                       [](const Chunk* chunk, std::uint64_t wanted) { return chunk->id < wanted; });
+  return found == chunks_.end() || (*found)->id != id ? nullptr : *found;
+}
+
+const Chunk* Packing::Reaches(const Chunk& chunk) const {
+  if (open_.count(chunk.slot) != 0) return nullptr;
+  const Chunk* const next = ById(chunk.next_id);  // `next` itself may be gone
+  if (next == nullptr || !coverage_.has(chunk.slot, chunk.count - 1)) return nullptr;
+  return coverage_.has(next->slot, 0) ? next : nullptr;
+}
+
+void Packing::AddWhole(const Chunk& chunk) {
+  const bool sealed = open_.count(chunk.slot) == 0;
+  std::uint64_t next = 0;
+  if (const Chunk* const reached = Reaches(chunk)) {
+    next = MovedFrom(*reached) == nullptr ? reached->id : AddSegment(*reached, true);
+  } else if (sealed) {
+    const Chunk* const after = ById(chunk.next_id);
+    if (after != nullptr && MovedFrom(*after) == nullptr) next = after->id;
+  }
+  packed_.push_back({chunk.id, next, &chunk, chunk.layout.get(), Count(chunk), sealed, {}, {}});
+}
+
+// Packs a chunk and those after it that windows reach and that do not stay whole. Returns
+// the id of where the first record is. `linked`: that must be the first of its chunk, as
+// one that stays whole goes on there.
+std::uint64_t Packing::AddSegment(const Chunk& first, bool linked) {
+  std::vector<const Chunk*> segment{&first};
+  const Chunk* beyond = Reaches(first);
+  for (; beyond != nullptr && MovedFrom(*beyond) != nullptr; beyond = Reaches(*beyond)) {
+    segment.push_back(beyond);
+  }
+  const RecordLayout* const layout = first.layout.get();
+  const auto current = current_.find(layout);
+  std::size_t to = 0;
+  if (linked || beyond != nullptr || current == current_.end() ||
+      packed_[current->second].count * layout->record_nbytes() >= kPackNbytes) {
+    // What it goes on in is newer than its first chunk.
+    to = packed_.size();
+    packed_.push_back({first.id, 0, nullptr, layout, 0, true, {}, {}});
+    if (beyond == nullptr) current_[layout] = to;
+  } else {
+    to = current->second;
+  }
+  for (const Chunk* const chunk : segment) AddRanges(*chunk, chunk != &first, to);
+  if (beyond != nullptr) packed_[to].next = beyond->id;
+  return packed_[to].id;
+}
+
+void Packing::AddRanges(const Chunk& chunk, bool joined, std::size_t to) {
+  Packed& pack = packed_[to];
+  const std::vector<Chunk::End>& ends = EndsOf(chunk);
+  std::size_t e = 0;
+  std::vector<Moved>& moved = moved_[moved_of_[chunk.slot]];
+  for (const Coverage::Range& range : coverage_.Ranges(chunk.slot, Count(chunk))) {
+    const bool goes_on = joined && range.first == 0;
+    if (pack.count != 0 && !goes_on &&
+        (pack.ends.empty() || pack.ends.back().step != pack.count - 1)) {
+      pack.ends.push_back({pack.count - 1, How::kCut});
+    }
+    while (e < ends.size() && ends[e].step < range.first) ++e;
+    for (; e < ends.size() && ends[e].step < range.end; ++e) {
+      pack.ends.push_back({pack.count + (ends[e].step - range.first), ends[e].how});
+    }
+    moved.push_back({range.first, pack.id, pack.count});
+    pack.parts.push_back({&chunk, range.first, range.end});
+    pack.count += range.end - range.first;
+  }
+}
+
+}  // namespace reverie
