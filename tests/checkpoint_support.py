@@ -233,7 +233,7 @@ class Store:
         self.chunks: dict[int, np.ndarray] = {}
         self.layouts: dict[int, Any] = {}
         self.links: dict[int, int] = {}
-        self.ends: list[tuple[int, int, int]] = []
+        self.ends: dict[int, list[tuple[int, int]]] = {}
 
     def restore_chunk(
         self, layout: Any, chunk_id: int, count: int, nbytes: int = 0
@@ -248,7 +248,11 @@ class Store:
 
     def restore_ends(self, chunk: np.ndarray, step: np.ndarray, how: np.ndarray) -> None:
         assert (chunk.dtype, step.dtype, how.dtype) == ("u8", "u4", "u1")
-        self.ends += zip(chunk.tolist(), step.tolist(), how.tolist(), strict=True)
+        before = 0
+        for number, *end in zip(chunk.tolist(), step.tolist(), how.tolist(), strict=True):
+            assert number == before or number not in self.ends, "a chunk's ends are apart"
+            self.ends.setdefault(number, []).append(tuple(end))
+            before = number
 
 
 def load(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -271,7 +275,7 @@ def contents(what: Snapshot) -> dict[str, Any]:
     return {
         "chunks": {c.chunk_id: (layouts[c.layout], c.raw.tobytes()) for c in what.all},
         "links": {c.chunk_id: c.after for c in what.all if c.after},
-        "ends": [(c.chunk_id, *end) for c in what.all for end in c.ends],
+        "ends": _by_chunk(what.ends),
         "tables": {
             s: _plain(
                 {
@@ -284,6 +288,14 @@ def contents(what: Snapshot) -> dict[str, Any]:
             for s, t in zip(SETTINGS, what.tables, strict=True)
         },
     }
+
+
+def _by_chunk(ends: dict[str, np.ndarray]) -> dict[int, list[tuple[int, int]]]:
+    """(step, how) of the ends of each chunk that has some."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    for chunk, *end in zip(*(column.tolist() for column in ends.values()), strict=True):
+        found.setdefault(chunk, []).append(tuple(end))
+    return found
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:

@@ -117,8 +117,29 @@ CHUNKS: dict[str, tuple[Edit, str]] = {
     "next of another layout": (chunks(C7, "next", 11), "next 11, a chunk of another layout"),
     "next of a text": (chunks(C12, "next", 13), "next 13, a chunk after a variable cell"),
     "stream cut": (chunks(C3, "next", 0), "items-0.npy', row 1: length 2"),
-    "end of no chunk": (ends(0, "chunk", 4), "ends.npy', row 0: chunk 4"),
-    "end of a text": (ends(2, "chunk", 12), "row 2: chunk 12, expected one of records"),
+    "an end too many": (chunks(C5, "ends", 1), "chunks.npy' has 4 ends in all, expected 3"),
+    "an end too few": (chunks(C9, "ends", 0), "chunks.npy' has 2 ends in all, expected 3"),
+    "2**32 - 1 ends": (chunks(C13, "ends", 2**32 - 1), "4294967298 ends in all, expected 3"),
+    "ends of no chunk": (
+        rewritten("ends.npy", lambda rows: rows[[0, 0, 1, 2]]),
+        "chunks.npy' has 3 ends in all, expected 4",
+    ),
+    "no rows of ends": (
+        rewritten("ends.npy", lambda rows: rows[:0]),
+        "chunks.npy' has 3 ends in all, expected 0",
+    ),
+    "end of a text": (
+        both(chunks(C9, "ends", 0), chunks(C12, "ends", 1)),
+        "chunks.npy', row 5: ends 1, expected 0",
+    ),
+    "end of the next chunk": (
+        both(chunks(C3, "ends", 1), chunks(C9, "ends", 2)),
+        "ends.npy', row 1: step 3, expected one inside its chunk",
+    ),
+    "ends of two chunks as of one": (
+        both(chunks(C3, "ends", 3), chunks(C9, "ends", 0)),
+        "row 2: step 0, expected rows in ascending order of a chunk's steps",
+    ),
     "end outside": (ends(1, "step", 4), "row 1: step 4, expected one inside its chunk"),
     "end of step 2**32 - 1": (ends(1, "step", 2**32 - 1), "step 4294967295"),
     "end of no kind": (ends(0, "how", 0), "how 0, expected 1 to 4"),

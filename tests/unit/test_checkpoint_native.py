@@ -56,6 +56,24 @@ def test_the_comparison_sees_another_end(tmp_path: Path) -> None:
     assert load(save(tmp_path, changed)) != contents(snapshot())
 
 
+def test_ends_stand_as_their_chunks_do_and_find_them_again(tmp_path: Path) -> None:
+    """Open chunks stand behind sealed ones, whatever their ids."""
+    chunks = [
+        records(3, 4, sealed=False, ends=[(0, 1), (2, 2)]),
+        records(5, 4, ends=[(3, 3)]),
+        records(7, 3),
+        records(9, 2, ends=[(0, 4), (1, 1)]),
+    ]
+    what = Snapshot(chunks, [TableSnapshot([]), TableSnapshot([])])
+    folder = save(tmp_path, what)
+    assert np.load(folder / "chunks.npy")["id"].tolist() == [5, 7, 9, 3]
+    assert np.load(folder / "chunks.npy")["ends"].tolist() == [1, 0, 2, 2]
+    ends = np.load(folder / "ends.npy")
+    assert ends.tolist() == [(3, 3), (0, 4), (1, 1), (0, 1), (2, 2)]
+    assert load(folder) == contents(what)
+    assert verify(folder).num_ends == 5
+
+
 def test_anyone_can_open_a_segment_with_numpy(tmp_path: Path) -> None:
     sealed, still_open, flags, texts = segments_of(save(tmp_path)).values()
     what = snapshot()
@@ -78,7 +96,11 @@ def test_anyone_can_open_the_small_files_with_numpy(tmp_path: Path) -> None:
     assert chunks["offset"].tolist() == [0, 4, 8, 0, 0, 0, 6]
     assert chunks["count"].tolist() == [4, 4, 3, 2, 3, 6, 0]
     assert chunks["next"].tolist() == [5, 9, 0, 0, 0, 0, 0]
-    assert np.load(folder / "ends.npy").tolist() == [(3, 1, 2), (3, 3, 1), (9, 0, 4)]
+    assert chunks["ends"].tolist() == [2, 0, 0, 1, 0, 0, 0]
+    assert chunks.dtype.itemsize == 44
+    ends = np.load(folder / "ends.npy")
+    assert ends.tolist() == [(1, 2), (3, 1), (0, 4)]
+    assert ends.dtype.itemsize == 5
     assert np.load(folder / "columns-1.npy")["field"].tolist() == [0, 0, 1, 0]
     assert not (folder / "free-1.npy").exists()
     assert not (folder / "columns-0.npy").exists()
