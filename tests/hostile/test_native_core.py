@@ -119,6 +119,14 @@ CASES = {
         "check",
         rewritten("trajectories-0.npy", lambda rows: rows[[0, 0, *range(2, len(rows))]]),
     ),
+    "columns of another": (
+        TableArrays,
+        "check",
+        both(
+            field("trajectories-0.npy", 0, "columns", 0),
+            field("trajectories-0.npy", 1, "columns", 6),
+        ),
+    ),
     "no columns": (TableArrays, "check", rewritten("columns-0.npy", lambda rows: rows[:-1])),
 }
 

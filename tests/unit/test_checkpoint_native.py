@@ -16,6 +16,7 @@ from tests.checkpoint_support import (
     Store,
     TableSnapshot,
     contents,
+    flags,
     key,
     load,
     records,
@@ -74,6 +75,20 @@ def test_ends_stand_as_their_chunks_do_and_find_them_again(tmp_path: Path) -> No
     assert verify(folder).num_ends == 5
 
 
+def test_trajectories_of_any_number_of_columns_come_back(tmp_path: Path) -> None:
+    column = (0, 0, [(11, 0, 2)])
+    items = [(key(0), 3, 0, 2, 1.0, 0), *((key(n), 0, 0, 0, 1.0, 0) for n in range(1, 5))]
+    own = [(1, 7, [column] * 3), (3, 8, [column]), (4, 9, [column, column])]
+    runs = [(key(0), 3, 0, 2, 1.0, 0)]
+    items[2] = (key(2), 5, 0, 1, 1.0, 0)  # a run among the trajectories
+    tables = [TableSnapshot(runs), TableSnapshot(items, trajectories=own)]
+    what = Snapshot([records(3, 4), records(5, 1), flags(11, [1, 0])], tables)
+    folder = save(tmp_path, what)
+    assert np.load(folder / "trajectories-1.npy")["columns"].tolist() == [3, 1, 2]
+    assert load(folder) == contents(what)
+    assert tables[1].items["column_item"].tolist() == [1, 1, 1, 3, 4, 4]
+
+
 def test_anyone_can_open_a_segment_with_numpy(tmp_path: Path) -> None:
     sealed, still_open, flags, texts = segments_of(save(tmp_path)).values()
     what = snapshot()
@@ -101,7 +116,10 @@ def test_anyone_can_open_the_small_files_with_numpy(tmp_path: Path) -> None:
     ends = np.load(folder / "ends.npy")
     assert ends.tolist() == [(1, 2), (3, 1), (0, 4)]
     assert ends.dtype.itemsize == 5
-    assert np.load(folder / "columns-1.npy")["field"].tolist() == [0, 0, 1, 0]
+    assert np.load(folder / "trajectories-1.npy").tolist() == [(1, 4, 2), (2, 5, 2)]
+    columns = np.load(folder / "columns-1.npy")
+    assert columns.tolist() == [(0, 2, 0), (0, 1, 1), (1, 2, 0), (0, 2, 0)]
+    assert columns.dtype.itemsize == 9
     assert not (folder / "free-1.npy").exists()
     assert not (folder / "columns-0.npy").exists()
 

@@ -64,8 +64,8 @@ ROWS = {
     ),
     "free": _KEY,
     "touched": _KEY,
-    "trajectories": Rows.of(item="<u8", episode="<u8"),
-    "columns": Rows.of(item="<u8", field="<u4", squeeze="|u1", pieces="<u4"),
+    "trajectories": Rows.of(item="<u8", episode="<u8", columns="<u4"),
+    "columns": Rows.of(field="<u4", pieces="<u4", squeeze="|u1"),
     "pieces": Rows.of(chunk="<u8", offset="<u4", length="<u4"),
 }
 """By the role of the file, the beginning of its name."""
