@@ -75,7 +75,8 @@ def text(chunk_id: int, cell: bytes) -> Chunk:
 class TableSnapshot:
     """One table: items as rows, trajectories as (item, episode, columns) below them.
 
-    A column is (field, squeeze, pieces), a piece (chunk, offset, length).
+    A column is (field, squeeze, pieces), a piece (chunk, offset, length). `holes` are
+    places of the order of insertion.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class TableSnapshot:
         free: Sequence[int] = (),
         trajectories: Sequence[tuple] = (),
         touched: Sequence[int] = (),
+        holes: Sequence[int] = (),
     ) -> None:
         self.items = _columns(
             items,
@@ -105,6 +107,7 @@ class TableSnapshot:
             {"piece_chunk": "u8", "piece_offset": "u4", "piece_length": "u4"},
         )
         self.items["touched"] = np.array(touched, "u8")
+        self.items["holes"] = packed(len(items) + len(holes), holes) if holes else packed(0, ())
         self.free_keys = np.array(free, "u8")
         self.counters = {
             "inserts": len(items) + len(free),
@@ -114,6 +117,13 @@ class TableSnapshot:
             "num_deleted_episodes": 2,
         }
         self.rng_state = np.array([1, 2**63, 3, 2**64 - 1], np.uint64)
+
+
+def packed(places: int, holes: Sequence[int]) -> np.ndarray:
+    """A bit for each of so many places of an order, set for those that are holes."""
+    bits = np.zeros(places, np.uint8)
+    bits[list(holes)] = 1
+    return np.packbits(bits, bitorder="little")
 
 
 def _columns(rows: Sequence[tuple], dtypes: dict[str, str]) -> dict[str, np.ndarray]:
@@ -156,8 +166,8 @@ def key(slot: int, generation: int = 1) -> int:
 def snapshot(seed: int = 0) -> Snapshot:
     """Two tables over a stream of three chunks, the last one open, a lone one, flags, texts.
 
-    The first holds runs, the second a run and two trajectories, whose pieces are texts,
-    flags, and cells of one column of records.
+    The first holds runs, in an order with holes, the second a run and two trajectories,
+    whose pieces are texts, flags, and cells of one column of records.
     """
     chunks = [
         records(3, 4, seed, after=5, ends=[(1, 2), (3, 1)]),
@@ -186,7 +196,7 @@ def snapshot(seed: int = 0) -> Snapshot:
     return Snapshot(
         chunks,
         [
-            TableSnapshot(windows, free=[key(3, 5)]),
+            TableSnapshot(windows, free=[key(3, 5)], holes=[1, 4]),
             TableSnapshot(mixed, trajectories=trajectories, touched=[2, 0, 1]),
         ],
     )
@@ -299,8 +309,8 @@ def _by_chunk(ends: dict[str, np.ndarray]) -> dict[int, list[tuple[int, int]]]:
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
-    """The state, arrays as lists; without those of trajectories where there are none."""
-    optional = ("touched", "traj_", "column_", "piece_")
+    """The state, arrays as lists; without those that are empty and may be left out."""
+    optional = ("touched", "holes", "traj_", "column_", "piece_")
     return {
         name: (value.dtype.str, value.tolist())
         if isinstance(value, np.ndarray)

@@ -7,6 +7,10 @@ which says how many rows of it are whose:
     trajectories   which items they are, the episode of each, and how many columns it has
     columns        which column of the chunks, how many pieces, squeezed or not
     pieces         each column's pieces: cells of a chunk, from one on
+
+The order of insertion may have holes, where an item was deleted: what a uniform draw
+finds depends on them. `holes` has one bit for each place of the order, in bytes whose
+least significant bit comes first, and is there only where a bit is set.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from reverie.checkpoint.format.rows import ROWS, RowFile, bad_file, bad_row, ref
 from reverie.checkpoint.format.snapshot import TableSnapshotLike
 
 SPARE_SLOTS = 1024  # a slot whose generations are used up is named by no key
+SPARE_HOLES = 64  # an order is packed before it has more holes than items and these
 
 # What the core calls the fields of a file: they stand behind this.
 _PREFIX = {"items": "", "trajectories": "traj_", "columns": "column_", "pieces": "piece_"}
@@ -36,8 +41,8 @@ def files_of(state: TableSnapshotLike, index: int) -> Iterator[RowFile]:
     for role in TABLE_FILES:
         if role == "free":
             fields = [state.free_keys]
-        elif role == "touched":
-            fields = [state.items.get("touched", np.empty(0, np.uint64))]
+        elif role in ("touched", "holes"):
+            fields = [state.items.get(role, np.empty(0, ROWS[role].dtype))]
         else:
             fields = [state.items.get(name, np.empty(0)) for name in _names_of(role).values()]
             if role == "trajectories":
@@ -68,12 +73,13 @@ def _num_columns(state: TableSnapshotLike) -> NDArray[np.uint32]:
 class TableArrays:
     """What a table's files hold, each by its role, in the dtype of `ROWS`.
 
-    `touched` is empty where no heap needs it.
+    `touched` is empty where no heap needs it, `holes` where the order has none.
     """
 
     items: NDArray[Any]
     free: NDArray[Any]
     touched: NDArray[Any]
+    holes: NDArray[Any]
     trajectories: NDArray[Any]
     columns: NDArray[Any]
     pieces: NDArray[Any]
@@ -99,6 +105,8 @@ class TableArrays:
         }
         if "touched" in entry.files:
             state["touched"] = self.touched
+        if len(self.holes):
+            state["holes"] = self.holes
         for role in _PREFIX:
             if role in entry.files:
                 rows = getattr(self, role)
@@ -130,7 +138,7 @@ class TableArrays:
                 as `_check_keys` refuses them. Of trajectories: no such item, no columns,
                 more or fewer columns or pieces than their files have rows, columns that do
                 not fit, or pieces as `ChunkIndex.check_pieces` refuses them. Of `touched`:
-                another number than there are items.
+                another number than there are items. Of `holes`: see `_check_holes`.
         """
         self._check_trajectories(chunks, where)
         items = self.items
@@ -153,6 +161,8 @@ class TableArrays:
         if len(self.touched) not in (0, len(items)):
             wanted = f"one for each of {len(items)} items"
             raise bad_file(where("touched"), f"{len(self.touched)} elements", wanted)
+        if len(self.holes):
+            _check_holes(self.holes, len(items), where("holes"))
         _check_keys(items["key"], self.free, where("free" if len(self.free) else "items"))
 
     def _check_trajectories(self, chunks: ChunkIndex, where: Callable[[str], str]) -> None:
@@ -202,6 +212,42 @@ def _not_rising(values: NDArray[Any]) -> NDArray[np.bool_]:
     wrong = np.zeros(len(values), np.bool_)
     wrong[1:] = values[1:] <= values[:-1]
     return wrong
+
+
+def _check_holes(holes: NDArray[np.uint8], num_items: int, where: str) -> None:
+    """Checks the holes of an order of insertion against the items in it.
+
+    There is at least one, else there would be no file. In all places that are no holes
+    stands an item. A table packs its order before it is mostly holes, so the order is no
+    longer than its items allow.
+
+    Raises:
+        CheckpointCorruptError: more bytes than so many items can need, no hole or too
+            many, more or fewer bytes than the places need, a bit set behind the last
+            place, or a hole in the first or the last place. O(N).
+    """
+    most = num_items + SPARE_HOLES
+    longest = -(-(num_items + most) // 8)
+    if len(holes) > longest:  # before the bits are spread
+        raise bad_file(
+            where,
+            f"{len(holes)} bytes",
+            f"at most {longest} for the order of {num_items} items",
+        )
+    bits = np.unpackbits(holes, bitorder="little")
+    found = int(np.count_nonzero(bits))
+    if not 1 <= found <= most:
+        raise bad_file(where, f"{found} holes", f"1 to {most} among {num_items} items")
+    places = num_items + found
+    order = f"{places} places, {num_items} items and {found} holes"
+    if len(holes) != -(-places // 8):
+        raise bad_file(where, f"{len(holes)} bytes", f"{-(-places // 8)} for {order}")
+    if bits[places:].any():  # else as many of the places are taken as there are items
+        place = places + int(np.argmax(bits[places:]))
+        raise bad_file(where, f"a hole in place {place}", f"none behind the last of {order}")
+    for place in (0, places - 1):
+        if bits[place]:
+            raise bad_file(where, f"a hole in place {place}", f"an item there, of {order}")
 
 
 def _check_keys(of_items: NDArray[Any], free: NDArray[Any], where: str) -> None:

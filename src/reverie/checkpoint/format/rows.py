@@ -64,6 +64,7 @@ ROWS = {
     ),
     "free": _KEY,
     "touched": _KEY,
+    "holes": Rows(np.dtype("|u1"), "|u1"),
     "trajectories": Rows.of(item="<u8", episode="<u8", columns="<u4"),
     "columns": Rows.of(field="<u4", pieces="<u4", squeeze="|u1"),
     "pieces": Rows.of(chunk="<u8", offset="<u4", length="<u4"),
