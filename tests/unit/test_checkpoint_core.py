@@ -153,6 +153,22 @@ def test_ends_of_episodes_come_back_with_how_they_ended(tmp_path: Path) -> None:
         assert again[name].tolist() == before[name].tolist()
 
 
+def test_many_short_episodes_take_little_more_than_their_records_and_items(
+    tmp_path: Path,
+) -> None:
+    number = 30_000
+    made = CoreStore([settings("t", max_size=number)])
+    writer = made.writer()
+    steps(writer, 0, 2 * number, 2)
+    folder = made.save(tmp_path)
+    nbytes = sum(path.stat().st_size for path in folder.iterdir())
+    report = verify(folder)
+    assert report.num_items == {"t": report.num_ends} == {"t": number}
+    most = 1.1 * (LAYOUT.record_nbytes * report.num_records + 40 * number) + (64 << 10)
+    assert nbytes <= most
+    assert nbytes + 8 * number > most  # ends that name their chunks would not fit
+
+
 def test_the_documented_reader_finds_items_and_episodes(tmp_path: Path) -> None:
     found = read_as_documented(filled(57).save(tmp_path))
     positions = [item["position"][:, 0].tolist() for item in found["items"]]
