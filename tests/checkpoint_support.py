@@ -75,7 +75,8 @@ def text(chunk_id: int, cell: bytes) -> Chunk:
 class TableSnapshot:
     """One table: items as rows, trajectories as (item, episode, columns) below them.
 
-    A column is (field, squeeze, pieces), a piece (chunk, offset, length).
+    A column is (field, squeeze, pieces), a piece (chunk, offset, length). `holes` are
+    places of the order of insertion.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class TableSnapshot:
         free: Sequence[int] = (),
         trajectories: Sequence[tuple] = (),
         touched: Sequence[int] = (),
+        holes: Sequence[int] = (),
     ) -> None:
         self.items = _columns(
             items,
@@ -105,6 +107,7 @@ class TableSnapshot:
             {"piece_chunk": "u8", "piece_offset": "u4", "piece_length": "u4"},
         )
         self.items["touched"] = np.array(touched, "u8")
+        self.items["holes"] = packed(len(items) + len(holes), holes) if holes else packed(0, ())
         self.free_keys = np.array(free, "u8")
         self.counters = {
             "inserts": len(items) + len(free),
@@ -114,6 +117,13 @@ class TableSnapshot:
             "num_deleted_episodes": 2,
         }
         self.rng_state = np.array([1, 2**63, 3, 2**64 - 1], np.uint64)
+
+
+def packed(places: int, holes: Sequence[int]) -> np.ndarray:
+    """A bit for each of so many places of an order, set for those that are holes."""
+    bits = np.zeros(places, np.uint8)
+    bits[list(holes)] = 1
+    return np.packbits(bits, bitorder="little")
 
 
 def _columns(rows: Sequence[tuple], dtypes: dict[str, str]) -> dict[str, np.ndarray]:
@@ -156,8 +166,8 @@ def key(slot: int, generation: int = 1) -> int:
 def snapshot(seed: int = 0) -> Snapshot:
     """Two tables over a stream of three chunks, the last one open, a lone one, flags, texts.
 
-    The first holds runs, the second a run and two trajectories, whose pieces are texts,
-    flags, and cells of one column of records.
+    The first holds runs, in an order with holes, the second a run and two trajectories,
+    whose pieces are texts, flags, and cells of one column of records.
     """
     chunks = [
         records(3, 4, seed, after=5, ends=[(1, 2), (3, 1)]),
@@ -186,7 +196,7 @@ def snapshot(seed: int = 0) -> Snapshot:
     return Snapshot(
         chunks,
         [
-            TableSnapshot(windows, free=[key(3, 5)]),
+            TableSnapshot(windows, free=[key(3, 5)], holes=[1, 4]),
             TableSnapshot(mixed, trajectories=trajectories, touched=[2, 0, 1]),
         ],
     )
@@ -233,7 +243,7 @@ class Store:
         self.chunks: dict[int, np.ndarray] = {}
         self.layouts: dict[int, Any] = {}
         self.links: dict[int, int] = {}
-        self.ends: list[tuple[int, int, int]] = []
+        self.ends: dict[int, list[tuple[int, int]]] = {}
 
     def restore_chunk(
         self, layout: Any, chunk_id: int, count: int, nbytes: int = 0
@@ -248,7 +258,11 @@ class Store:
 
     def restore_ends(self, chunk: np.ndarray, step: np.ndarray, how: np.ndarray) -> None:
         assert (chunk.dtype, step.dtype, how.dtype) == ("u8", "u4", "u1")
-        self.ends += zip(chunk.tolist(), step.tolist(), how.tolist(), strict=True)
+        before = 0
+        for number, *end in zip(chunk.tolist(), step.tolist(), how.tolist(), strict=True):
+            assert number == before or number not in self.ends, "a chunk's ends are apart"
+            self.ends.setdefault(number, []).append(tuple(end))
+            before = number
 
 
 def load(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -271,7 +285,7 @@ def contents(what: Snapshot) -> dict[str, Any]:
     return {
         "chunks": {c.chunk_id: (layouts[c.layout], c.raw.tobytes()) for c in what.all},
         "links": {c.chunk_id: c.after for c in what.all if c.after},
-        "ends": [(c.chunk_id, *end) for c in what.all for end in c.ends],
+        "ends": _by_chunk(what.ends),
         "tables": {
             s: _plain(
                 {
@@ -286,9 +300,17 @@ def contents(what: Snapshot) -> dict[str, Any]:
     }
 
 
+def _by_chunk(ends: dict[str, np.ndarray]) -> dict[int, list[tuple[int, int]]]:
+    """(step, how) of the ends of each chunk that has some."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    for chunk, *end in zip(*(column.tolist() for column in ends.values()), strict=True):
+        found.setdefault(chunk, []).append(tuple(end))
+    return found
+
+
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
-    """The state, arrays as lists; without those of trajectories where there are none."""
-    optional = ("touched", "traj_", "column_", "piece_")
+    """The state, arrays as lists; without those that are empty and may be left out."""
+    optional = ("touched", "holes", "traj_", "column_", "piece_")
     return {
         name: (value.dtype.str, value.tolist())
         if isinstance(value, np.ndarray)

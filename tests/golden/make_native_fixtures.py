@@ -2,9 +2,10 @@
 
     python -m tests.golden.make_native_fixtures
 
-They were made anew once, before the first release: until then a replay buffer's and a
-server's checkpoints were two dialects of format 1, and now they are one. Format 1 stays
-readable for ever: files that stand there are never made anew from here on, only new ones
+They were made anew twice, both times before the first release: when a replay buffer's and
+a server's checkpoints, two dialects of format 1, became one, and when ends and columns
+became shorter, so that a million short episodes stay small. Format 1 stays readable for
+ever: files that stand there are never made anew after the first release, only new ones
 are added under new names.
 """
 

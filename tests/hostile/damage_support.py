@@ -180,6 +180,10 @@ def rewritten(file: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable
     return edit
 
 
+def without_row(file: str, row: int) -> Callable[[dict, Files], None]:
+    return rewritten(file, lambda rows: np.delete(rows, row))
+
+
 def u4(value: int) -> bytes:
     return value.to_bytes(4, "little")
 

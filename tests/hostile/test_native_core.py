@@ -11,6 +11,7 @@ from tests.core_support import CoreStore, loaded, settings, steps
 from tests.hostile.damage_support import (
     Files,
     MemoryFileSystem,
+    both,
     field,
     files_of,
     forge,
@@ -105,13 +106,26 @@ CASES = {
     "run past its chunks": (ChunkIndex, "check_runs", field("items-0.npy", 0, "length", 99)),
     "run of no chunk": (ChunkIndex, "check_runs", field("items-0.npy", 0, "chunk", 999)),
     "end outside": (ChunkIndex, "check_ends", field("ends.npy", 0, "step", 99)),
-    "end of no chunk": (ChunkIndex, "check_ends", field("ends.npy", 0, "chunk", 999)),
+    "end too many": (ChunkIndex, "check_ends", field("chunks.npy", 0, "ends", 99)),
+    "end of another chunk": (
+        ChunkIndex,
+        "check_ends",
+        both(field("chunks.npy", 0, "ends", 0), field("chunks.npy", -1, "ends", 3)),
+    ),
     "end of no kind": (ChunkIndex, "check_ends", field("ends.npy", 0, "how", 9)),
     "key": (TableArrays, "check", field("items-0.npy", 0, "key", 2 << 32)),
     "trajectory twice": (
         TableArrays,
         "check",
         rewritten("trajectories-0.npy", lambda rows: rows[[0, 0, *range(2, len(rows))]]),
+    ),
+    "columns of another": (
+        TableArrays,
+        "check",
+        both(
+            field("trajectories-0.npy", 0, "columns", 0),
+            field("trajectories-0.npy", 1, "columns", 6),
+        ),
     ),
     "no columns": (TableArrays, "check", rewritten("columns-0.npy", lambda rows: rows[:-1])),
 }

@@ -146,10 +146,27 @@ def test_ends_of_episodes_come_back_with_how_they_ended(tmp_path: Path) -> None:
     first.open_writer.reset(False)
     folder = first.save(tmp_path)
     ends = np.load(folder / "ends.npy")
-    assert ends["how"].tolist() == [1, 2, 3, 1, 2, 3, _core.CUT]
-    again = loaded(folder).core.snapshot().ends
+    assert sorted(ends["how"].tolist()) == [1, 1, 2, 2, 3, 3, _core.CUT]
+    before, again = (made.core.snapshot().ends for made in (first, loaded(folder)))
+    assert before["how"].tolist() == [1, 2, 3, 1, 2, 3, _core.CUT]
     for name in ("chunk", "step", "how"):
-        assert again[name].tolist() == ends[name].tolist()
+        assert again[name].tolist() == before[name].tolist()
+
+
+def test_many_short_episodes_take_little_more_than_their_records_and_items(
+    tmp_path: Path,
+) -> None:
+    number = 30_000
+    made = CoreStore([settings("t", max_size=number)])
+    writer = made.writer()
+    steps(writer, 0, 2 * number, 2)
+    folder = made.save(tmp_path)
+    nbytes = sum(path.stat().st_size for path in folder.iterdir())
+    report = verify(folder)
+    assert report.num_items == {"t": report.num_ends} == {"t": number}
+    most = 1.1 * (LAYOUT.record_nbytes * report.num_records + 40 * number) + (64 << 10)
+    assert nbytes <= most
+    assert nbytes + 8 * number > most  # ends that name their chunks would not fit
 
 
 def test_the_documented_reader_finds_items_and_episodes(tmp_path: Path) -> None:

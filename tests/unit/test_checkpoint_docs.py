@@ -50,8 +50,8 @@ def test_the_documented_reader_finds_the_episodes(tmp_path: Path) -> None:
     chunks = [
         records(3, 4, after=5, ends=[(1, 2), (3, 1)]),
         records(5, 4, after=9),
-        records(7, 3, ends=[(2, 3)]),
-        records(9, 2, sealed=False, ends=[(0, 4)]),
+        records(7, 3, sealed=False, ends=[(2, 3)]),  # stands behind chunk 9
+        records(9, 2, ends=[(0, 4)]),
     ]
     items = [(key(0), 3, 0, 10, 1.0, 0), (key(1), 7, 0, 3, 1.0, 0)]
     what = Snapshot(chunks, [TableSnapshot(items), TableSnapshot([])])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from tests.checkpoint_support import (
     Store,
     TableSnapshot,
     contents,
+    flags,
     key,
     load,
     records,
@@ -56,6 +58,81 @@ def test_the_comparison_sees_another_end(tmp_path: Path) -> None:
     assert load(save(tmp_path, changed)) != contents(snapshot())
 
 
+def test_ends_stand_as_their_chunks_do_and_find_them_again(tmp_path: Path) -> None:
+    """Open chunks stand behind sealed ones, whatever their ids."""
+    chunks = [
+        records(3, 4, sealed=False, ends=[(0, 1), (2, 2)]),
+        records(5, 4, ends=[(3, 3)]),
+        records(7, 3),
+        records(9, 2, ends=[(0, 4), (1, 1)]),
+    ]
+    what = Snapshot(chunks, [TableSnapshot([]), TableSnapshot([])])
+    folder = save(tmp_path, what)
+    assert np.load(folder / "chunks.npy")["id"].tolist() == [5, 7, 9, 3]
+    assert np.load(folder / "chunks.npy")["ends"].tolist() == [1, 0, 2, 2]
+    ends = np.load(folder / "ends.npy")
+    assert ends.tolist() == [(3, 3), (0, 4), (1, 1), (0, 1), (2, 2)]
+    assert load(folder) == contents(what)
+    assert verify(folder).num_ends == 5
+
+
+def test_trajectories_of_any_number_of_columns_come_back(tmp_path: Path) -> None:
+    column = (0, 0, [(11, 0, 2)])
+    items = [(key(0), 3, 0, 2, 1.0, 0), *((key(n), 0, 0, 0, 1.0, 0) for n in range(1, 5))]
+    own = [(1, 7, [column] * 3), (3, 8, [column]), (4, 9, [column, column])]
+    runs = [(key(0), 3, 0, 2, 1.0, 0)]
+    items[2] = (key(2), 5, 0, 1, 1.0, 0)  # a run among the trajectories
+    tables = [TableSnapshot(runs), TableSnapshot(items, trajectories=own)]
+    what = Snapshot([records(3, 4), records(5, 1), flags(11, [1, 0])], tables)
+    folder = save(tmp_path, what)
+    assert np.load(folder / "trajectories-1.npy")["columns"].tolist() == [3, 1, 2]
+    assert load(folder) == contents(what)
+    assert tables[1].items["column_item"].tolist() == [1, 1, 1, 3, 4, 4]
+
+
+def in_order(count: int, holes: Sequence[int]) -> Snapshot:
+    """A table of so many items of one step, in an order with these holes; an empty one."""
+    items = [(key(n), 3, n, 1, 1.0, 0) for n in range(count)]
+    return Snapshot([records(3, 200)], [TableSnapshot(items, holes=holes), TableSnapshot([])])
+
+
+HOLES = {
+    "one": (2, [1]),
+    "up to the end of a byte": (4, [1, 3, 5, 6]),
+    "into the next byte": (5, [1, 3, 5, 6]),
+    "whole bytes": (2, range(1, 41)),
+    "as many as may be": (8, range(1, 73)),
+    "here and there": (90, range(3, 100, 4)),
+    "none": (9, []),
+}
+
+
+@pytest.mark.parametrize("name", HOLES)
+def test_the_holes_of_an_order_come_back(tmp_path: Path, name: str) -> None:
+    what = in_order(*HOLES[name])
+    folder = save(tmp_path, what)
+    assert load(folder) == contents(what)
+    assert verify(folder).num_items["windows"] == HOLES[name][0]
+    states = open_source(folder).read(Store())
+    assert (
+        ("holes" in states["windows"]) == (folder / "holes-0.npy").exists() == (name != "none")
+    )
+    assert "holes" not in states["mixed/épisodes"]
+
+
+def test_the_comparison_sees_another_hole(tmp_path: Path) -> None:
+    assert load(save(tmp_path, in_order(5, [1, 3]))) != contents(in_order(5, [1, 4]))
+
+
+def test_a_core_that_knows_no_holes_can_be_saved(tmp_path: Path) -> None:
+    what = in_order(5, [])
+    for one in what.tables:
+        del one.items["holes"]
+    folder = save(tmp_path, what)
+    assert not list(folder.glob("holes-*"))
+    assert load(folder) == contents(what)
+
+
 def test_anyone_can_open_a_segment_with_numpy(tmp_path: Path) -> None:
     sealed, still_open, flags, texts = segments_of(save(tmp_path)).values()
     what = snapshot()
@@ -72,14 +149,25 @@ def test_anyone_can_open_the_small_files_with_numpy(tmp_path: Path) -> None:
     assert items["key"].tolist() == snapshot().tables[0].items["key"].tolist()
     assert items.dtype.itemsize == 36
     assert np.load(folder / "free-0.npy").tolist() == [key(3, 5)]
+    holes = np.load(folder / "holes-0.npy")
+    assert holes.dtype == np.uint8
+    assert np.unpackbits(holes, count=6, bitorder="little").tolist() == [0, 1, 0, 0, 1, 0]
+    assert not (folder / "holes-1.npy").exists()
     chunks = np.load(folder / "chunks.npy")
     assert chunks["id"].tolist() == [3, 5, 7, 9, 11, 12, 13]
     assert chunks["segment"].tolist() == [0, 0, 0, 1, 2, 3, 3]
     assert chunks["offset"].tolist() == [0, 4, 8, 0, 0, 0, 6]
     assert chunks["count"].tolist() == [4, 4, 3, 2, 3, 6, 0]
     assert chunks["next"].tolist() == [5, 9, 0, 0, 0, 0, 0]
-    assert np.load(folder / "ends.npy").tolist() == [(3, 1, 2), (3, 3, 1), (9, 0, 4)]
-    assert np.load(folder / "columns-1.npy")["field"].tolist() == [0, 0, 1, 0]
+    assert chunks["ends"].tolist() == [2, 0, 0, 1, 0, 0, 0]
+    assert chunks.dtype.itemsize == 44
+    ends = np.load(folder / "ends.npy")
+    assert ends.tolist() == [(1, 2), (3, 1), (0, 4)]
+    assert ends.dtype.itemsize == 5
+    assert np.load(folder / "trajectories-1.npy").tolist() == [(1, 4, 2), (2, 5, 2)]
+    columns = np.load(folder / "columns-1.npy")
+    assert columns.tolist() == [(0, 2, 0), (0, 1, 1), (1, 2, 0), (0, 2, 0)]
+    assert columns.dtype.itemsize == 9
     assert not (folder / "free-1.npy").exists()
     assert not (folder / "columns-0.npy").exists()
 

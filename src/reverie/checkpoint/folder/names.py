@@ -14,7 +14,7 @@ MAX_SEQUENCE_NUMBER = 10**15 - 1  # below 2**53, and whole in decimal
 
 CHUNKS_NAME = "chunks.npy"
 ENDS_NAME = "ends.npy"
-TABLE_FILES = ("items", "free", "touched", "trajectories", "columns", "pieces")
+TABLE_FILES = ("items", "free", "touched", "holes", "trajectories", "columns", "pieces")
 """The files of a table; each but the first only where something is in it."""
 
 SEGMENT_NAME = re.compile(r"segment-[0-9]{8,16}-[0-9]{5,9}\.npy")

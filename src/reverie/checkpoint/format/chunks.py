@@ -1,8 +1,9 @@
 """The index of all chunks: where each stands, what follows it, where episodes end.
 
 `chunks.npy` names the chunks in the order in which they stand in their segments,
-`ends.npy` the last records of episodes. What a load needs to believe them is
-checked here, over whole arrays: no chunk costs a Python object.
+`ends.npy` the last records of episodes, those of the first chunk, then those of the
+second, and so on. What a load needs to believe them is checked here, over whole
+arrays: no chunk costs a Python object.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverie.checkpoint.format.layouts import Layout
-from reverie.checkpoint.format.rows import bad_row, refuse
+from reverie.checkpoint.format.rows import bad_file, bad_row, refuse
 
 MAX_HOW = 4  # 1: ended, 2: terminated, 3: truncated, 4: cut; see `_core.pyi`
 
@@ -168,31 +169,47 @@ class ChunkIndex:
             row = int(of_column[int(np.argmax(wrong))])
             raise bad_row(where_columns, row, f"field {fields[row]}", "a column of its chunks")
 
-    def check_ends(self, ends: NDArray[Any], where: str) -> None:
+    def check_ends(self, ends: NDArray[Any], where: str, where_chunks: str) -> None:
         """Checks where episodes end.
 
+        Args:
+            ends: rows of `ends.npy`.
+            where: their file, for messages.
+            where_chunks: that of the chunks.
+
         Raises:
-            CheckpointCorruptError: naming the row: no such chunk, or one of variable
-                cells, a step outside it, an unknown way to end, or rows that do not
-                ascend by chunk and step.
+            CheckpointCorruptError: the chunks have more or fewer ends than there are; or,
+                naming the row, a chunk of variable cells has some, a step is outside its
+                chunk or not behind the one before it, or a way to end is unknown.
+                O(C log C + E).
         """
-        place, known = self._find(ends["chunk"])
+        number = self.rows["ends"]
+        total = int(number.sum(dtype=np.uint64))
+        if total != len(ends):
+            wanted = f"{len(ends)}, one for each row of ends.npy"
+            raise bad_file(where_chunks, f"{total} ends in all", wanted)
+        place, _ = self._find(self.rows["id"])
+        wanted = "0, because cells of any size are no steps"
+        refuse(
+            self.rows, where_chunks, [(self._variable[place] & (number != 0), "ends", wanted)]
+        )
+        row = np.repeat(np.arange(len(self.rows)), number)
         step = ends["step"].astype(np.int64)
         falling = np.zeros(len(ends), np.bool_)
-        falling[1:] = (ends["chunk"][1:] < ends["chunk"][:-1]) | (
-            (ends["chunk"][1:] == ends["chunk"][:-1]) & (step[1:] <= step[:-1])
-        )
+        falling[1:] = (row[1:] == row[:-1]) & (step[1:] <= step[:-1])
         refuse(
             ends,
             where,
             (
-                (~known, "chunk", "a chunk of the checkpoint"),
-                (self._variable[place], "chunk", "one of records"),
-                (step >= self._count[place], "step", "one inside its chunk"),
+                (step >= self._count[place[row]], "step", "one inside its chunk"),
                 ((ends["how"] == 0) | (ends["how"] > MAX_HOW), "how", f"1 to {MAX_HOW}"),
-                (falling, "step", "rows in ascending order of chunks and steps"),
+                (falling, "step", "rows in ascending order of a chunk's steps"),
             ),
         )
+
+    def chunks_of_ends(self) -> NDArray[np.uint64]:
+        """For each row of `ends.npy`, checked before, the id of the chunk that it is in."""
+        return np.repeat(self.rows["id"], self.rows["ends"])
 
     def _check_places(
         self, variable: NDArray[np.bool_], counts: NDArray[np.int64], where: str

@@ -263,7 +263,10 @@ def _check_layouts(manifest: Manifest) -> None:
 
 
 def _check_files(manifest: Manifest) -> None:
-    """Every file is described once and used once; tables hold no more than they may."""
+    """Every file is described once and used once; tables hold no more than they may.
+
+    A file of holes is there only where a table has some.
+    """
     names = [table.settings.name for table in manifest.tables]
     if len(set(names)) != len(names):
         raise sj.MalformedError("tables", names, "distinct names")
@@ -282,6 +285,9 @@ def _check_files(manifest: Manifest) -> None:
         if count > table.settings.max_size:
             wanted = f"at most {table.settings.max_size} items"
             raise sj.MalformedError(table.files["items"], count, wanted)
+        holes = table.files.get("holes")
+        if holes is not None and not manifest.files[holes].count:
+            raise sj.MalformedError(holes, 0, "at least one byte, or no such file")
 
 
 def num_items(manifest: Manifest) -> Mapping[str, int]:

@@ -1,11 +1,16 @@
 """One table's items: from the core's arrays to files and back, with all checks.
 
 An item is a run of records, or a trajectory: columns of arbitrary pieces of chunks.
-Trajectories have three files beside the items', each in the order of the one before:
+Trajectories have three files beside the items', each in the order of the one before,
+which says how many rows of it are whose:
 
-    trajectories   which items they are, and the episode of each
-    columns        each one's columns: whose, which column of the chunks, squeezed or not
+    trajectories   which items they are, the episode of each, and how many columns it has
+    columns        which column of the chunks, how many pieces, squeezed or not
     pieces         each column's pieces: cells of a chunk, from one on
+
+The order of insertion may have holes, where an item was deleted: what a uniform draw
+finds depends on them. `holes` has one bit for each place of the order, in bytes whose
+least significant bit comes first, and is there only where a bit is set.
 """
 
 from __future__ import annotations
@@ -20,11 +25,11 @@ from numpy.typing import NDArray
 from reverie.checkpoint.folder.names import TABLE_FILES
 from reverie.checkpoint.format.chunks import ChunkIndex
 from reverie.checkpoint.format.manifest import TableEntry
-from reverie.checkpoint.format.rows import ROWS, RowFile, bad_row, refuse
+from reverie.checkpoint.format.rows import ROWS, RowFile, bad_file, bad_row, refuse
 from reverie.checkpoint.format.snapshot import TableSnapshotLike
-from reverie.errors import CheckpointCorruptError
 
 SPARE_SLOTS = 1024  # a slot whose generations are used up is named by no key
+SPARE_HOLES = 64  # an order is packed before it has more holes than items and these
 
 # What the core calls the fields of a file: they stand behind this.
 _PREFIX = {"items": "", "trajectories": "traj_", "columns": "column_", "pieces": "piece_"}
@@ -32,28 +37,49 @@ _PREFIX = {"items": "", "trajectories": "traj_", "columns": "column_", "pieces":
 
 def files_of(state: TableSnapshotLike, index: int) -> Iterator[RowFile]:
     """The files of a table of the core's snapshot: the items', and those with rows."""
+    fields: list[NDArray[Any]]
     for role in TABLE_FILES:
         if role == "free":
             fields = [state.free_keys]
-        elif role == "touched":
-            fields = [state.items.get("touched", np.empty(0, np.uint64))]
+        elif role in ("touched", "holes"):
+            fields = [state.items.get(role, np.empty(0, ROWS[role].dtype))]
         else:
-            names = (f"{_PREFIX[role]}{name}" for name in ROWS[role].names)
-            fields = [state.items.get(name, np.empty(0)) for name in names]
+            fields = [state.items.get(name, np.empty(0)) for name in _names_of(role).values()]
+            if role == "trajectories":
+                fields.append(_num_columns(state))
         if role == "items" or len(fields[0]):
             yield RowFile(role, f"{role}-{index}.npy", fields)
+
+
+def _names_of(role: str) -> dict[str, str]:
+    """What the core calls the fields of a file's rows.
+
+    All but the number of a trajectory's columns, the last field of its row: to the core
+    each column says whose it is.
+    """
+    names = (name for name in ROWS[role].names if (role, name) != ("trajectories", "columns"))
+    return {name: f"{_PREFIX[role]}{name}" for name in names}
+
+
+def _num_columns(state: TableSnapshotLike) -> NDArray[np.uint32]:
+    """Columns of each trajectory of the core's snapshot, where they stand by their items."""
+    none = np.empty(0, np.uint64)
+    item, of_column = (state.items.get(name, none) for name in ("traj_item", "column_item"))
+    low, high = (np.searchsorted(of_column, item, side) for side in ("left", "right"))
+    return (high - low).astype(np.uint32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TableArrays:
     """What a table's files hold, each by its role, in the dtype of `ROWS`.
 
-    `touched` is empty where no heap needs it.
+    `touched` is empty where no heap needs it, `holes` where the order has none.
     """
 
     items: NDArray[Any]
     free: NDArray[Any]
     touched: NDArray[Any]
+    holes: NDArray[Any]
     trajectories: NDArray[Any]
     columns: NDArray[Any]
     pieces: NDArray[Any]
@@ -79,13 +105,18 @@ class TableArrays:
         }
         if "touched" in entry.files:
             state["touched"] = self.touched
-        for role, prefix in _PREFIX.items():
+        if len(self.holes):
+            state["holes"] = self.holes
+        for role in _PREFIX:
             if role in entry.files:
                 rows = getattr(self, role)
                 state |= {
-                    f"{prefix}{name}": np.ascontiguousarray(rows[name])
-                    for name in ROWS[role].names
+                    known: np.ascontiguousarray(rows[name])
+                    for name, known in _names_of(role).items()
                 }
+        if "trajectories" in entry.files:
+            of = self.trajectories
+            state["column_item"] = np.repeat(of["item"], of["columns"])
         return state
 
     def runs(self) -> NDArray[np.int64]:
@@ -105,8 +136,9 @@ class TableArrays:
                 a trajectory with a run of its own, a priority that is NaN, or of a
                 prioritized table negative or infinite, a negative times_sampled, or keys
                 as `_check_keys` refuses them. Of trajectories: no such item, no columns,
-                columns that do not fit, or pieces as `ChunkIndex.check_pieces` refuses
-                them. Of `touched`: another number than there are items.
+                more or fewer columns or pieces than their files have rows, columns that do
+                not fit, or pieces as `ChunkIndex.check_pieces` refuses them. Of `touched`:
+                another number than there are items. Of `holes`: see `_check_holes`.
         """
         self._check_trajectories(chunks, where)
         items = self.items
@@ -127,10 +159,10 @@ class TableArrays:
             ),
         )
         if len(self.touched) not in (0, len(items)):
-            raise CheckpointCorruptError(
-                f"{where('touched')!r} has {len(self.touched)} elements, expected one for each "
-                f"of {len(items)} items."
-            )
+            wanted = f"one for each of {len(items)} items"
+            raise bad_file(where("touched"), f"{len(self.touched)} elements", wanted)
+        if len(self.holes):
+            _check_holes(self.holes, len(items), where("holes"))
         _check_keys(items["key"], self.free, where("free" if len(self.free) else "items"))
 
     def _check_trajectories(self, chunks: ChunkIndex, where: Callable[[str], str]) -> None:
@@ -141,7 +173,8 @@ class TableArrays:
             (
                 (item >= len(self.items), "item", f"a row below {len(self.items)}"),
                 (self.trajectories["episode"] >= 1 << 62, "episode", "one below 2**62"),
-                (_not_rising(item, strictly=True), "item", _ASCENDING),
+                (self.trajectories["columns"] == 0, "columns", "at least 1"),
+                (_not_rising(item), "item", "rows in ascending order of the items"),
             ),
         )
         at = where("columns")
@@ -149,17 +182,18 @@ class TableArrays:
             columns,
             at,
             (
-                (_not_rising(columns["item"], strictly=False), "item", _ASCENDING),
                 (columns["squeeze"] > 1, "squeeze", "0 or 1"),
                 (columns["pieces"] == 0, "pieces", "at least 1"),
             ),
         )
-        if not np.array_equal(np.unique(columns["item"]), item):
-            wanted = "columns of each trajectory and of no other item"
-            raise bad_row(at, 0, "columns of other items", wanted)
-        total = int(columns["pieces"].sum(dtype=np.uint64))
-        if total != len(self.pieces):
-            raise bad_row(at, 0, f"{total} pieces in all", f"{len(self.pieces)}")
+        for of, rows, name, there in (
+            (self.trajectories, columns, "columns", where("trajectories")),
+            (columns, self.pieces, "pieces", at),
+        ):
+            total = int(of[name].sum(dtype=np.uint64))
+            if total != len(rows):
+                wanted = f"{len(rows)}, one for each row of the {name}"
+                raise bad_file(there, f"{total} {name} in all", wanted)
         of_column = np.repeat(np.arange(len(columns)), columns["pieces"])
         chunks.check_pieces(self.pieces, of_column, columns["field"], where("pieces"), at)
         starts = np.cumsum(columns["pieces"], dtype=np.int64) - columns["pieces"]
@@ -174,13 +208,46 @@ class TableArrays:
                 raise bad_row(at, row, f"{cells[row]} cells", wanted)
 
 
-_ASCENDING = "rows in ascending order of the items"
-
-
-def _not_rising(values: NDArray[Any], *, strictly: bool) -> NDArray[np.bool_]:
+def _not_rising(values: NDArray[Any]) -> NDArray[np.bool_]:
     wrong = np.zeros(len(values), np.bool_)
-    wrong[1:] = values[1:] <= values[:-1] if strictly else values[1:] < values[:-1]
+    wrong[1:] = values[1:] <= values[:-1]
     return wrong
+
+
+def _check_holes(holes: NDArray[np.uint8], num_items: int, where: str) -> None:
+    """Checks the holes of an order of insertion against the items in it.
+
+    There is at least one, else there would be no file. In all places that are no holes
+    stands an item. A table packs its order before it is mostly holes, so the order is no
+    longer than its items allow.
+
+    Raises:
+        CheckpointCorruptError: more bytes than so many items can need, no hole or too
+            many, more or fewer bytes than the places need, a bit set behind the last
+            place, or a hole in the first or the last place. O(N).
+    """
+    most = num_items + SPARE_HOLES
+    longest = -(-(num_items + most) // 8)
+    if len(holes) > longest:  # before the bits are spread
+        raise bad_file(
+            where,
+            f"{len(holes)} bytes",
+            f"at most {longest} for the order of {num_items} items",
+        )
+    bits = np.unpackbits(holes, bitorder="little")
+    found = int(np.count_nonzero(bits))
+    if not 1 <= found <= most:
+        raise bad_file(where, f"{found} holes", f"1 to {most} among {num_items} items")
+    places = num_items + found
+    order = f"{places} places, {num_items} items and {found} holes"
+    if len(holes) != -(-places // 8):
+        raise bad_file(where, f"{len(holes)} bytes", f"{-(-places // 8)} for {order}")
+    if bits[places:].any():  # else as many of the places are taken as there are items
+        place = places + int(np.argmax(bits[places:]))
+        raise bad_file(where, f"a hole in place {place}", f"none behind the last of {order}")
+    for place in (0, places - 1):
+        if bits[place]:
+            raise bad_file(where, f"a hole in place {place}", f"an item there, of {order}")
 
 
 def _check_keys(of_items: NDArray[Any], free: NDArray[Any], where: str) -> None:

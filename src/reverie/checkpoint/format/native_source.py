@@ -154,8 +154,8 @@ class NativeSource:
         try:
             store.link_chunks(*chunks.links())
             if len(ends):
-                names = ("chunk", "step", "how")
-                store.restore_ends(*(np.ascontiguousarray(ends[name]) for name in names))
+                step, how = (np.ascontiguousarray(ends[name]) for name in ("step", "how"))
+                store.restore_ends(chunks.chunks_of_ends(), step, how)
         except ValueError as error:
             raise CheckpointCorruptError(
                 f"{where}: the core refused what the files hold: {str(error)[:200]}"

@@ -117,9 +117,8 @@ class Plan:
         # The number makes a segment's name unique in the folder for all time, so that a
         # later checkpoint may link to the file under its own name.
         names = [f"segment-{number:08d}-{index:05d}.npy" for index in range(len(self.segments))]
-        chunks = self._chunk_rows()
+        chunks, ends = self._chunk_rows()
         fields = [chunks[name] for name in ROWS["chunks"].names]
-        ends = [self.snapshot.ends[name] for name in ROWS["ends"].names]
         rows = [RowFile("chunks", CHUNKS_NAME, fields), RowFile("ends", ENDS_NAME, ends)]
         rows = [*(file for file in rows if len(file)), *self.rows]
         files = {entry.name: entry for entry in self._described(names, rows)}
@@ -173,10 +172,16 @@ class Plan:
             crcs[low:high] = [zlib.crc32(view[a:b]) for a, b in zip(starts, ends, strict=True)]
             yield view
 
-    def _chunk_rows(self) -> NDArray[Any]:
-        """The rows of `chunks.npy`, their CRC-32 still to come."""
-        chunks = self.snapshot.chunks
+    def _chunk_rows(self) -> tuple[NDArray[Any], list[NDArray[Any]]]:
+        """The rows of `chunks.npy`, their CRC-32 still to come, and the fields of `ends.npy`.
+
+        The core tells ends by the ids of their chunks; here they stand as the chunks do.
+        """
+        chunks, ends = self.snapshot.chunks, self.snapshot.ends
         rows = np.zeros(sum(len(s.chunks) for s in self.segments), ROWS["chunks"].dtype)
+        of_end = np.searchsorted(chunks["id"], ends["chunk"])  # the chunk's row in the snapshot
+        num_ends = np.bincount(of_end, minlength=len(chunks["id"]))
+        place = np.empty(len(chunks["id"]), np.int64)  # in `chunks.npy`, by that row
         at = 0
         for number, segment in enumerate(self.segments):
             part = rows[at : at + len(segment.chunks)]
@@ -185,8 +190,11 @@ class Plan:
             part["segment"] = number
             part["count"] = segment.counts
             part["offset"] = np.cumsum(segment.counts) - segment.counts
+            part["ends"] = num_ends[segment.chunks]
+            place[segment.chunks] = np.arange(at, at + len(segment.chunks))
             at += len(segment.chunks)
-        return rows
+        order = np.argsort(place[of_end], kind="stable")
+        return rows, [ends[name][order] for name in ROWS["ends"].names]
 
     def _described(self, names: Sequence[str], rows: Sequence[RowFile]) -> Iterator[FileEntry]:
         """All files; their sizes are known before they are written."""

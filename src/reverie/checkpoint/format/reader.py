@@ -114,9 +114,9 @@ class Reader:
         )
 
     def ends(self, folder: OpenFolder, chunks: ChunkIndex) -> NDArray[Any]:
-        """Where episodes end; checked."""
+        """Where episodes end, chunk by chunk; checked."""
         ends = self._rows(folder, ENDS_NAME)
-        chunks.check_ends(ends, self.where(ENDS_NAME))
+        chunks.check_ends(ends, self.where(ENDS_NAME), self.where(CHUNKS_NAME))
         return ends
 
     def table(self, folder: OpenFolder, entry: TableEntry, chunks: ChunkIndex) -> TableArrays:

@@ -50,16 +50,23 @@ _KEY = Rows(np.dtype("<u8"), "<u8")
 
 ROWS = {
     "chunks": Rows.of(
-        id="<u8", segment="<u4", offset="<u8", count="<u8", crc32="<u4", next="<u8"
+        id="<u8",
+        segment="<u4",
+        offset="<u8",
+        count="<u8",
+        crc32="<u4",
+        next="<u8",
+        ends="<u4",
     ),
-    "ends": Rows.of(chunk="<u8", step="<u4", how="|u1"),
+    "ends": Rows.of(step="<u4", how="|u1"),
     "items": Rows.of(
         key="<u8", chunk="<u8", offset="<u4", length="<u4", priority="<f8", times_sampled="<i4"
     ),
     "free": _KEY,
     "touched": _KEY,
-    "trajectories": Rows.of(item="<u8", episode="<u8"),
-    "columns": Rows.of(item="<u8", field="<u4", squeeze="|u1", pieces="<u4"),
+    "holes": Rows(np.dtype("|u1"), "|u1"),
+    "trajectories": Rows.of(item="<u8", episode="<u8", columns="<u4"),
+    "columns": Rows.of(field="<u4", pieces="<u4", squeeze="|u1"),
     "pieces": Rows.of(chunk="<u8", offset="<u4", length="<u4"),
 }
 """By the role of the file, the beginning of its name."""
@@ -124,6 +131,11 @@ def refuse(
         if wrong.any():
             row = int(np.argmax(wrong))
             raise bad_row(where, row, f"{name} {rows[name][row]}", wanted)
+
+
+def bad_file(where: str, found: str, wanted: str) -> CheckpointCorruptError:
+    """The error for a file as a whole, such as one of too many rows."""
+    return CheckpointCorruptError(f"{where!r} has {found}, expected {wanted}.")
 
 
 def bad_row(where: str, row: int, found: str, wanted: str) -> CheckpointCorruptError:

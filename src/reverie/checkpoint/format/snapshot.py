@@ -24,7 +24,11 @@ class TableSnapshotLike(Protocol):
 
     @property
     def items(self) -> Mapping[str, NDArray[Any]]:
-        """Its items as columns, in insertion order."""
+        """Its items as columns, in insertion order.
+
+        And `holes`, u8: a bit for each place of that order, the least significant of a byte
+        first, set where nothing stands there; empty or missing where all are taken.
+        """
 
     @property
     def free_keys(self) -> NDArray[np.uint64]:
