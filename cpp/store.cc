@@ -174,7 +174,8 @@ Store::Info Store::info() const {
   std::lock_guard<std::mutex> lock(mutex_);
   return {chunks_.num_chunks(),       chunks_.num_steps(),
           chunks_.record_nbytes(),    chunks_.allocated_nbytes(),
-          chunks_.arena()->used_nbytes(), chunks_.arena()->held_nbytes()};
+          chunks_.arena()->used_nbytes() + chunks_.item_arena()->used_nbytes(),
+          chunks_.arena()->held_nbytes() + chunks_.item_arena()->held_nbytes()};
 }
 
 Store::TableInfo Store::table_info(const Table& table) const {

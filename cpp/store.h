@@ -95,7 +95,8 @@ class Store : public std::enable_shared_from_this<Store> {
       : options_{std::min(options.chunk_nbytes, kMaxChunkNbytes), options.gather_threads} {}
 
   Locked Lock() { return Locked(this); }
-  Arena* arena() { return chunks_.arena().get(); }  // which has a lock of its own
+  // Of trajectories; it has a lock of its own.
+  Arena* item_arena() { return chunks_.item_arena().get(); }
   const Options& options() const { return options_; }
 
   ~Store();

@@ -39,7 +39,7 @@ Status Table::RestoreTrajectories(const ItemColumns& from,
       num_pieces += from.column_pieces[c];
     }
     if (num_columns == 0) return Status::Invalid("trajectory without columns", at);
-    OwnTrajectory trajectory = Trajectory::New(chunks_->arena().get(), from.traj_episode[i],
+    OwnTrajectory trajectory = Trajectory::New(chunks_->item_arena().get(), from.traj_episode[i],
                                                num_columns, num_pieces);
     Piece* to = trajectory->pieces();
     for (std::size_t c = 0; c < num_columns; ++c, ++column) {

@@ -9,7 +9,13 @@
 namespace reverie {
 namespace {
 
-constexpr std::size_t kFirstRegion = kHugePage;
+constexpr std::size_t kFirstRegion = std::size_t{1} << 20;
+constexpr std::size_t kHugeFrom = std::size_t{8} << 20;  // bytes of all regions before
+constexpr std::size_t kSmallGrain = std::size_t{1} << 16;
+// Blocks from here on have one of 16 sizes within a power of two, so that one which is
+// freed suits the next of about its size.
+constexpr std::size_t kRounded = std::size_t{1} << 14;
+constexpr std::size_t kIdle = std::size_t{1} << 19;
 constexpr std::size_t kLargestRegion = std::size_t{1} << 30;
 constexpr std::size_t kFree = 1;        // the block is free
 constexpr std::size_t kBeforeFree = 2;  // so is the one before it
@@ -38,14 +44,17 @@ std::size_t LowestBit(std::uint64_t bits) {
 #endif
 }
 
-char* UpToPage(char* address) {
-  const std::size_t past = reinterpret_cast<std::uintptr_t>(address) % kHugePage;
-  return past == 0 ? address : address + (kHugePage - past);
+char* Up(char* address, std::size_t grain) {
+  const std::size_t past = reinterpret_cast<std::uintptr_t>(address) % grain;
+  return past == 0 ? address : address + (grain - past);
 }
 
 std::size_t SizeFor(std::size_t nbytes) {
   if (nbytes > static_cast<std::size_t>(-1) / 2) throw std::bad_alloc();
-  return std::max(kSmallest, (nbytes + kMark + 15) / 16 * 16);
+  const std::size_t size = std::max(kSmallest, (nbytes + kMark + 15) / 16 * 16);
+  if (size < kRounded) return size;
+  const std::size_t step = std::size_t{1} << (PowerOf(size) - 4);
+  return (size + step - 1) / step * step;
 }
 
 }  // namespace
@@ -71,11 +80,12 @@ struct Arena::Block {
     return reinterpret_cast<Block*>(begin() - nbytes);
   }
   // The whole pages in it that hold none of its marks.
-  char* first_page() { return UpToPage(begin() + sizeof(Block)); }
-  std::size_t whole_pages_nbytes() {
+  char* first_page(std::size_t grain) { return Up(begin() + sizeof(Block), grain); }
+  std::size_t whole_pages_nbytes(std::size_t grain) {
     char* const last = end() - kMark;
-    char* const limit = last - reinterpret_cast<std::uintptr_t>(last) % kHugePage;
-    return limit > first_page() ? static_cast<std::size_t>(limit - first_page()) : 0;
+    char* const limit = last - reinterpret_cast<std::uintptr_t>(last) % grain;
+    char* const first = first_page(grain);
+    return limit > first ? static_cast<std::size_t>(limit - first) : 0;
   }
 };
 
@@ -105,7 +115,8 @@ void Arena::Insert(Block* block) noexcept {
 
 void Arena::Take(Block* block) noexcept {
   if ((block->mark & kReturned) != 0) {
-    RegionOf(block)->returned -= block->whole_pages_nbytes();
+    Region* const region = RegionOf(block);
+    region->returned -= block->whole_pages_nbytes(region->grain);
     block->mark &= ~kReturned;
   }
   if (block->next != nullptr) block->next->before = block->before;
@@ -124,6 +135,9 @@ void Arena::Take(Block* block) noexcept {
 // A free block of at least this size, if there is one: from the first list in which every
 // block is large enough.
 Arena::Block* Arena::Find(std::size_t size) {
+  const std::size_t own = PowerOf(size);
+  Block* const like = free_[own][size >> (own - 4) & (kSteps - 1)];
+  if (like != nullptr && like->size() >= size) return like;
   const std::size_t rounded = size + (std::size_t{1} << (PowerOf(size) - 4)) - 1;
   const std::size_t power = PowerOf(rounded);
   const std::size_t step = rounded >> (power - 4) & (kSteps - 1);
@@ -145,12 +159,14 @@ Arena::Block* Arena::FromTop(std::size_t size) {
     std::size_t total = 0;
     for (const Region& other : regions_) total += other.size;
     std::size_t wanted = std::max({kFirstRegion, std::min(total, kLargestRegion), size + 16});
-    wanted = (wanted + kHugePage - 1) / kHugePage * kHugePage;
+    const bool huge = total >= kHugeFrom;
+    const std::size_t grain = huge ? kHugePage : kSmallGrain;
+    wanted = (wanted + grain - 1) / grain * grain;
     regions_.reserve(regions_.size() + 1);
-    auto* const base = static_cast<char*>(AllocateRegion(wanted, !regions_.empty()));
+    auto* const base = static_cast<char*>(AllocateRegion(wanted, huge));
     // So that what follows a block's mark is aligned.
     char* const top = base + kAlignment - kMark;
-    const Region added{base, wanted, top, top, 0};
+    const Region added{base, wanted, top, top, grain, 0};
     region = regions_.insert(
         std::upper_bound(regions_.begin(), regions_.end(), added,
                          [](const Region& a, const Region& b) { return a.base < b.base; }),
@@ -203,7 +219,7 @@ void* Arena::Allocate(std::size_t nbytes) {
       Block* const other = block->after();
       other->mark = rest | kFree | (returned ? kReturned : 0);
       other->after()->mark |= kBeforeFree;
-      if (returned) RegionOf(other)->returned += other->whole_pages_nbytes();
+      if (returned) RegionOf(other)->returned += other->whole_pages_nbytes(RegionOf(other)->grain);
       Insert(other);
     }
   } else {
@@ -237,12 +253,12 @@ void Arena::Shrink(void* memory, std::size_t nbytes) noexcept {
 void Arena::GiveBack(Block* block) noexcept {
   Region* const region = RegionOf(block);
   const bool at_top = block->begin() == region->top;
-  char* const first = at_top ? UpToPage(region->top) : block->first_page();
-  const std::size_t nbytes = !at_top                 ? block->whole_pages_nbytes()
+  char* const first = at_top ? Up(region->top, region->grain) : block->first_page(region->grain);
+  const std::size_t nbytes = !at_top                 ? block->whole_pages_nbytes(region->grain)
                              : first < region->warm ? static_cast<std::size_t>(region->warm - first)
                                                     : 0;
   if (nbytes == 0) return;
-  if (Held() <= used_ + std::max(2 * kHugePage, used_ / 16)) return;
+  if (Held() <= used_ + std::max(kIdle, used_ / 16)) return;
   ReturnPages(first, nbytes);
   if (at_top) {
     region->warm = first;
@@ -260,15 +276,22 @@ std::size_t Arena::Held() const {
   return held;
 }
 
-bool Arena::WantsAhead() const {
-  const std::lock_guard<std::mutex> lock(mutex_);
+// The region with huge pages whose next ones are to be touched; null: none.
+const Arena::Region* Arena::Ahead() const {
   const std::size_t limit = std::min(used_ / 9, 16 * kHugePage);
-  if (limit < kHugePage) return false;
   std::size_t ahead = 0;
+  const Region* next = nullptr;
   for (const Region& region : regions_) {
     ahead += static_cast<std::size_t>(region.warm - region.top);
+    const bool room = region.grain == kHugePage && region.warm < region.base + region.size;
+    if (next == nullptr && room) next = &region;
   }
-  return ahead < limit / 2 && ahead + kHugePage <= limit;
+  return ahead < limit / 2 && ahead + kHugePage <= limit ? next : nullptr;
+}
+
+bool Arena::WantsAhead() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return Ahead() != nullptr;
 }
 
 void Arena::FaultAhead() {
@@ -276,22 +299,16 @@ void Arena::FaultAhead() {
   char* to = nullptr;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    for (const Region& region : regions_) {
-      if (region.warm >= region.base + region.size) continue;
-      from = region.warm;
-      to = std::min(UpToPage(from + 1), region.base + region.size);
-      break;
-    }
+    const Region* const region = Ahead();
+    if (region == nullptr) return;
+    from = region->warm;
+    to = std::min(Up(from + 1, kHugePage), region->base + region->size);
   }
-  if (from == nullptr) return;  // the next region is opened by who needs it
   const std::size_t past = reinterpret_cast<std::uintptr_t>(from) % 4096;
   reverie::FaultAhead(from - past, static_cast<std::size_t>(to - from) + past);
   const std::lock_guard<std::mutex> lock(mutex_);
-  for (Region& region : regions_) {
-    if (region.base <= from && to <= region.base + region.size) {
-      region.warm = std::max(region.warm, to);
-    }
-  }
+  Region* const region = RegionOf(from);
+  region->warm = std::max(region->warm, to);
 }
 
 std::size_t Arena::used_nbytes() const {

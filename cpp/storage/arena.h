@@ -18,9 +18,9 @@ namespace reverie {
 // Blocks are cut from regions of address space by a two-level segregated fit (Masmano
 // et al., TLSF, 2004): a free block is found, split and joined with its free neighbours
 // in O(1), and each costs 8 bytes. A region that is used up is followed by one as large
-// as all before it. The first one is small and has small pages, so a small store costs
-// little; the others have huge pages, see region.h. Whole pages that are free go back to
-// the system once they are more than a sixteenth of what is in use and two pages.
+// as all before it. The first ones have small pages, so that a small store costs little;
+// the others have huge ones, see region.h. Whole pages that are free go back to the
+// system once they are more than a sixteenth of what is in use, and half a megabyte.
 //
 // Thread-safe: a mutex of its own, the last one in the order of locks. No page is touched
 // while it is held but those of the blocks' own marks.
@@ -55,6 +55,7 @@ class Arena {
     std::size_t size;
     char* top;   // what is above has never been used, or was given back
     char* warm;  // what is above has never been touched; at least `top`
+    std::size_t grain;     // what is given back to the system are multiples of this
     std::size_t returned;  // bytes of free blocks that the system has back
   };
   static constexpr std::size_t kSteps = 16;  // sizes of blocks within a power of two
@@ -68,6 +69,7 @@ class Arena {
   void GiveBack(Block* block) noexcept;
   std::size_t Held() const;
   Region* RegionOf(const void* block);
+  const Region* Ahead() const;
 
   mutable std::mutex mutex_;
   std::vector<Region> regions_;

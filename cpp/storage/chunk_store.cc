@@ -29,6 +29,15 @@ ChunkStore::~ChunkStore() {
   }
 }
 
+std::size_t ChunkStore::NextNbytes(std::size_t least, std::size_t most) const {
+  const std::uint64_t part = record_nbytes_ / (16 * (open_.size() + 1));
+  if (part >= most) return most;
+  std::uint64_t nbytes = least;
+  while (2 * nbytes <= part) nbytes *= 2;
+  if (nbytes + nbytes / 2 <= part) nbytes += nbytes / 2;
+  return static_cast<std::size_t>(std::min<std::uint64_t>(nbytes, most));
+}
+
 Chunk* ChunkStore::Create(std::shared_ptr<const RecordLayout> layout, std::uint32_t capacity,
                           std::uint64_t id) {
   if (capacity != 0 && layout->record_nbytes() > SIZE_MAX / capacity) throw std::bad_alloc();

@@ -45,11 +45,8 @@ class ChunkStore {
 
   // How large the next chunk of an open stream had better be, so that what is not yet
   // filled, and what is no longer needed, of all streams together stay a small part of
-  // what is stored: a sixteenth each.
-  std::size_t NextNbytes(std::size_t least, std::size_t most) const {
-    const std::uint64_t part = record_nbytes_ / (16 * (open_.size() + 1));
-    return static_cast<std::size_t>(std::min<std::uint64_t>(std::max<std::uint64_t>(part, least), most));
-  }
+  // what is stored. Of few different sizes, so that what is freed fits what comes.
+  std::size_t NextNbytes(std::size_t least, std::size_t most) const;
 
   Chunk* at(std::uint32_t slot) const { return places_[slot].chunk; }
   const Place& place(std::uint32_t slot) const { return places_[slot]; }
@@ -88,14 +85,17 @@ class ChunkStore {
   std::uint64_t record_nbytes() const { return record_nbytes_; }
   std::uint64_t allocated_nbytes() const { return allocated_nbytes_; }
 
-  const std::shared_ptr<Arena>& arena() const { return arena_; }
+  const std::shared_ptr<Arena>& arena() const { return arena_; }  // of records
+  // Of pages and trajectories, which come and go at other times.
+  const std::shared_ptr<Arena>& item_arena() const { return item_arena_; }
   Epochs* epochs() { return &epochs_; }
   PagePool* pages() { return &pages_; }
 
  private:
   const std::shared_ptr<Arena> arena_ = std::make_shared<Arena>();
+  const std::shared_ptr<Arena> item_arena_ = std::make_shared<Arena>();
   Epochs epochs_;
-  PagePool pages_{arena_, &epochs_};
+  PagePool pages_{item_arena_, &epochs_};
   PagedArray<Place> places_{&pages_};   // never read by a snapshot
   PagedArray<Chunk*> slots_{&pages_};
   std::uint32_t num_slots_ = 0;

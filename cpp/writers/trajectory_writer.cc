@@ -193,7 +193,7 @@ Status TrajectoryWriter::CreateItem(Table* table, double priority, const Run* ru
   }
   if (r != num_runs) return Status::Invalid("runs of no column", static_cast<std::int64_t>(r));
   OwnTrajectory trajectory =
-      Trajectory::New(store_->arena(), episode_, output_.size(), pieces_.size());
+      Trajectory::New(store_->item_arena(), episode_, output_.size(), pieces_.size());
   std::uninitialized_copy(pieces_.begin(), pieces_.end(), trajectory->pieces());
   std::uninitialized_copy(output_.begin(), output_.end(), trajectory->columns());
   NewItem item;

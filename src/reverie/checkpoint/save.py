@@ -160,13 +160,13 @@ class Saver(BackgroundSaver):
 
         def begin() -> Callable[[], Path]:
             snapshot = store.core.snapshot()
-            # A table that is made after the snapshot stands behind those that are in it.
-            settings = store.settings[: len(snapshot.tables)]
-            nests = list(store.nests)
+            settings, nests = list(store.settings), list(store.nests)
+            # What is in the snapshot is laid out where it is written, not here. A table that
+            # is made after it stands behind those that are in it.
             return lambda: write_checkpoint(
                 self._root,
                 snapshot,
-                settings=settings,
+                settings=settings[: len(snapshot.tables)],
                 nests=nests,
                 saved_at=_now(),
                 max_to_keep=self._max_to_keep,
