@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "storage/chunk.h"
+#include "storage/large_vector.h"
 
 namespace reverie {
 
@@ -29,7 +30,7 @@ class Coverage {
     std::uint64_t& first = of_slot_[chunk.slot];
     if (first == kNone) {
       first = bits_.size();
-      bits_.resize(bits_.size() + (std::size_t{count_of(chunk)} + 63) / 64);
+      bits_.resize(bits_.size() + (std::size_t{count_of(chunk)} + 63) / 64, 0);
       slots_.push_back(chunk.slot);
     }
     std::uint64_t* const words = &bits_[first];
@@ -97,7 +98,7 @@ class Coverage {
   }
 
   std::vector<std::uint64_t> of_slot_;  // where a chunk's bits begin
-  std::vector<std::uint64_t> bits_;
+  LargeVector<std::uint64_t> bits_;
   std::vector<std::uint32_t> slots_;
 };
 

@@ -13,7 +13,7 @@ namespace reverie {
 namespace {
 
 constexpr std::size_t kLine = 64;
-constexpr std::size_t kRowsAhead = 12;
+constexpr std::size_t kRowsAhead = 32;
 // Beyond this many lines the hardware's own prefetcher has caught the stream.
 constexpr std::size_t kLinesAhead = 16;
 // A thread costs some 20 us to start; below this it would not pay.

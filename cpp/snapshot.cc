@@ -91,7 +91,7 @@ TableState Snapshot::StateOf(const TableView& view) const {
   to.times_sampled.resize(n);
   if (view.has_heap) to.touched.resize(n);
   const std::uint64_t span = view.order.span();
-  if (span != n) state.holes.resize((span + 7) / 8);
+  if (span != n) state.holes.assign((span + 7) / 8, 0);
   const auto place_of = [this](const Chunk& chunk, std::uint32_t offset) {
     return packing_ == nullptr ? Packing::Place{chunk.id, offset} : packing_->Find(chunk, offset);
   };

@@ -26,17 +26,17 @@ class Snapshot {
  public:
   // The chunks, by id, that is, by age.
   struct Chunks {
-    std::vector<std::uint64_t> id;
-    std::vector<std::uint64_t> next;    // id; 0: none that is in this snapshot
-    std::vector<std::uint32_t> count;   // records
-    std::vector<std::uint64_t> nbytes;  // of those
-    std::vector<std::uint8_t> sealed;
-    std::vector<std::uint32_t> layout;  // row of `layouts`
+    LargeVector<std::uint64_t> id;
+    LargeVector<std::uint64_t> next;    // id; 0: none that is in this snapshot
+    LargeVector<std::uint32_t> count;   // records
+    LargeVector<std::uint64_t> nbytes;  // of those
+    LargeVector<std::uint8_t> sealed;
+    LargeVector<std::uint32_t> layout;  // row of `layouts`
   };
   struct Ends {
-    std::vector<std::uint64_t> chunk;
-    std::vector<std::uint32_t> step;
-    std::vector<std::uint8_t> how;
+    LargeVector<std::uint64_t> chunk;
+    LargeVector<std::uint32_t> step;
+    LargeVector<std::uint8_t> how;
   };
   Chunks chunks;
   Ends ends;                                 // by chunk and step

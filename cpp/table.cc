@@ -271,7 +271,7 @@ Status Table::SampleSome(const BatchSpec& spec, std::size_t first, std::size_t n
   own_->sampler->Select(&rng_, n, slots_.data(), probabilities_.data());
   // Two misses for each: its item, then its chunk's place; so the first one is asked for
   // early. The records themselves are the gather's.
-  constexpr std::size_t kAhead = 24;
+  constexpr std::size_t kAhead = 32;
   for (std::size_t i = 0; i < std::min(kAhead, n); ++i) Prefetch(&items.at(slots_[i]));
   const RecordLayout* const layout = spec.lengths == nullptr ? spec.layout : nullptr;
   const bool copies = chunks_->pages()->shared() || config_.max_times_sampled != 0;
@@ -295,6 +295,8 @@ Status Table::SampleSome(const BatchSpec& spec, std::size_t first, std::size_t n
     rng_.set_state(before);
     throw;
   }
+  // The gather begins with these, while what follows here is told of all.
+  for (std::size_t i = 0; i < std::min(kAhead, n); ++i) Prefetch(rows[i].record);
   const auto table_size = static_cast<std::int64_t>(size());
   for (std::size_t i = 0; i < n; ++i) {
     const std::uint32_t slot = slots_[i];

@@ -17,6 +17,7 @@
 #include "rng.h"
 #include "selectors/selector.h"
 #include "status.h"
+#include "storage/large_vector.h"
 #include "storage/paged_array.h"
 
 namespace reverie {
@@ -50,28 +51,28 @@ struct InsertProgress {
 // The items of one table, as columns, in insertion order. A trajectory names its item
 // by row, whose own chunk_id, offset and length are 0.
 struct ItemColumns {
-  std::vector<std::uint64_t> key;
-  std::vector<std::uint64_t> chunk_id;
-  std::vector<std::uint32_t> offset;
-  std::vector<std::uint32_t> length;
-  std::vector<double> priority;
-  std::vector<std::int32_t> times_sampled;
-  std::vector<std::uint64_t> touched;  // order of last updates; empty unless a heap needs it
-  std::vector<std::uint64_t> traj_item;
-  std::vector<std::uint64_t> traj_episode;
-  std::vector<std::uint64_t> column_item;  // the columns of traj_item[0], then [1], ...
-  std::vector<std::uint32_t> column_field;
-  std::vector<std::uint8_t> column_squeeze;
-  std::vector<std::uint32_t> column_pieces;  // how many
-  std::vector<std::uint64_t> piece_chunk;    // the pieces of column 0, then 1, ...
-  std::vector<std::uint32_t> piece_offset;
-  std::vector<std::uint32_t> piece_length;
+  LargeVector<std::uint64_t> key;
+  LargeVector<std::uint64_t> chunk_id;
+  LargeVector<std::uint32_t> offset;
+  LargeVector<std::uint32_t> length;
+  LargeVector<double> priority;
+  LargeVector<std::int32_t> times_sampled;
+  LargeVector<std::uint64_t> touched;  // order of last updates; empty unless a heap needs it
+  LargeVector<std::uint64_t> traj_item;
+  LargeVector<std::uint64_t> traj_episode;
+  LargeVector<std::uint64_t> column_item;  // the columns of traj_item[0], then [1], ...
+  LargeVector<std::uint32_t> column_field;
+  LargeVector<std::uint8_t> column_squeeze;
+  LargeVector<std::uint32_t> column_pieces;  // how many
+  LargeVector<std::uint64_t> piece_chunk;    // the pieces of column 0, then 1, ...
+  LargeVector<std::uint32_t> piece_offset;
+  LargeVector<std::uint32_t> piece_length;
 };
 
 struct TableState {
   ItemColumns items;
-  std::vector<std::uint8_t> holes;  // of the order of items: a bit a place, from the lowest
-  std::vector<std::uint64_t> free_keys;
+  LargeVector<std::uint8_t> holes;  // of the order of items: a bit a place, from the lowest
+  LargeVector<std::uint64_t> free_keys;
   std::uint32_t first_generation = 0;  // of slots that no item was in yet
   RateLimiter::Counters counters;
   std::int64_t num_unique_samples = 0;

@@ -70,8 +70,8 @@ std::uint32_t ItemStore::Find(std::uint64_t key) const {
   return at(slot).generation == generation ? slot : kNoSlot;
 }
 
-std::vector<std::uint64_t> ItemStore::View::FreeKeys() const {
-  std::vector<std::uint64_t> keys;
+LargeVector<std::uint64_t> ItemStore::View::FreeKeys() const {
+  LargeVector<std::uint64_t> keys;
   for (std::uint32_t slot = free_head; slot != kNoSlot; slot = items[slot].chunk) {
     // The last live generation was one lower than the free one.
     keys.push_back((std::uint64_t{items[slot].generation - 1} << 32) | slot);

@@ -3,10 +3,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include "items/trajectory.h"
 #include "storage/chunk.h"
+#include "storage/large_vector.h"
 #include "storage/paged_array.h"
 
 namespace reverie {
@@ -167,7 +167,7 @@ class ItemStore {
       return found == nullptr ? nullptr : *found;
     }
     // Keys last used in the free slots, next to be used last.
-    std::vector<std::uint64_t> FreeKeys() const;
+    LargeVector<std::uint64_t> FreeKeys() const;
   };
   View Share() {
     return {items_.Share(), length.Share(), priority.Share(), trajectories.Share(), free_head_};

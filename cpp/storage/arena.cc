@@ -226,6 +226,7 @@ void* Arena::Allocate(std::size_t nbytes) {
     block = FromTop(size);
   }
   used_ += block->size();
+  peak_ = std::max(peak_, used_);
   return block->begin() + kMark;
 }
 
@@ -249,24 +250,71 @@ void Arena::Shrink(void* memory, std::size_t nbytes) noexcept {
   GiveBack(Release(other));
 }
 
-// The pages that the last free() made whole, if enough of them are idle.
+// After a block was freed: gives its whole pages back to the system if more are idle than
+// allowed; those of all others as well where they have become too many meanwhile.
 void Arena::GiveBack(Block* block) noexcept {
+  if (Held() <= used_ + Allowed()) return;
   Region* const region = RegionOf(block);
-  const bool at_top = block->begin() == region->top;
-  char* const first = at_top ? Up(region->top, region->grain) : block->first_page(region->grain);
-  const std::size_t nbytes = !at_top                 ? block->whole_pages_nbytes(region->grain)
-                             : first < region->warm ? static_cast<std::size_t>(region->warm - first)
-                                                    : 0;
-  if (nbytes == 0) return;
-  if (Held() <= used_ + std::max(kIdle, used_ / 16)) return;
-  ReturnPages(first, nbytes);
-  if (at_top) {
-    region->warm = first;
+  if (block->begin() != region->top) {
+    Return(block, region);
+  } else if (region->top == region->base + kAlignment - kMark) {  // it is empty
+    FreeRegion(region->base, region->size);
+    regions_.erase(regions_.begin() + (region - regions_.data()));
   } else {
-    block->mark |= kReturned;
-    region->returned += nbytes;
+    char* const first = Up(region->top, region->grain);
+    if (first < region->warm) {
+      ReturnPages(first, static_cast<std::size_t>(region->warm - first));
+      region->warm = first;
+    }
+  }
+  if (used_ < peak_ - peak_ / 8 && Held() > used_ + 2 * Allowed()) ReturnAll();
+}
+
+void Arena::Return(Block* block, Region* region) noexcept {
+  const std::size_t nbytes = block->whole_pages_nbytes(region->grain);
+  if (nbytes == 0 || (block->mark & kReturned) != 0) return;
+  ReturnPages(block->first_page(region->grain), nbytes);
+  block->mark |= kReturned;
+  region->returned += nbytes;
+}
+
+void Arena::ReturnAll() noexcept {
+  peak_ = used_;
+  if (used_ < kHugeFrom) {  // too little for huge pages: the parts of them that are idle, too
+    for (Region& region : regions_) {
+      if (region.grain != kSmallGrain) region.returned = 0;
+    }
+    for (std::size_t power = PowerOf(kHugePage); power < kPowers; ++power) {
+      for (Block* block : free_[power]) {
+        for (; block != nullptr; block = block->next) {
+          if (RegionOf(block)->grain != kSmallGrain) block->mark &= ~kReturned;
+        }
+      }
+    }
+    for (Region& region : regions_) region.grain = kSmallGrain;
+  }
+  for (std::size_t i = regions_.size(); i-- > 0;) {
+    Region& region = regions_[i];
+    if (region.top == region.base + kAlignment - kMark) {
+      FreeRegion(region.base, region.size);
+      regions_.erase(regions_.begin() + static_cast<std::ptrdiff_t>(i));
+      continue;
+    }
+    char* const first = Up(region.top, region.grain);
+    if (first >= region.warm) continue;
+    ReturnPages(first, static_cast<std::size_t>(region.warm - first));
+    region.warm = first;
+  }
+  for (std::size_t power = PowerOf(kSmallGrain); power < kPowers; ++power) {
+    for (std::uint32_t steps = steps_[power]; steps != 0; steps &= steps - 1) {
+      for (Block* block = free_[power][LowestBit(steps)]; block != nullptr; block = block->next) {
+        Return(block, RegionOf(block));
+      }
+    }
   }
 }
+
+std::size_t Arena::Allowed() const { return std::max(kIdle, used_ / 16); }
 
 std::size_t Arena::Held() const {
   std::size_t held = 0;
@@ -307,8 +355,11 @@ void Arena::FaultAhead() {
   const std::size_t past = reinterpret_cast<std::uintptr_t>(from) % 4096;
   reverie::FaultAhead(from - past, static_cast<std::size_t>(to - from) + past);
   const std::lock_guard<std::mutex> lock(mutex_);
-  Region* const region = RegionOf(from);
-  region->warm = std::max(region->warm, to);
+  for (Region& region : regions_) {  // unless it was given back meanwhile
+    if (region.base < from && to <= region.base + region.size) {
+      region.warm = std::max(region.warm, to);
+    }
+  }
 }
 
 std::size_t Arena::used_nbytes() const {

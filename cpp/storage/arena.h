@@ -67,13 +67,17 @@ class Arena {
   void Take(Block* block) noexcept;
   Block* Release(Block* block) noexcept;
   void GiveBack(Block* block) noexcept;
+  void Return(Block* block, Region* region) noexcept;
+  void ReturnAll() noexcept;
   std::size_t Held() const;
+  std::size_t Allowed() const;
   Region* RegionOf(const void* block);
   const Region* Ahead() const;
 
   mutable std::mutex mutex_;
   std::vector<Region> regions_;
   std::size_t used_ = 0;
+  std::size_t peak_ = 0;  // of used_ since all free blocks were looked at
   std::uint64_t powers_ = 0;  // which of them have free blocks
   std::array<std::uint32_t, kPowers> steps_{};
   std::array<std::array<Block*, kSteps>, kPowers> free_{};
