@@ -76,6 +76,11 @@ void BindStore(nb::module_& m) {
              NoGil release;
              self.store->Close();
            })
+      .def("tidy",
+           [](StoreHandle& self) {
+             NoGil release;
+             self.store->Tidy();
+           })
       .def("info", [](const StoreHandle& self) {
         const auto info = self.store->info();
         nb::dict result;

@@ -54,6 +54,14 @@ class Coverage {
     }
   }
 
+  // What another one has of this chunk.
+  void Add(const Coverage& other, const Chunk& chunk, std::uint32_t count) {
+    for (const Range& range : other.Ranges(chunk.slot, count)) {
+      Mark(chunk, range.first, range.end - range.first,
+           [count](const Chunk&) { return count; });
+    }
+  }
+
   // Of chunks with a held record, in the order in which they were first marked.
   const std::vector<std::uint32_t>& slots() const { return slots_; }
   bool has(std::uint32_t slot) const { return of_slot_[slot] != kNone; }

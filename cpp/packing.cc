@@ -48,12 +48,12 @@ void Packing::Decide() {
   }
   const bool pack_small = chunks_.size() > kFewChunks;
   const bool pack_sparse = idle > kept / kSparse + kFewBytes;
-  if (!pack_small && !pack_sparse) return;
+  if (!all_ && !pack_small && !pack_sparse) return;
   for (const Chunk* const chunk : chunks_) {
-    if (chunk->layout->any_size()) continue;
+    if (!all_ && chunk->layout->any_size()) continue;
     const std::uint64_t nbytes = nbytes_of(*chunk);
     const bool sparse = pack_sparse && nbytes - held_of(*chunk) > nbytes / kSparse;
-    if (!sparse && !(pack_small && nbytes < kSmallChunk)) continue;
+    if (!all_ && !sparse && !(pack_small && nbytes < kSmallChunk)) continue;
     if (moved_of_.size() <= chunk->slot) moved_of_.resize(chunk->slot + std::size_t{1}, kNoSlot);
     moved_of_[chunk->slot] = static_cast<std::uint32_t>(moved_.size());
     moved_.emplace_back();

@@ -45,16 +45,16 @@ class Packing {
     std::vector<Chunk::End> ends;  // of `parts`
   };
   struct Place {
-    std::uint64_t id;
+    std::uint64_t id;  // of the packed chunk
     std::uint32_t offset;
   };
 
   // `chunk_at(slot)` gives the chunks that `coverage` has; those in `open`, by slot, were
-  // not sealed. Throws std::bad_alloc. O(records).
+  // not sealed. `all`: none stays whole. Throws std::bad_alloc. O(records).
   template <typename ChunkAt>
-  Packing(const Coverage& coverage, const std::unordered_map<std::uint32_t, Open>& open,
+  Packing(const Coverage& coverage, const std::unordered_map<std::uint32_t, Open>& open, bool all,
           const ChunkAt& chunk_at)
-      : coverage_(coverage), open_(open) {
+      : coverage_(coverage), open_(open), all_(all) {
     for (const std::uint32_t slot : coverage.slots()) chunks_.push_back(chunk_at(slot));
     Run();
   }
@@ -64,6 +64,8 @@ class Packing {
     return chunk.whole == nullptr ? chunk.ends : EndsOf(*chunk.whole);
   }
 
+  // Whether the chunk did not stay whole.
+  bool moved(const Chunk& chunk) const { return MovedFrom(chunk) != nullptr; }
   // Where a record that is held stands.
   Place Find(const Chunk& chunk, std::uint32_t offset) const {
     const std::vector<Moved>* const moved = MovedFrom(chunk);
@@ -108,6 +110,7 @@ class Packing {
 
   const Coverage& coverage_;
   const std::unordered_map<std::uint32_t, Open>& open_;
+  const bool all_;
   std::vector<const Chunk*> chunks_;  // by id
   std::vector<Packed> packed_;
   std::vector<std::uint32_t> moved_of_;  // by slot: where in moved_, of chunks not whole

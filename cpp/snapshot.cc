@@ -52,7 +52,7 @@ void Snapshot::Cover() {
 void Snapshot::Arrange() {
   std::call_once(arranged_, [this] {
     Cover();
-    packing_ = std::make_unique<Packing>(*coverage_, open_,
+    packing_ = std::make_unique<Packing>(*coverage_, open_, false,
                                          [this](std::uint32_t slot) { return slots_[slot]; });
     std::unordered_map<const RecordLayout*, std::uint32_t> rows;
     for (const Packing::Packed& chunk : packing_->chunks()) {
@@ -105,6 +105,8 @@ TableState Snapshot::StateOf(const TableView& view) const {
     const Item& item = view.items.items[slot];
     if (item.chunk == kNoSlot) {
       const Trajectory& trajectory = *view.items.trajectory(slot);
+      to.chunk_id[row] = 0;
+      to.offset[row] = 0;
       to.traj_item.push_back(row);
       to.traj_episode.push_back(trajectory.episode);
       for (std::uint32_t c = 0; c < trajectory.num_columns; ++c) {

@@ -1,6 +1,7 @@
 #include "store.h"
 
 #include "snapshot.h"
+#include "tidy.h"
 
 #include <algorithm>
 #include <chrono>
@@ -16,7 +17,61 @@ std::chrono::duration<double> Duration(double seconds) {
 
 }  // namespace
 
-Store::~Store() = default;
+Store::~Store() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    leaving_ = true;
+  }
+  needed_.notify_all();
+  if (keeper_.joinable()) keeper_.join();
+}
+
+void Store::GiveWay() const {
+  while (queueing_.load(std::memory_order_relaxed) != 0) std::this_thread::yield();
+}
+
+void Store::WakeKeeper(Locked*) noexcept {
+  if (!keeper_.joinable()) {
+    try {
+      keeper_ = std::thread([this] { Keep(); });
+    } catch (const std::exception&) {
+      return;  // there will be another need
+    }
+  }
+  untidy_ = true;
+  needed_.notify_one();
+}
+
+void Store::Keep() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  for (;;) {
+    needed_.wait(lock, [this] { return untidy_ || leaving_; });
+    if (leaving_) return;
+    lock.unlock();
+    try {
+      Tidy();
+    } catch (const std::bad_alloc&) {
+      // Nothing is lost: what is idle stays where it is until the next need.
+    }
+    lock.lock();
+    untidy_ = false;
+  }
+}
+
+void Store::Tidy() {
+  const std::lock_guard<std::mutex> one(tidying_);
+  for (Arena* const arena : {chunks_.arena().get(), chunks_.item_arena().get()}) {
+    while (arena->WantsAhead()) arena->FaultAhead();
+  }
+  std::vector<std::shared_ptr<Table>> tables;
+  {
+    Locked locked = Lock();
+    chunks_.Cared();
+    if (!chunks_.untidy()) return;
+    tables = tables_;
+  }
+  reverie::Tidy(this, std::move(tables)).Run();
+}
 
 std::shared_ptr<Table> Store::CreateTable(const Table::Config& config) {
   auto table = std::make_shared<Table>(config, &chunks_);
@@ -153,7 +208,8 @@ void Store::Drop(Table::Contents* contents) {
       if (slot == kNoSlot) continue;
       if (Trajectory* const trajectory = items.trajectory(slot)) {
         for (std::uint32_t p = 0; p < trajectory->num_pieces; ++p) {
-          chunks_.Unref(trajectory->pieces()[p].chunk, locked.garbage());
+          const Piece& piece = trajectory->pieces()[p];
+          chunks_.UnrefRun(piece.chunk, piece.length, locked.garbage());
         }
         chunks_.epochs()->Retire(trajectory, true, locked.garbage());
       } else {
@@ -222,6 +278,7 @@ std::shared_ptr<Chunk> Store::RestoreChunk(std::shared_ptr<const RecordLayout> l
   Chunk*& restored = restored_[id];
   Chunk* chunk = chunks_.Create(std::move(layout), count, id);
   restored = chunk;
+  chunks_.Join(chunk);
   chunks_.Publish(chunk, count);
   chunks_.Seal(chunk);
   return chunks_.share(chunk->slot);
@@ -274,7 +331,9 @@ Status Store::RestoreTable(Table* table, const TableState& state) {
 void Store::SealRestore() {
   Locked locked = Lock();
   for (const auto& entry : restored_) {
-    if (entry.second != nullptr) chunks_.Unref(entry.second, locked.garbage());
+    if (entry.second == nullptr) continue;
+    chunks_.Leave(entry.second);
+    chunks_.Unref(entry.second, locked.garbage());
   }
   restored_.clear();
 }

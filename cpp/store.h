@@ -2,10 +2,12 @@
 #define REVERIE_STORE_H_
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -20,9 +22,10 @@ class Snapshot;
 
 // The chunks and tables of one process, and the only owner of their lock.
 //
-// Locks, in the order they are taken: a Writer's mutex, then the store's, held for as
-// long as a Locked lives. No other core lock exists, and none is held while a gather
-// copies, while chunks are freed, or while anyone waits for the GIL. One mutex for all
+// Locks, in the order they are taken: a Writer's mutex, or that of tidying; the store's,
+// held for as long as a Locked lives; an arena's, for a few instructions. No other core
+// lock exists, and none of the first three is held while a gather copies, while chunks are
+// freed, or while anyone waits for the GIL. One mutex for all
 // tables makes an insert into several tables, and a snapshot of them, a single point
 // in time.
 class Store : public std::enable_shared_from_this<Store> {
@@ -53,6 +56,12 @@ class Store : public std::enable_shared_from_this<Store> {
   // The store's mutex, held, and what may be touched under it alone.
   class Locked {
    public:
+    ~Locked() {
+      if (store_->chunks_.needs_care() && !store_->untidy_) store_->WakeKeeper(this);
+    }
+    Locked(const Locked&) = delete;
+    Locked& operator=(const Locked&) = delete;
+
     ChunkStore& chunks() { return store_->chunks_; }
     bool closed() const { return store_->closed_; }
     void NotifySamplers() {
@@ -64,11 +73,16 @@ class Store : public std::enable_shared_from_this<Store> {
 
    private:
     friend class Store;
-    explicit Locked(Store* store) : store_(store), lock_(store->mutex_) {}
+    explicit Locked(Store* store) : store_(store), lock_(store->mutex_, std::try_to_lock) {
+      if (lock_.owns_lock()) return;
+      store->queueing_.fetch_add(1, std::memory_order_relaxed);
+      lock_.lock();
+      store->queueing_.fetch_sub(1, std::memory_order_relaxed);
+    }
 
     Store* const store_;
     Garbage garbage_;  // outlives the lock
-    const std::lock_guard<std::mutex> lock_;
+    std::unique_lock<std::mutex> lock_;
   };
 
   // An epoch: what was referenced when it was entered stays readable until it ends.
@@ -78,7 +92,7 @@ class Store : public std::enable_shared_from_this<Store> {
     ~Visit() {
       if (epoch_ == 0) return;
       Locked locked = store_->Lock();
-      locked.chunks().Leave(epoch_, locked.garbage());
+      locked.chunks().Exit(epoch_, locked.garbage());
     }
     Visit(const Visit&) = delete;
     Visit& operator=(const Visit&) = delete;
@@ -95,6 +109,9 @@ class Store : public std::enable_shared_from_this<Store> {
       : options_{std::min(options.chunk_nbytes, kMaxChunkNbytes), options.gather_threads} {}
 
   Locked Lock() { return Locked(this); }
+  // To be called by who locks often for work that can wait, between two locks: lets those
+  // go first who queue for it.
+  void GiveWay() const;
   // Of trajectories; it has a lock of its own.
   Arena* item_arena() { return chunks_.item_arena().get(); }
   const Options& options() const { return options_; }
@@ -195,11 +212,19 @@ class Store : public std::enable_shared_from_this<Store> {
   // Drops the references that kept restored chunks alive until now.
   void SealRestore();
 
+  // Looks after memory, in this thread: touches pages that will soon be needed, and gives
+  // sparsely used chunks a new home (see Tidy). Where there is need for it a thread of the
+  // store's own does so, which begins with the first need. Throws std::bad_alloc.
+  void Tidy();
+
   // Later samples, waits and appends give kClosed; what runs ends well. Idempotent.
   void Close();
 
  private:
   void Drop(Table::Contents* contents);
+  // Has the keeper look after memory. Never fails: without a thread it is put off.
+  void WakeKeeper(Locked* locked) noexcept;
+  void Keep();
   Chunk* FindRestored(std::uint64_t id);
   template <typename Ids>
   std::vector<Chunk*> FindRestored(const Ids& ids);
@@ -218,6 +243,13 @@ class Store : public std::enable_shared_from_this<Store> {
   ChunkStore chunks_;
   std::vector<std::shared_ptr<Table>> tables_;
   std::unordered_map<std::uint64_t, Chunk*> restored_;
+  std::atomic<int> queueing_{0};  // threads that wait for a Locked
+
+  std::mutex tidying_;  // taken before mutex_; one Tidy at a time
+  std::thread keeper_;
+  std::condition_variable needed_;
+  bool untidy_ = false;   // the keeper has work
+  bool leaving_ = false;  // the store is being destroyed
 };
 
 }  // namespace reverie

@@ -63,24 +63,37 @@ void Table::Reserve(const NewItem& item) {
   chunks_->pages()->ReserveCopies(kCopies);
 }
 
-void Table::TakeReferences(const NewItem& item) {
-  if (item.trajectory == nullptr) {
-    chunks_->RefWindow(item.chunk, item.offset, item.length);
+// Calls run(chunk, offset, length) for each run of records that the item holds.
+template <typename Run>
+void Table::EachRun(const NewItem& item, const Run& run) {
+  if (item.trajectory != nullptr) {
+    const Piece* const pieces = item.trajectory->pieces();
+    for (std::uint32_t p = 0; p < item.trajectory->num_pieces; ++p) {
+      run(pieces[p].chunk, pieces[p].offset, pieces[p].length);
+    }
     return;
   }
-  const Piece* const pieces = item.trajectory->pieces();
-  for (std::uint32_t p = 0; p < item.trajectory->num_pieces; ++p) chunks_->Ref(pieces[p].chunk);
+  Chunk* chunk = item.chunk;
+  std::uint32_t offset = item.offset;
+  for (std::uint32_t left = item.length; left != 0; offset = 0) {
+    Chunk* const next = chunk->next;
+    const std::uint32_t here = std::min<std::uint32_t>(left, chunk->capacity - offset);
+    run(chunk, offset, here);
+    left -= here;
+    chunk = next;
+  }
+}
+
+void Table::TakeReferences(const NewItem& item) {
+  EachRun(item, [this](Chunk* chunk, std::uint32_t offset, std::uint32_t length) {
+    chunks_->RefRun(chunk, offset, length);
+  });
 }
 
 void Table::DropReferences(const NewItem& item, Garbage* garbage) {
-  if (item.trajectory == nullptr) {
-    chunks_->UnrefWindow(item.chunk, item.offset, item.length, garbage);
-    return;
-  }
-  const Piece* const pieces = item.trajectory->pieces();
-  for (std::uint32_t p = 0; p < item.trajectory->num_pieces; ++p) {
-    chunks_->Unref(pieces[p].chunk, garbage);
-  }
+  EachRun(item, [&](Chunk* chunk, std::uint32_t, std::uint32_t length) {
+    chunks_->UnrefRun(chunk, length, garbage);
+  });
 }
 
 bool Table::Submit(NewItem item, const std::shared_ptr<InsertProgress>& progress,
@@ -93,6 +106,7 @@ bool Table::Submit(NewItem item, const std::shared_ptr<InsertProgress>& progress
   }
   if (spare_.empty()) spare_.emplace_back();
   TakeReferences(item);
+  EachRun(item, [this](Chunk* chunk, std::uint32_t, std::uint32_t) { chunks_->Join(chunk); });
   spare_.front().item = std::move(item);
   spare_.front().progress = progress;
   ++progress->pending;
@@ -109,6 +123,9 @@ bool Table::Drain(Garbage* garbage) noexcept {
     } catch (const std::bad_alloc&) {
       return any;  // it goes on waiting: the next drain may find memory
     }
+    EachRun(next.item, [this](Chunk* chunk, std::uint32_t, std::uint32_t) {
+      chunks_->Leave(chunk);
+    });
     Place(std::move(next.item), garbage);
     --next.progress->pending;
     pending_.pop_front();
@@ -119,6 +136,9 @@ bool Table::Drain(Garbage* garbage) noexcept {
 
 void Table::DropPending(Garbage* garbage) {
   for (Pending& waiting : pending_) {
+    EachRun(waiting.item, [this](Chunk* chunk, std::uint32_t, std::uint32_t) {
+      chunks_->Leave(chunk);
+    });
     DropReferences(waiting.item, garbage);
     --waiting.progress->pending;
     waiting.progress->dropped = true;
@@ -159,7 +179,7 @@ void Table::DropChunks(std::uint32_t slot, Garbage* garbage) {
   if (Trajectory* const trajectory = own_->items.trajectory(slot)) {
     const Piece* const pieces = trajectory->pieces();
     for (std::uint32_t p = 0; p < trajectory->num_pieces; ++p) {
-      chunks_->Unref(pieces[p].chunk, garbage);
+      chunks_->UnrefRun(pieces[p].chunk, pieces[p].length, garbage);
     }
     chunks_->epochs()->Retire(trajectory, true, garbage);
   } else if (item.chunk != kNoSlot) {  // as it may be where restoring failed half-way
@@ -481,6 +501,29 @@ void Table::Clear(std::unique_ptr<Contents>* fresh, Garbage* garbage) {
   limiter_.Reset();
   num_unique_samples_ = 0;
   num_deleted_episodes_ = 0;
+}
+
+void Table::MoveItem(std::uint32_t slot, Chunk* chunk, std::uint32_t offset, Garbage* garbage) {
+  Item& item = own_->items.Edit(slot);
+  const std::uint32_t length = own_->items.length.Get(slot);
+  chunks_->RefWindow(chunk, offset, length);
+  chunks_->UnrefWindow(chunks_->at(item.chunk), item.offset, length, garbage);
+  item.chunk = chunk->slot;
+  item.offset = offset;
+}
+
+void Table::MoveItem(std::uint32_t slot, OwnTrajectory trajectory, Garbage* garbage) {
+  Trajectory*& at = own_->items.trajectories.Edit(slot);
+  const Piece* const to = trajectory->pieces();
+  for (std::uint32_t p = 0; p < trajectory->num_pieces; ++p) {
+    chunks_->RefRun(to[p].chunk, to[p].offset, to[p].length);
+  }
+  const Piece* const from = at->pieces();
+  for (std::uint32_t p = 0; p < at->num_pieces; ++p) {
+    chunks_->UnrefRun(from[p].chunk, from[p].length, garbage);
+  }
+  chunks_->epochs()->Retire(at, true, garbage);
+  at = trajectory.release();
 }
 
 TableView Table::Share() {

@@ -195,6 +195,21 @@ class Table {
   Status Restore(const TableState& state, const std::vector<Chunk*>& chunks_by_row,
                  const std::vector<Chunk*>& chunks_by_piece);
 
+  // For Tidy: calls run(slot, item, length, trajectory) for each item in these slots.
+  template <typename Run>
+  void VisitSlots(std::uint32_t first, std::uint32_t end, const Run& run) {
+    for (std::uint32_t slot = first; slot < std::min(end, num_slots()); ++slot) {
+      const Item& item = own_->items.at(slot);
+      if (item.generation % 2 == 0) continue;
+      run(slot, item, own_->items.length.Get(slot), own_->items.trajectory(slot));
+    }
+  }
+  std::uint32_t num_slots() const { return own_->items.num_slots(); }
+  // The item's records stand elsewhere from now on: in that chunk, or as that trajectory
+  // says. Throws std::bad_alloc with nothing changed.
+  void MoveItem(std::uint32_t slot, Chunk* chunk, std::uint32_t offset, Garbage* garbage);
+  void MoveItem(std::uint32_t slot, OwnTrajectory trajectory, Garbage* garbage);
+
   std::uint32_t size() const { return own_->items.size(); }
   const Config& config() const { return config_; }
   const RateLimiter& limiter() const { return limiter_; }
@@ -226,6 +241,8 @@ class Table {
   };
   bool blocked() const { return !pending_.empty() || !limiter_.CanInsert(1); }
   void Reserve(const NewItem& item);
+  template <typename Run>
+  static void EachRun(const NewItem& item, const Run& run);
   void TakeReferences(const NewItem& item);
   void DropReferences(const NewItem& item, Garbage* garbage);
   // Adds an item whose references are taken, and for which there is room.

@@ -70,7 +70,9 @@ Status Table::RestoreTrajectories(const ItemColumns& from,
     own_->items.trajectories.Make(slot);
     ++own_->episodes[trajectory->episode];
     const Piece* const pieces = trajectory->pieces();
-    for (std::size_t p = 0; p < num_pieces; ++p) chunks_->Ref(pieces[p].chunk);
+    for (std::size_t p = 0; p < num_pieces; ++p) {
+      chunks_->RefRun(pieces[p].chunk, pieces[p].offset, pieces[p].length);
+    }
     own_->items.trajectories.Edit(slot) = trajectory.release();
   }
   if (column != from.column_item.size() || piece != chunks_by_piece.size()) {

@@ -44,12 +44,14 @@ struct Chunk final : Shed, std::enable_shared_from_this<Chunk> {
   std::atomic<std::uint32_t> capacity{0};  // cut to `count` when a writer leaves it
   std::uint32_t count = 0;
   std::uint32_t refs = 0;     // one per window, piece of a trajectory and writer that needs it
-  std::uint32_t writers = 0;  // of those, by writers: only then can new items refer to it
+  std::uint32_t writers = 0;  // of those, by writers and by items that wait: new items may come
   std::uint32_t open_at = 0;  // where it stands among the open ones
   bool sealed = false;
   bool leaving = false;  // what items hold of it is being moved elsewhere
-  // At least so many records, as far as anyone knows, are held by items.
+  // At least so many records are held by items, as far as can be told in O(1); and up to
+  // where they ever were.
   std::uint32_t held = 0;
+  std::uint32_t covered = 0;
   Chunk* next = nullptr;
   std::uint64_t next_id = 0;
   std::shared_ptr<const RecordLayout> layout;

@@ -18,14 +18,18 @@ void ShedQueue::Free() noexcept {
   }
 }
 
+namespace {
+
+// Chunks from this size on are worth a look at what comes after them.
+constexpr std::size_t kLooksAhead = std::size_t{1} << 16;
+
+}  // namespace
+
 ChunkStore::ChunkStore() = default;
 
 ChunkStore::~ChunkStore() {
-  std::vector<bool> gone(num_slots_);
-  for (const std::uint32_t slot : free_slots_) gone[slot] = true;
-  for (const std::uint32_t slot : left_slots_) gone[slot] = true;
   for (std::uint32_t slot = 0; slot < num_slots_; ++slot) {
-    if (!gone[slot]) at(slot)->self.reset();
+    if (Chunk* const chunk = at(slot)) chunk->self.reset();
   }
 }
 
@@ -77,6 +81,7 @@ Chunk* ChunkStore::Create(std::shared_ptr<const RecordLayout> layout, std::uint3
   made->open_at = static_cast<std::uint32_t>(open_.size());
   open_.push_back(made);
   made->self = std::move(chunk);
+  if (nbytes >= kLooksAhead) wants_ahead_ = arena_->WantsAhead() || item_arena_->WantsAhead();
   allocated_nbytes_ += nbytes;
   return made;
 }
@@ -100,22 +105,72 @@ void ChunkStore::Trim(Chunk* chunk) noexcept {
   arena_->Shrink(chunk->data, nbytes);
 }
 
-void ChunkStore::Unref(Chunk* chunk, std::uint32_t n, Garbage* garbage) {
-  if ((chunk->refs -= n) != 0) return;
+void ChunkStore::Unref(Chunk* chunk, Garbage* garbage) {
+  if (--chunk->refs != 0) return;
   Seal(chunk);
+  if (chunk->writers == 0) idle_nbytes_ -= IdleOf(*chunk);
   num_steps_ -= chunk->count;
   record_nbytes_ -= chunk->count * chunk->layout->record_nbytes();
   allocated_nbytes_ -= std::size_t{chunk->capacity} * chunk->layout->record_nbytes();
+  places_.Edit(chunk->slot).chunk = nullptr;
   (epochs_.shared() ? left_slots_ : free_slots_).push_back(chunk->slot);
   epochs_.Retire(chunk, true, garbage);
 }
 
+void ChunkStore::Join(Chunk* chunk) noexcept {
+  if (chunk->writers++ == 0) idle_nbytes_ -= IdleOf(*chunk);
+}
+
+void ChunkStore::Leave(Chunk* chunk) noexcept {
+  if (--chunk->writers != 0) return;
+  chunk->held = std::min(chunk->held, chunk->count);
+  idle_nbytes_ += IdleOf(*chunk);
+}
+
+void ChunkStore::SetHeld(Chunk* chunk, std::uint32_t held) noexcept {
+  if (chunk->writers == 0) idle_nbytes_ -= IdleOf(*chunk);
+  chunk->held = std::min(held, chunk->count);
+  if (chunk->writers == 0) idle_nbytes_ += IdleOf(*chunk);
+}
+
+void ChunkStore::Looked(bool in_vain, std::uint64_t num_items) {
+  const std::uint64_t least = std::max<std::uint64_t>(64, num_items / 32);
+  look_every_ = in_vain ? std::min(2 * look_every_, 4 * least) : least;
+  look_every_ = std::max(look_every_, least);
+  next_look_ = removals_ + look_every_;
+}
+
+// Where windows come in the order of their steps, as they do from writers, what is newly
+// held is what lies beyond all that was.
+void ChunkStore::RefRun(Chunk* chunk, std::uint32_t offset, std::uint32_t length) {
+  ++chunk->refs;
+  const std::uint32_t end = offset + length;
+  if (end <= chunk->covered) return;
+  const std::uint32_t fresh = end - std::max(chunk->covered, offset);
+  chunk->covered = end;
+  // The newest record may be published only after its items are made.
+  const std::uint32_t held = chunk->held + fresh;
+  if (chunk->writers == 0) {
+    idle_nbytes_ -= (std::min(held, chunk->count) - chunk->held) * chunk->layout->record_nbytes();
+    chunk->held = std::min(held, chunk->count);
+  } else {
+    chunk->held = held;
+  }
+}
+
+void ChunkStore::UnrefRun(Chunk* chunk, std::uint32_t length, Garbage* garbage) {
+  ++removals_;
+  const std::uint32_t gone = std::min(chunk->held, length);
+  chunk->held -= gone;
+  if (chunk->writers == 0) idle_nbytes_ += gone * chunk->layout->record_nbytes();
+  Unref(chunk, garbage);
+}
+
 void ChunkStore::RefWindow(Chunk* chunk, std::uint32_t offset, std::uint32_t length) {
   while (true) {
-    Ref(chunk);
-    const std::uint32_t here = chunk->capacity - offset;
-    if (length <= here) return;
-    length -= here;
+    const std::uint32_t here = std::min<std::uint32_t>(length, chunk->capacity - offset);
+    RefRun(chunk, offset, here);
+    if ((length -= here) == 0) return;
     offset = 0;
     chunk = chunk->next;
   }
@@ -125,10 +180,9 @@ void ChunkStore::UnrefWindow(Chunk* chunk, std::uint32_t offset, std::uint32_t l
                              Garbage* garbage) {
   while (true) {
     Chunk* const next = chunk->next;
-    const std::uint32_t here = chunk->capacity - offset;
-    Unref(chunk, garbage);
-    if (length <= here) return;
-    length -= here;
+    const std::uint32_t here = std::min<std::uint32_t>(length, chunk->capacity - offset);
+    UnrefRun(chunk, here, garbage);
+    if ((length -= here) == 0) return;
     offset = 0;
     chunk = next;
   }

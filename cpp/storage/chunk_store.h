@@ -25,7 +25,7 @@ class ChunkStore {
  public:
   // What a gather needs of a chunk, in half a cache line.
   struct Place {
-    Chunk* chunk;
+    Chunk* chunk;  // null: the slot is free
     std::uint8_t* data;
     const RecordLayout* layout;
     std::uint32_t capacity;
@@ -56,18 +56,38 @@ class ChunkStore {
   std::uint64_t last_id() const { return last_id_; }
   const std::vector<Chunk*>& open() const { return open_; }  // those that are not sealed
 
+  // A writer's reference.
   void Ref(Chunk* chunk) { ++chunk->refs; }
-  void Unref(Chunk* chunk, Garbage* garbage) { Unref(chunk, 1, garbage); }
-  void Unref(Chunk* chunk, std::uint32_t n, Garbage* garbage);
+  void Unref(Chunk* chunk, Garbage* garbage);
 
-  // References on every chunk that a window touches.
+  // An item's: on one chunk, or on every chunk that a window touches.
+  void RefRun(Chunk* chunk, std::uint32_t offset, std::uint32_t length);
+  void UnrefRun(Chunk* chunk, std::uint32_t length, Garbage* garbage);
   void RefWindow(Chunk* chunk, std::uint32_t offset, std::uint32_t length);
   void UnrefWindow(Chunk* chunk, std::uint32_t offset, std::uint32_t length, Garbage* garbage);
 
+  // While anyone has joined a chunk, new items may come to refer to it: a writer that
+  // holds it, or an item that waits to be placed.
+  void Join(Chunk* chunk) noexcept;
+  void Leave(Chunk* chunk) noexcept;
+
+  // Whether so many records seem to be held by nobody, in chunks that nobody has joined,
+  // that it is worth looking (see Tidy); and what came of it: how many really are. What is
+  // found in vain is looked for less often.
+  bool untidy() const {
+    return idle_nbytes_ > record_nbytes_ / 8 + kIdleNbytes && removals_ >= next_look_;
+  }
+  // Whether there is anything that the store's keeper should do.
+  bool needs_care() const { return wants_ahead_ || untidy(); }
+  void Cared() { wants_ahead_ = false; }
+  void Looked(bool in_vain, std::uint64_t num_items);
+  // The number of held records, once it is known.
+  void SetHeld(Chunk* chunk, std::uint32_t held) noexcept;
+
   // Brackets a gather: what was referenced at Enter() stays readable until
-  // Leave(), whatever is evicted meanwhile.
+  // Exit(), whatever is evicted meanwhile.
   std::uint64_t Enter() { return epochs_.Enter(); }
-  void Leave(std::uint64_t epoch, Garbage* garbage) { epochs_.Leave(epoch, garbage); }
+  void Exit(std::uint64_t epoch, Garbage* garbage) { epochs_.Leave(epoch, garbage); }
   // Brackets a snapshot: the same, and the chunks keep their slots.
   std::uint64_t Share() { return epochs_.Share(); }
   void Unshare(std::uint64_t epoch, Garbage* garbage) { epochs_.Unshare(epoch, garbage); }
@@ -92,6 +112,13 @@ class ChunkStore {
   PagePool* pages() { return &pages_; }
 
  private:
+  static constexpr std::uint64_t kIdleNbytes = std::uint64_t{1} << 19;
+
+  // What may be idle of a chunk that nobody has joined.
+  static std::uint64_t IdleOf(const Chunk& chunk) {
+    return (chunk.count - chunk.held) * chunk.layout->record_nbytes();
+  }
+
   const std::shared_ptr<Arena> arena_ = std::make_shared<Arena>();
   const std::shared_ptr<Arena> item_arena_ = std::make_shared<Arena>();
   Epochs epochs_;
@@ -106,6 +133,12 @@ class ChunkStore {
   std::uint64_t num_steps_ = 0;
   std::uint64_t record_nbytes_ = 0;
   std::uint64_t allocated_nbytes_ = 0;
+  // Of records that items seem not to hold, in chunks that nobody has joined.
+  std::uint64_t idle_nbytes_ = 0;
+  bool wants_ahead_ = false;  // an arena does, as far as was seen
+  std::uint64_t removals_ = 0;   // of items from chunks, ever
+  std::uint64_t next_look_ = 0;  // at so many removals
+  std::uint64_t look_every_ = 64;
 };
 
 }  // namespace reverie

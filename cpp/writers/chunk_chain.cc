@@ -23,7 +23,7 @@ void ChunkChain::Grow(Store::Locked* store, std::shared_ptr<const RecordLayout> 
   if (held_.capacity() == held_.size()) held_.reserve(held_.size() + held_.size() / 2 + 2);
   Chunk* const chunk =
       store->chunks().Create(std::move(layout), static_cast<std::uint32_t>(capacity));
-  ++chunk->writers;
+  store->chunks().Join(chunk);
   first_ = next();
   held_.push_back({chunk, first_});
   open_ = chunk;
@@ -34,7 +34,7 @@ void ChunkChain::Grow(Store::Locked* store, std::shared_ptr<const RecordLayout> 
 void ChunkChain::DropFirst(Store::Locked* store) {
   Chunk* const chunk = held_[head_++].chunk;
   store->chunks().Seal(chunk);
-  --chunk->writers;
+  store->chunks().Leave(chunk);
   store->chunks().Unref(chunk, store->garbage());
   if (head_ < 8 || 2 * head_ < held_.size()) return;
   held_.erase(held_.begin(), held_.begin() + static_cast<std::ptrdiff_t>(head_));
@@ -43,7 +43,7 @@ void ChunkChain::DropFirst(Store::Locked* store) {
 
 void ChunkChain::DropOpen(Store::Locked* store) {
   store->chunks().Trim(open_);
-  --open_->writers;
+  store->chunks().Leave(open_);
   store->chunks().Unref(open_, store->garbage());
   held_.pop_back();
   if (held_.size() == head_) {

@@ -1,0 +1,266 @@
+#include "tidy.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "store.h"
+
+namespace reverie {
+namespace {
+
+constexpr std::uint32_t kSlotsAtOnce = 1024;
+constexpr std::uint64_t kFewIdle = std::uint64_t{1} << 18;
+constexpr std::uint64_t kLeastAtOnce = std::uint64_t{1} << 22;
+// A chunk of which less than one part in so many is idle is left where it is.
+constexpr std::uint64_t kSparse = 16;
+
+}  // namespace
+
+// Calls visit(table, first slot, end, locked) for all slots, with the mutex held for a few
+// of them at a time.
+template <typename Visitor>
+void Tidy::EachTable(const Visitor& visit) {
+  for (const std::shared_ptr<Table>& table : tables_) {
+    for (std::uint32_t first = 0;; first += kSlotsAtOnce) {
+      store_->GiveWay();
+      Store::Locked locked = store_->Lock();
+      if (first >= table->num_slots()) break;
+      visit(table.get(), first, first + kSlotsAtOnce, &locked);
+    }
+  }
+}
+
+void Tidy::Run() {
+  Store::Visit visit(store_);  // what is seen stays readable
+  {
+    Store::Locked locked = store_->Lock();
+    visit.Enter(&locked);
+    last_id_ = locked.chunks().last_id();
+  }
+  struct Done {  // whatever comes of it
+    Tidy* tidy;
+    ~Done() {
+      Store::Locked locked = tidy->store_->Lock();
+      locked.chunks().Looked(tidy->in_vain_, tidy->num_items_);
+    }
+  } done{this};
+  Look();
+  Choose();
+  while (Move()) continue;
+}
+
+// Learns which records are held, of all chunks that there were when it began.
+void Tidy::Look() {
+  std::uint32_t num_slots = 0;
+  for (std::uint32_t first = 0;; first += kSlotsAtOnce) {
+    store_->GiveWay();
+    Store::Locked locked = store_->Lock();
+    ChunkStore& chunks = locked.chunks();
+    num_slots = chunks.num_slots();
+    if (first >= num_slots) break;
+    for (std::uint32_t slot = first; slot < std::min(first + kSlotsAtOnce, num_slots); ++slot) {
+      Chunk* const chunk = chunks.at(slot);
+      if (chunk == nullptr || chunk->id > last_id_ || chunk->writers != 0) continue;
+      if (!chunk->layout->any_size()) seen_.push_back(chunk);
+    }
+  }
+  coverage_ = std::make_unique<Coverage>(num_slots);
+  const auto count_of = [](const Chunk& chunk) { return chunk.capacity.load(); };
+  EachTable([&](Table* table, std::uint32_t first, std::uint32_t end, Store::Locked* locked) {
+    table->VisitSlots(first, end, [&](std::uint32_t, const Item& item, std::uint32_t length,
+                                      const Trajectory* trajectory) {
+      ++num_items_;
+      if (trajectory != nullptr) {
+        const Piece* const pieces = trajectory->pieces();
+        for (std::uint32_t p = 0; p < trajectory->num_pieces; ++p) {
+          if (pieces[p].chunk->id > last_id_) continue;
+          coverage_->Mark(*pieces[p].chunk, pieces[p].offset, pieces[p].length, count_of);
+        }
+        return;
+      }
+      Chunk* const chunk = locked->chunks().at(item.chunk);
+      std::uint32_t left = length;
+      std::uint32_t offset = item.offset;
+      for (Chunk* at = chunk; at->id <= last_id_; at = at->next, offset = 0) {
+        const std::uint32_t here = std::min<std::uint32_t>(left, at->capacity - offset);
+        coverage_->Mark(*at, offset, here, count_of);
+        if ((left -= here) == 0) break;
+        if (at == chunk) crossings_.push_back({chunk, item.offset, length});
+      }
+    });
+  });
+}
+
+// Those chunks that are to be left: the most idle first, until little is idle.
+void Tidy::Choose() {
+  std::uint64_t idle = 0;
+  std::vector<std::pair<double, Chunk*>> sparse;
+  for (std::size_t first = 0; first < seen_.size(); first += kSlotsAtOnce) {
+    store_->GiveWay();
+    Store::Locked locked = store_->Lock();
+    const std::size_t end = std::min<std::size_t>(first + kSlotsAtOnce, seen_.size());
+    for (std::size_t i = first; i < end; ++i) {
+      Chunk* const chunk = seen_[i];
+      if (chunk->refs == 0 || !coverage_->has(chunk->slot)) continue;
+      const std::uint32_t held = coverage_->Held(chunk->slot, chunk->count);
+      locked.chunks().SetHeld(chunk, held);
+      const std::uint32_t idle_here = chunk->count - held;
+      idle += idle_here * chunk->layout->record_nbytes();
+      if (idle_here <= chunk->count / kSparse) continue;
+      sparse.emplace_back(static_cast<double>(idle_here) / chunk->count, chunk);
+    }
+  }
+  Store::Locked locked = store_->Lock();
+  const std::uint64_t stored = locked.chunks().record_nbytes();
+  const std::uint64_t enough = stored / kSparse + kFewIdle;
+  in_vain_ = idle <= enough;
+  std::sort(sparse.begin(), sparse.end(), [](const auto& a, const auto& b) {
+    return a.first != b.first ? a.first > b.first : a.second->id < b.second->id;
+  });
+  for (const auto& one : sparse) {
+    if (idle <= enough / 2) break;
+    chosen_.push_back(one.second);
+    idle -= std::min<std::uint64_t>(
+        idle, static_cast<std::uint64_t>(one.first * one.second->count) *
+                  one.second->layout->record_nbytes());
+  }
+  std::reverse(chosen_.begin(), chosen_.end());
+  at_once_ = std::max(kLeastAtOnce, stored / kSparse);
+}
+
+Chunk* Tidy::Moved(const Chunk& chunk, std::uint32_t offset, std::uint32_t* to) const {
+  if (!packing_->moved(chunk)) return nullptr;
+  const Packing::Place place = packing_->Find(chunk, offset);
+  *to = place.offset;
+  return homes_.at(place.id);
+}
+
+bool Tidy::Move() {
+  std::vector<Chunk*> leaving;
+  struct Cleanup {
+    Store* store;
+    std::vector<Chunk*>* leaving;
+    std::unordered_map<std::uint64_t, Chunk*>* homes;
+    ~Cleanup() {
+      Store::Locked locked = store->Lock();
+      for (Chunk* const chunk : *leaving) chunk->leaving = false;
+      for (const auto& home : *homes) {
+        locked.chunks().SetHeld(home.second, home.second->count);
+        locked.chunks().Leave(home.second);
+        locked.chunks().Unref(home.second, locked.garbage());
+      }
+      homes->clear();
+    }
+  } cleanup{store_, &leaving, &homes_};
+
+  // What is to be copied: what is held of the chunks, and windows that reach into them.
+  std::uint32_t num_slots = 0;
+  {
+    Store::Locked locked = store_->Lock();
+    num_slots = locked.chunks().num_slots();
+    std::uint64_t nbytes = 0;
+    for (; !chosen_.empty() && nbytes < at_once_; chosen_.pop_back()) {
+      Chunk* const chunk = chosen_.back();
+      if (chunk->refs == 0) continue;
+      nbytes += chunk->held * chunk->layout->record_nbytes();
+      leaving.push_back(chunk);
+    }
+  }
+  if (leaving.empty()) return false;
+  Coverage wanted(num_slots);
+  std::unordered_map<std::uint32_t, Chunk*> by_slot;
+  for (Chunk* const chunk : leaving) {
+    chunk->leaving = true;
+    by_slot[chunk->slot] = chunk;
+    wanted.Add(*coverage_, *chunk, chunk->count);
+  }
+  for (const Crossing& window : crossings_) {
+    bool touched = false;
+    std::uint32_t left = window.length;
+    std::uint32_t offset = window.offset;
+    for (const Chunk* at = window.chunk; left != 0; at = at->next, offset = 0) {
+      touched = touched || at->leaving;
+      left -= std::min<std::uint32_t>(left, at->capacity - offset);
+    }
+    if (!touched) continue;
+    left = window.length;
+    offset = window.offset;
+    for (Chunk* at = window.chunk; left != 0; at = at->next, offset = 0) {
+      const std::uint32_t here = std::min<std::uint32_t>(left, at->capacity - offset);
+      wanted.Mark(*at, offset, here, [](const Chunk& chunk) { return chunk.capacity.load(); });
+      by_slot[at->slot] = at;
+      left -= here;
+    }
+  }
+  std::unordered_map<std::uint32_t, Packing::Open> open;
+  {
+    Store::Locked locked = store_->Lock();
+    for (const auto& entry : by_slot) {
+      const Chunk& chunk = *entry.second;
+      if (!chunk.sealed) open[entry.first] = {chunk.count, chunk.ends};
+    }
+  }
+  packing_ = std::make_unique<Packing>(wanted, open, true,
+                                       [&](std::uint32_t slot) { return by_slot.at(slot); });
+  // The copies; nobody knows them yet.
+  for (const Packing::Packed& packed : packing_->chunks()) {
+    Chunk* home;
+    {
+      Store::Locked locked = store_->Lock();
+      home = locked.chunks().Create(packed.parts[0].chunk->layout, packed.count);
+      locked.chunks().Join(home);
+    }
+    homes_[packed.id] = home;
+    std::uint8_t* to = home->record(0);
+    for (const Packing::Part& part : packed.parts) {
+      const std::size_t part_nbytes = (part.end - part.first) * packed.layout->record_nbytes();
+      if (part_nbytes != 0) std::memcpy(to, part.chunk->record(part.first), part_nbytes);
+      to += part_nbytes;
+    }
+    std::vector<Chunk::End> ends = packed.ends;
+    Store::Locked locked = store_->Lock();
+    home->ends = std::move(ends);
+    locked.chunks().Publish(home, packed.count);
+    locked.chunks().Seal(home);
+  }
+  EachTable([&](Table* table, std::uint32_t first, std::uint32_t end, Store::Locked* locked) {
+    table->VisitSlots(first, end, [&](std::uint32_t slot, const Item& item, std::uint32_t length,
+                                      const Trajectory* trajectory) {
+      std::uint32_t to = 0;
+      if (trajectory != nullptr) {
+        const Piece* const pieces = trajectory->pieces();
+        const auto leaves = [](const Piece& piece) { return piece.chunk->leaving; };
+        if (!std::any_of(pieces, pieces + trajectory->num_pieces, leaves)) return;
+        OwnTrajectory copy = Trajectory::New(store_->item_arena(), trajectory->episode,
+                                             trajectory->num_columns, trajectory->num_pieces);
+        std::uninitialized_copy_n(pieces, trajectory->num_pieces, copy->pieces());
+        std::uninitialized_copy_n(trajectory->columns(), trajectory->num_columns,
+                                  copy->columns());
+        for (std::uint32_t p = 0; p < copy->num_pieces; ++p) {
+          Piece& piece = copy->pieces()[p];
+          if (!piece.chunk->leaving) continue;
+          piece.chunk = Moved(*piece.chunk, piece.offset, &to);
+          piece.offset = to;
+        }
+        table->MoveItem(slot, std::move(copy), locked->garbage());
+        return;
+      }
+      Chunk* const chunk = locked->chunks().at(item.chunk);
+      std::uint32_t left = length;
+      std::uint32_t offset = item.offset;
+      for (Chunk* at = chunk; left != 0; at = at->next, offset = 0) {
+        if (at->leaving) {
+          if (Chunk* const home = Moved(*chunk, item.offset, &to)) {
+            table->MoveItem(slot, home, to, locked->garbage());
+          }
+          return;
+        }
+        left -= std::min<std::uint32_t>(left, at->capacity - offset);
+      }
+    });
+  });
+  return true;
+}
+
+}  // namespace reverie
