@@ -63,14 +63,14 @@ class Coverage {
   }
 
   // Of chunks with a held record, in the order in which they were first marked.
-  const std::vector<std::uint32_t>& slots() const { return slots_; }
+  const LargeVector<std::uint32_t>& slots() const { return slots_; }
   bool has(std::uint32_t slot) const { return of_slot_[slot] != kNone; }
   bool has(std::uint32_t slot, std::uint32_t record) const {
     return has(slot) && (bits_[of_slot_[slot] + record / 64] >> record % 64 & 1) != 0;
   }
   // The held records of a chunk of `count`, as ranges by place.
-  std::vector<Range> Ranges(std::uint32_t slot, std::uint32_t count) const {
-    std::vector<Range> ranges;
+  LargeVector<Range> Ranges(std::uint32_t slot, std::uint32_t count) const {
+    LargeVector<Range> ranges;
     for (std::uint32_t at = 0; at < count;) {
       const std::uint64_t word = bits_[of_slot_[slot] + at / 64] >> at % 64;
       if (word == 0) {
@@ -105,9 +105,9 @@ class Coverage {
     return n >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << n) - 1;
   }
 
-  std::vector<std::uint64_t> of_slot_;  // where a chunk's bits begin
+  LargeVector<std::uint64_t> of_slot_;  // where a chunk's bits begin
   LargeVector<std::uint64_t> bits_;
-  std::vector<std::uint32_t> slots_;
+  LargeVector<std::uint32_t> slots_;
 };
 
 }  // namespace reverie

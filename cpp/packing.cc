@@ -7,7 +7,6 @@ namespace {
 
 // Below these, packing is not worth the trouble: chunks keep their ids and their bytes.
 constexpr std::uint64_t kFewChunks = 512;
-constexpr std::uint64_t kFewBytes = 16 * 1024;
 constexpr std::uint64_t kSmallChunk = 16 * 1024;
 constexpr std::uint64_t kPackNbytes = std::uint64_t{1} << 20;
 // A chunk of which more than one part in so many is held by nobody is sparse.
@@ -20,10 +19,9 @@ void Packing::Run() {
             [](const Chunk* a, const Chunk* b) { return a->id < b->id; });
   Decide();
   for (const Chunk* const chunk : chunks_) {
-    const std::vector<Moved>* const moved = MovedFrom(*chunk);
-    if (moved == nullptr) {
+    if (!moved(*chunk)) {
       AddWhole(*chunk);
-    } else if (moved->empty()) {
+    } else if (moved_of_[chunk->slot] == kToCome) {
       AddSegment(*chunk, false);
     }
   }
@@ -47,7 +45,7 @@ void Packing::Decide() {
     idle += nbytes_of(*chunk) - held;
   }
   const bool pack_small = chunks_.size() > kFewChunks;
-  const bool pack_sparse = idle > kept / kSparse + kFewBytes;
+  const bool pack_sparse = idle > kept / kSparse;
   if (!all_ && !pack_small && !pack_sparse) return;
   for (const Chunk* const chunk : chunks_) {
     if (!all_ && chunk->layout->any_size()) continue;
@@ -55,8 +53,7 @@ void Packing::Decide() {
     const bool sparse = pack_sparse && nbytes - held_of(*chunk) > nbytes / kSparse;
     if (!all_ && !sparse && !(pack_small && nbytes < kSmallChunk)) continue;
     if (moved_of_.size() <= chunk->slot) moved_of_.resize(chunk->slot + std::size_t{1}, kNoSlot);
-    moved_of_[chunk->slot] = static_cast<std::uint32_t>(moved_.size());
-    moved_.emplace_back();
+    moved_of_[chunk->slot] = kToCome;
   }
 }
 
@@ -78,10 +75,10 @@ void Packing::AddWhole(const Chunk& chunk) {
   const bool sealed = open_.count(chunk.slot) == 0;
   std::uint64_t next = 0;
   if (const Chunk* const reached = Reaches(chunk)) {
-    next = MovedFrom(*reached) == nullptr ? reached->id : AddSegment(*reached, true);
+    next = !moved(*reached) ? reached->id : AddSegment(*reached, true);
   } else if (sealed) {
     const Chunk* const after = ById(chunk.next_id);
-    if (after != nullptr && MovedFrom(*after) == nullptr) next = after->id;
+    if (after != nullptr && !moved(*after)) next = after->id;
   }
   packed_.push_back({chunk.id, next, &chunk, chunk.layout.get(), Count(chunk), sealed, {}, {}});
 }
@@ -92,7 +89,7 @@ void Packing::AddWhole(const Chunk& chunk) {
 std::uint64_t Packing::AddSegment(const Chunk& first, bool linked) {
   std::vector<const Chunk*> segment{&first};
   const Chunk* beyond = Reaches(first);
-  for (; beyond != nullptr && MovedFrom(*beyond) != nullptr; beyond = Reaches(*beyond)) {
+  for (; beyond != nullptr && moved(*beyond); beyond = Reaches(*beyond)) {
     segment.push_back(beyond);
   }
   const RecordLayout* const layout = first.layout.get();
@@ -114,20 +111,23 @@ std::uint64_t Packing::AddSegment(const Chunk& first, bool linked) {
 
 void Packing::AddRanges(const Chunk& chunk, bool joined, std::size_t to) {
   Packed& pack = packed_[to];
-  const std::vector<Chunk::End>& ends = EndsOf(chunk);
+  const Ends ends = EndsOf(chunk);
   std::size_t e = 0;
-  std::vector<Moved>& moved = moved_[moved_of_[chunk.slot]];
+  const std::size_t head = moved_.size();
+  moved_of_[chunk.slot] = static_cast<std::uint32_t>(head);
+  moved_.push_back({0, 0, 0});
   for (const Coverage::Range& range : coverage_.Ranges(chunk.slot, Count(chunk))) {
     const bool goes_on = joined && range.first == 0;
     if (pack.count != 0 && !goes_on &&
         (pack.ends.empty() || pack.ends.back().step != pack.count - 1)) {
       pack.ends.push_back({pack.count - 1, How::kCut});
     }
-    while (e < ends.size() && ends[e].step < range.first) ++e;
-    for (; e < ends.size() && ends[e].step < range.end; ++e) {
+    while (e < ends.size && ends[e].step < range.first) ++e;
+    for (; e < ends.size && ends[e].step < range.end; ++e) {
       pack.ends.push_back({pack.count + (ends[e].step - range.first), ends[e].how});
     }
-    moved.push_back({range.first, pack.id, pack.count});
+    moved_.push_back({range.first, pack.count, pack.id});
+    ++moved_[head].first;
     pack.parts.push_back({&chunk, range.first, range.end});
     pack.count += range.end - range.first;
   }

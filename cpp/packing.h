@@ -8,6 +8,7 @@
 
 #include "coverage.h"
 #include "storage/chunk.h"
+#include "storage/large_vector.h"
 
 namespace reverie {
 
@@ -27,7 +28,7 @@ class Packing {
   // A chunk as it was when the snapshot was taken, if more has come since.
   struct Open {
     std::uint32_t count;
-    std::vector<Chunk::End> ends;
+    LargeVector<Chunk::End> ends;
   };
   struct Part {
     const Chunk* chunk;
@@ -41,8 +42,16 @@ class Packing {
     const RecordLayout* layout;
     std::uint32_t count;
     bool sealed;
-    std::vector<Part> parts;
-    std::vector<Chunk::End> ends;  // of `parts`
+    LargeVector<Part> parts;
+    LargeVector<Chunk::End> ends;  // of `parts`
+  };
+  struct Ends {
+    const Chunk::End* first;
+    std::size_t size;
+
+    const Chunk::End& operator[](std::size_t i) const { return first[i]; }
+    const Chunk::End* begin() const { return first; }
+    const Chunk::End* end() const { return first + size; }
   };
   struct Place {
     std::uint64_t id;  // of the packed chunk
@@ -59,19 +68,23 @@ class Packing {
     Run();
   }
 
-  const std::vector<Packed>& chunks() const { return packed_; }  // by id
-  const std::vector<Chunk::End>& ends(const Packed& chunk) const {
-    return chunk.whole == nullptr ? chunk.ends : EndsOf(*chunk.whole);
+  const LargeVector<Packed>& chunks() const { return packed_; }  // by id
+  Ends ends(const Packed& chunk) const {
+    return chunk.whole == nullptr ? Ends{chunk.ends.data(), chunk.ends.size()}
+                                  : EndsOf(*chunk.whole);
   }
 
   // Whether the chunk did not stay whole.
-  bool moved(const Chunk& chunk) const { return MovedFrom(chunk) != nullptr; }
+  bool moved(const Chunk& chunk) const {
+    return chunk.slot < moved_of_.size() && moved_of_[chunk.slot] != kNoSlot;
+  }
   // Where a record that is held stands.
   Place Find(const Chunk& chunk, std::uint32_t offset) const {
-    const std::vector<Moved>* const moved = MovedFrom(chunk);
-    if (moved == nullptr) return {chunk.id, offset};
-    const auto after = std::upper_bound(
-        moved->begin(), moved->end(), offset,
+    if (!moved(chunk)) return {chunk.id, offset};
+    // One stretch of moved_ for each chunk, headed by how many ranges it has.
+    const Moved* const head = &moved_[moved_of_[chunk.slot]];
+    const Moved* const after = std::upper_bound(
+        head + 1, head + 1 + head->first, offset,
         [](std::uint32_t wanted, const Moved& range) { return wanted < range.first; });
     const Moved& range = *(after - 1);
     return {range.id, range.offset + (offset - range.first)};
@@ -80,9 +93,10 @@ class Packing {
  private:
   struct Moved {
     std::uint32_t first;
-    std::uint64_t id;
     std::uint32_t offset;
+    std::uint64_t id;
   };
+  static constexpr std::uint32_t kToCome = kNoSlot - 1;
 
   void Run();
   void Decide();
@@ -90,15 +104,10 @@ class Packing {
     const auto open = open_.find(chunk.slot);
     return open == open_.end() ? chunk.count : open->second.count;
   }
-  const std::vector<Chunk::End>& EndsOf(const Chunk& chunk) const {
+  Ends EndsOf(const Chunk& chunk) const {
     const auto open = open_.find(chunk.slot);
-    return open == open_.end() ? chunk.ends : open->second.ends;
-  }
-  // Null: the chunk stays whole.
-  const std::vector<Moved>* MovedFrom(const Chunk& chunk) const {
-    return chunk.slot < moved_of_.size() && moved_of_[chunk.slot] != kNoSlot
-               ? &moved_[moved_of_[chunk.slot]]
-               : nullptr;
+    if (open == open_.end()) return {chunk.ends.data(), chunk.ends.size()};
+    return {open->second.ends.data(), open->second.ends.size()};
   }
   // Of the chunks that are held; null: it is not.
   const Chunk* ById(std::uint64_t id) const;
@@ -111,10 +120,12 @@ class Packing {
   const Coverage& coverage_;
   const std::unordered_map<std::uint32_t, Open>& open_;
   const bool all_;
-  std::vector<const Chunk*> chunks_;  // by id
-  std::vector<Packed> packed_;
-  std::vector<std::uint32_t> moved_of_;  // by slot: where in moved_, of chunks not whole
-  std::vector<std::vector<Moved>> moved_;
+  LargeVector<const Chunk*> chunks_;  // by id
+  LargeVector<Packed> packed_;
+  // By slot, of chunks that do not stay whole: where their part of moved_ begins, kToCome
+  // before it is there.
+  LargeVector<std::uint32_t> moved_of_;
+  LargeVector<Moved> moved_;
   std::unordered_map<const RecordLayout*, std::size_t> current_;  // in packed_, to be added to
 };
 

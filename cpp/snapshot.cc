@@ -20,7 +20,7 @@ void Snapshot::Take(ChunkStore* store, const std::vector<std::shared_ptr<Table>>
   slots_ = store->ShareSlots();
   num_slots_ = store->num_slots();
   for (const Chunk* const chunk : store->open()) {
-    open_[chunk->slot] = {chunk->count, chunk->ends};
+    open_[chunk->slot] = {chunk->count, {chunk->ends.begin(), chunk->ends.end()}};
   }
 }
 

@@ -26,6 +26,17 @@ Store::~Store() {
   if (keeper_.joinable()) keeper_.join();
 }
 
+Store::Holder::Holder(Store* store, std::function<void()> rehome)
+    : store_(store), rehome_(std::move(rehome)) {
+  const std::lock_guard<std::mutex> lock(store_->holding_);
+  store_->holders_.insert(this);
+}
+
+Store::Holder::~Holder() {
+  const std::lock_guard<std::mutex> lock(store_->holding_);
+  store_->holders_.erase(this);
+}
+
 void Store::GiveWay() const {
   while (queueing_.load(std::memory_order_relaxed) != 0) std::this_thread::yield();
 }
@@ -54,7 +65,7 @@ void Store::Keep() {
       // Nothing is lost: what is idle stays where it is until the next need.
     }
     lock.lock();
-    untidy_ = false;
+    untidy_ = chunks_.needs_care();
   }
 }
 
@@ -71,6 +82,11 @@ void Store::Tidy() {
     tables = tables_;
   }
   reverie::Tidy(this, std::move(tables)).Run();
+  const std::lock_guard<std::mutex> held(holding_);
+  for (Holder* const holder : holders_) {
+    GiveWay();
+    holder->rehome_();
+  }
 }
 
 std::shared_ptr<Table> Store::CreateTable(const Table::Config& config) {
@@ -221,6 +237,7 @@ void Store::Drop(Table::Contents* contents) {
   }
   for (bool gone = false; !gone;) {
     Locked locked = Lock();
+    chunks_.LookAgain();
     gone = contents->items.ClearSome(kAtOnce) && contents->order.ClearSome(kAtOnce) &&
            contents->sampler->ClearSome(kAtOnce) && contents->remover->ClearSome(kAtOnce);
   }

@@ -5,10 +5,12 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <thread>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -22,10 +24,10 @@ class Snapshot;
 
 // The chunks and tables of one process, and the only owner of their lock.
 //
-// Locks, in the order they are taken: a Writer's mutex, or that of tidying; the store's,
-// held for as long as a Locked lives; an arena's, for a few instructions. No other core
-// lock exists, and none of the first three is held while a gather copies, while chunks are
-// freed, or while anyone waits for the GIL. One mutex for all
+// Locks, in the order they are taken: that of tidying; that of the list of writers; a
+// Writer's mutex; the store's, held for as long as a Locked lives; an arena's, for a few
+// instructions. No other core lock exists, and no writer's nor the store's is held while a
+// gather copies, while chunks are freed, or while anyone waits for the GIL. One mutex for all
 // tables makes an insert into several tables, and a snapshot of them, a single point
 // in time.
 class Store : public std::enable_shared_from_this<Store> {
@@ -117,6 +119,22 @@ class Store : public std::enable_shared_from_this<Store> {
   const Options& options() const { return options_; }
 
   ~Store();
+
+  // Makes a writer known to the store for as long as it lives. `rehome` gives up chunks
+  // that are much larger than what the writer needs of them; it locks for itself, and may
+  // throw std::bad_alloc.
+  class Holder {
+   public:
+    Holder(Store* store, std::function<void()> rehome);
+    ~Holder();
+    Holder(const Holder&) = delete;
+    Holder& operator=(const Holder&) = delete;
+
+   private:
+    friend class Store;
+    Store* const store_;
+    const std::function<void()> rehome_;
+  };
 
   std::shared_ptr<Table> CreateTable(const Table::Config& config);
 
@@ -245,7 +263,9 @@ class Store : public std::enable_shared_from_this<Store> {
   std::unordered_map<std::uint64_t, Chunk*> restored_;
   std::atomic<int> queueing_{0};  // threads that wait for a Locked
 
-  std::mutex tidying_;  // taken before mutex_; one Tidy at a time
+  std::mutex tidying_;  // taken before all others; one Tidy at a time
+  std::mutex holding_;  // taken before a Writer's; guards holders_
+  std::unordered_set<Holder*> holders_;
   std::thread keeper_;
   std::condition_variable needed_;
   bool untidy_ = false;   // the keeper has work

@@ -198,7 +198,9 @@ bool Tidy::Move() {
     Store::Locked locked = store_->Lock();
     for (const auto& entry : by_slot) {
       const Chunk& chunk = *entry.second;
-      if (!chunk.sealed) open[entry.first] = {chunk.count, chunk.ends};
+      if (!chunk.sealed) {
+        open[entry.first] = {chunk.count, {chunk.ends.begin(), chunk.ends.end()}};
+      }
     }
   }
   packing_ = std::make_unique<Packing>(wanted, open, true,
@@ -218,7 +220,7 @@ bool Tidy::Move() {
       if (part_nbytes != 0) std::memcpy(to, part.chunk->record(part.first), part_nbytes);
       to += part_nbytes;
     }
-    std::vector<Chunk::End> ends = packed.ends;
+    std::vector<Chunk::End> ends(packed.ends.begin(), packed.ends.end());
     Store::Locked locked = store_->Lock();
     home->ends = std::move(ends);
     locked.chunks().Publish(home, packed.count);

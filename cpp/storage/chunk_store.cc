@@ -108,7 +108,7 @@ void ChunkStore::Trim(Chunk* chunk) noexcept {
 void ChunkStore::Unref(Chunk* chunk, Garbage* garbage) {
   if (--chunk->refs != 0) return;
   Seal(chunk);
-  if (chunk->writers == 0) idle_nbytes_ -= IdleOf(*chunk);
+  idle_nbytes_ -= IdleOf(*chunk);
   num_steps_ -= chunk->count;
   record_nbytes_ -= chunk->count * chunk->layout->record_nbytes();
   allocated_nbytes_ -= std::size_t{chunk->capacity} * chunk->layout->record_nbytes();
@@ -117,20 +117,10 @@ void ChunkStore::Unref(Chunk* chunk, Garbage* garbage) {
   epochs_.Retire(chunk, true, garbage);
 }
 
-void ChunkStore::Join(Chunk* chunk) noexcept {
-  if (chunk->writers++ == 0) idle_nbytes_ -= IdleOf(*chunk);
-}
-
-void ChunkStore::Leave(Chunk* chunk) noexcept {
-  if (--chunk->writers != 0) return;
-  chunk->held = std::min(chunk->held, chunk->count);
-  idle_nbytes_ += IdleOf(*chunk);
-}
-
 void ChunkStore::SetHeld(Chunk* chunk, std::uint32_t held) noexcept {
-  if (chunk->writers == 0) idle_nbytes_ -= IdleOf(*chunk);
+  idle_nbytes_ -= IdleOf(*chunk);
   chunk->held = std::min(held, chunk->count);
-  if (chunk->writers == 0) idle_nbytes_ += IdleOf(*chunk);
+  idle_nbytes_ += IdleOf(*chunk);
 }
 
 void ChunkStore::Looked(bool in_vain, std::uint64_t num_items) {
@@ -148,21 +138,15 @@ void ChunkStore::RefRun(Chunk* chunk, std::uint32_t offset, std::uint32_t length
   if (end <= chunk->covered) return;
   const std::uint32_t fresh = end - std::max(chunk->covered, offset);
   chunk->covered = end;
-  // The newest record may be published only after its items are made.
-  const std::uint32_t held = chunk->held + fresh;
-  if (chunk->writers == 0) {
-    idle_nbytes_ -= (std::min(held, chunk->count) - chunk->held) * chunk->layout->record_nbytes();
-    chunk->held = std::min(held, chunk->count);
-  } else {
-    chunk->held = held;
-  }
+  chunk->held += fresh;
+  idle_nbytes_ -= static_cast<std::int64_t>(fresh * chunk->layout->record_nbytes());
 }
 
 void ChunkStore::UnrefRun(Chunk* chunk, std::uint32_t length, Garbage* garbage) {
   ++removals_;
   const std::uint32_t gone = std::min(chunk->held, length);
   chunk->held -= gone;
-  if (chunk->writers == 0) idle_nbytes_ += gone * chunk->layout->record_nbytes();
+  idle_nbytes_ += static_cast<std::int64_t>(gone * chunk->layout->record_nbytes());
   Unref(chunk, garbage);
 }
 

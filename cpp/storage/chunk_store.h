@@ -68,19 +68,22 @@ class ChunkStore {
 
   // While anyone has joined a chunk, new items may come to refer to it: a writer that
   // holds it, or an item that waits to be placed.
-  void Join(Chunk* chunk) noexcept;
-  void Leave(Chunk* chunk) noexcept;
+  void Join(Chunk* chunk) noexcept { ++chunk->writers; }
+  void Leave(Chunk* chunk) noexcept { --chunk->writers; }
 
-  // Whether so many records seem to be held by nobody, in chunks that nobody has joined,
-  // that it is worth looking (see Tidy); and what came of it: how many really are. What is
-  // found in vain is looked for less often.
+  // Whether so much memory seems to hold nothing that anyone needs that it is worth looking
+  // (see Tidy). What is found in vain is looked for less often.
   bool untidy() const {
-    return idle_nbytes_ > record_nbytes_ / 8 + kIdleNbytes && removals_ >= next_look_;
+    const std::uint64_t part = record_nbytes_ / 8 + kIdleNbytes;
+    if (removals_ < next_look_) return false;
+    return idle_nbytes_ > static_cast<std::int64_t>(part) ||
+           allocated_nbytes_ - record_nbytes_ > part + open_.size() * kOpenNbytes;
   }
   // Whether there is anything that the store's keeper should do.
   bool needs_care() const { return wants_ahead_ || untidy(); }
   void Cared() { wants_ahead_ = false; }
   void Looked(bool in_vain, std::uint64_t num_items);
+  void LookAgain() { next_look_ = 0; }
   // The number of held records, once it is known.
   void SetHeld(Chunk* chunk, std::uint32_t held) noexcept;
 
@@ -97,7 +100,9 @@ class ChunkStore {
   void Publish(Chunk* chunk, std::uint32_t records) {
     chunk->count += records;
     num_steps_ += records;
-    record_nbytes_ += records * chunk->layout->record_nbytes();
+    const std::size_t nbytes = records * chunk->layout->record_nbytes();
+    record_nbytes_ += nbytes;
+    idle_nbytes_ += static_cast<std::int64_t>(nbytes);
   }
 
   std::uint64_t num_chunks() const { return num_slots_ - free_slots_.size() - left_slots_.size(); }
@@ -114,9 +119,13 @@ class ChunkStore {
  private:
   static constexpr std::uint64_t kIdleNbytes = std::uint64_t{1} << 19;
 
-  // What may be idle of a chunk that nobody has joined.
-  static std::uint64_t IdleOf(const Chunk& chunk) {
-    return (chunk.count - chunk.held) * chunk.layout->record_nbytes();
+  static constexpr std::uint64_t kOpenNbytes = 2048;
+
+  // Records that no item holds, as far as can be told. Less than none for a moment: items
+  // may be made before their last record is published.
+  static std::int64_t IdleOf(const Chunk& chunk) {
+    return (std::int64_t{chunk.count} - chunk.held) *
+           static_cast<std::int64_t>(chunk.layout->record_nbytes());
   }
 
   const std::shared_ptr<Arena> arena_ = std::make_shared<Arena>();
@@ -133,8 +142,7 @@ class ChunkStore {
   std::uint64_t num_steps_ = 0;
   std::uint64_t record_nbytes_ = 0;
   std::uint64_t allocated_nbytes_ = 0;
-  // Of records that items seem not to hold, in chunks that nobody has joined.
-  std::uint64_t idle_nbytes_ = 0;
+  std::int64_t idle_nbytes_ = 0;  // of all chunks
   bool wants_ahead_ = false;  // an arena does, as far as was seen
   std::uint64_t removals_ = 0;   // of items from chunks, ever
   std::uint64_t next_look_ = 0;  // at so many removals

@@ -1,6 +1,7 @@
 #include "writers/chunk_chain.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 namespace reverie {
@@ -39,6 +40,65 @@ void ChunkChain::DropFirst(Store::Locked* store) {
   if (head_ < 8 || 2 * head_ < held_.size()) return;
   held_.erase(held_.begin(), held_.begin() + static_cast<std::ptrdiff_t>(head_));
   head_ = 0;
+}
+
+void ChunkChain::Rehome(std::uint64_t first_needed, Store::Locked* store) {
+  if (open_ == nullptr) return;
+  const std::size_t record_nbytes = open_->layout->record_nbytes();
+  const auto needed = static_cast<std::uint32_t>(next() - first_needed);
+  std::size_t filled = 0;
+  std::size_t held = 0;
+  for (std::size_t i = head_; i < held_.size(); ++i) {
+    filled += held_[i].chunk->count;
+    held += held_[i].chunk->held;
+  }
+  constexpr std::size_t kFewNbytes = 2048;
+  const bool idle = filled * record_nbytes > kFewNbytes &&
+                    filled > 2 * std::max<std::size_t>(held, needed);
+  const std::size_t room = (open_->capacity - fill_) * record_nbytes;
+  const bool roomy = room > kFewNbytes &&
+                     room > 4 * store->chunks().NextNbytes(least_nbytes_, max_nbytes_);
+  if (!idle && !roomy) return;
+  ChunkChain fresh(least_nbytes_, max_nbytes_);
+  if (needed != 0) {
+    const std::size_t least = least_nbytes_ / std::max<std::size_t>(1, record_nbytes);
+    fresh.held_.reserve(2);
+    Chunk* const chunk = store->chunks().Create(
+        open_->layout, std::max(needed, static_cast<std::uint32_t>(least)));
+    store->chunks().Join(chunk);
+    fresh.held_.push_back({chunk, first_needed});
+    fresh.open_ = chunk;
+    for (std::uint64_t number = first_needed; number < next(); ++number) {
+      const Held& from = *Locate(number);
+      const auto at = static_cast<std::uint32_t>(number - from.first);
+      const auto to = static_cast<std::uint32_t>(number - first_needed);
+      if (record_nbytes != 0) std::memcpy(chunk->record(to), from.chunk->record(at), record_nbytes);
+      const auto end = std::lower_bound(
+          from.chunk->ends.begin(), from.chunk->ends.end(), at,
+          [](const Chunk::End& one, std::uint32_t step) { return one.step < step; });
+      if (end == from.chunk->ends.end() || end->step != at) continue;
+      try {
+        chunk->ReserveEnds();
+      } catch (...) {
+        store->chunks().Leave(chunk);
+        store->chunks().Unref(chunk, store->garbage());
+        throw;
+      }
+      chunk->ends.push_back({to, end->how});
+    }
+    store->chunks().Publish(chunk, needed);
+    try {
+      chunk->ReserveEnds();  // a chunk whose last step is no end always has room for one
+    } catch (...) {
+      store->chunks().Leave(chunk);
+      store->chunks().Unref(chunk, store->garbage());
+      throw;
+    }
+  }
+  fresh.first_ = first_needed;
+  fresh.fill_ = needed;
+  DropAll(store);
+  *this = std::move(fresh);
 }
 
 void ChunkChain::DropOpen(Store::Locked* store) {

@@ -66,6 +66,11 @@ class ChunkChain {
     while (held_.size() - head_ > 1 && held_[head_ + 1].first <= first) DropFirst(store);
   }
 
+  // The records from `first_needed` on, in a chunk of their own, where the held ones are
+  // much larger than suits what is in them: items hold little of them, or there is far more
+  // room than the store now gives. Throws std::bad_alloc with nothing changed.
+  void Rehome(std::uint64_t first_needed, Store::Locked* store);
+
   // Seals, cuts to size and drops the open chunk; the one before it, which is full, is open
   // then.
   void DropOpen(Store::Locked* store);

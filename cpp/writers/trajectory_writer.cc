@@ -11,7 +11,8 @@ constexpr std::size_t kFirstChunkNbytes = 256;
 
 }  // namespace
 
-TrajectoryWriter::TrajectoryWriter(std::shared_ptr<Store> store) : store_(std::move(store)) {
+TrajectoryWriter::TrajectoryWriter(std::shared_ptr<Store> store)
+    : store_(std::move(store)), holder_(store_.get(), [this] { Rehome(); }) {
   episode_ = store_->Lock().NewEpisode();
 }
 
@@ -212,6 +213,14 @@ void TrajectoryWriter::EndEpisode(bool clear) {
   episode_ = store.NewEpisode();
   if (!clear) return;
   for (Column& column : columns_) ExpireBefore(column.chain.next(), &column, &store);
+}
+
+void TrajectoryWriter::Rehome() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  Store::Locked store = store_->Lock();
+  for (Column& column : columns_) {
+    if (column.layout != nullptr) column.chain.Rehome(column.first_kept, &store);
+  }
 }
 
 void TrajectoryWriter::Close() {

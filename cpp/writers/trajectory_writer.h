@@ -86,6 +86,7 @@ class TrajectoryWriter {
   };
 
   bool Roll(const Cell* cells, std::size_t n);
+  void Rehome();
   static void ExpireBefore(std::uint64_t first_kept, Column* column, Store::Locked* store);
   // All but the latest `keep` cells.
   static void Expire(Column* column, Store::Locked* store);
@@ -100,6 +101,7 @@ class TrajectoryWriter {
   bool closed_ = false;
   std::vector<Piece> pieces_;  // scratch: of the item under way
   std::vector<Trajectory::Column> output_;
+  Store::Holder holder_;  // last, so that it is the first to go
 };
 
 }  // namespace reverie

@@ -7,7 +7,7 @@
 namespace reverie {
 namespace {
 
-constexpr std::size_t kFirstChunkNbytes = 2048;
+constexpr std::size_t kFirstChunkNbytes = 64;
 
 // Copies n cells of a column to where each one's record has it; null: nowhere. The
 // common sizes are known to the compiler.
@@ -31,7 +31,8 @@ Writer::Writer(std::shared_ptr<Store> store, std::shared_ptr<const RecordLayout>
       priority_(config.priority),
       streams_(config.num_streams,
                Stream{ChunkChain(kFirstChunkNbytes, store_->options().chunk_nbytes)}),
-      records_(config.num_streams) {}
+      records_(config.num_streams),
+      holder_(store_.get(), [this] { Rehome(); }) {}
 
 Writer::~Writer() { Close(); }
 
@@ -257,6 +258,19 @@ Status Writer::Reset(std::uint32_t index, bool write_cached_steps, std::uint64_t
   Forget(&stream, &store);
   stream.too_long = false;
   return status;
+}
+
+void Writer::Rehome() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  Store::Locked store = store_->Lock();
+  for (Stream& stream : streams_) {
+    // What the next items may take, and the last step, whose end may be told yet.
+    std::uint64_t needed = stream.cached;
+    if (config_.items != Items::kEpisodes) {
+      needed = std::min<std::uint64_t>(needed, std::max(1u, config_.sequence_length - 1));
+    }
+    stream.chain.Rehome(stream.chain.next() - needed, &store);
+  }
 }
 
 void Writer::Close() {

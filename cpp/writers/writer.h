@@ -124,6 +124,7 @@ class Writer {
   // Whether a step that ends so ends an episode of this writer's.
   bool Ends(How how) const { return how != How::kGoesOn && config_.items != Items::kStream; }
   bool Completes(std::uint64_t steps, bool ends) const;
+  void Rehome();
   void PackBatch(const void* const* columns, std::size_t n);
 
   // Opens the stream's next chunk.
@@ -151,6 +152,7 @@ class Writer {
   std::vector<Stream> streams_;
   std::vector<std::uint8_t*> records_;  // scratch: where the batch under way goes
   std::uint64_t last_batch_ = 0;
+  Store::Holder holder_;  // last, so that it is the first to go
 };
 
 }  // namespace reverie
