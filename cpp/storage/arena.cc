@@ -9,9 +9,8 @@
 namespace reverie {
 namespace {
 
-constexpr std::size_t kFirstRegion = std::size_t{1} << 20;
+constexpr std::size_t kFirstRegion = kHugePage;
 constexpr std::size_t kHugeFrom = std::size_t{8} << 20;  // bytes of all regions before
-constexpr std::size_t kSmallGrain = std::size_t{1} << 16;
 // Blocks from here on have one of 16 sizes within a power of two, so that one which is
 // freed suits the next of about its size.
 constexpr std::size_t kRounded = std::size_t{1} << 14;
@@ -160,8 +159,8 @@ Arena::Block* Arena::FromTop(std::size_t size) {
     for (const Region& other : regions_) total += other.size;
     std::size_t wanted = std::max({kFirstRegion, std::min(total, kLargestRegion), size + 16});
     const bool huge = total >= kHugeFrom;
-    const std::size_t grain = huge ? kHugePage : kSmallGrain;
-    wanted = (wanted + grain - 1) / grain * grain;
+    const std::size_t grain = huge ? kHugePage : SystemPage();
+    wanted = (wanted + kHugePage - 1) / kHugePage * kHugePage;
     regions_.reserve(regions_.size() + 1);
     auto* const base = static_cast<char*>(AllocateRegion(wanted, huge));
     // So that what follows a block's mark is aligned.
@@ -282,16 +281,16 @@ void Arena::ReturnAll() noexcept {
   peak_ = used_;
   if (used_ < kHugeFrom) {  // too little for huge pages: the parts of them that are idle, too
     for (Region& region : regions_) {
-      if (region.grain != kSmallGrain) region.returned = 0;
+      if (region.grain == kHugePage) region.returned = 0;
     }
     for (std::size_t power = PowerOf(kHugePage); power < kPowers; ++power) {
       for (Block* block : free_[power]) {
         for (; block != nullptr; block = block->next) {
-          if (RegionOf(block)->grain != kSmallGrain) block->mark &= ~kReturned;
+          if (RegionOf(block)->grain == kHugePage) block->mark &= ~kReturned;
         }
       }
     }
-    for (Region& region : regions_) region.grain = kSmallGrain;
+    for (Region& region : regions_) region.grain = SystemPage();
   }
   for (std::size_t i = regions_.size(); i-- > 0;) {
     Region& region = regions_[i];
@@ -305,7 +304,7 @@ void Arena::ReturnAll() noexcept {
     ReturnPages(first, static_cast<std::size_t>(region.warm - first));
     region.warm = first;
   }
-  for (std::size_t power = PowerOf(kSmallGrain); power < kPowers; ++power) {
+  for (std::size_t power = PowerOf(SystemPage()); power < kPowers; ++power) {
     for (std::uint32_t steps = steps_[power]; steps != 0; steps &= steps - 1) {
       for (Block* block = free_[power][LowestBit(steps)]; block != nullptr; block = block->next) {
         Return(block, RegionOf(block));
@@ -352,7 +351,7 @@ void Arena::FaultAhead() {
     from = region->warm;
     to = std::min(Up(from + 1, kHugePage), region->base + region->size);
   }
-  const std::size_t past = reinterpret_cast<std::uintptr_t>(from) % 4096;
+  const std::size_t past = reinterpret_cast<std::uintptr_t>(from) % SystemPage();
   reverie::FaultAhead(from - past, static_cast<std::size_t>(to - from) + past);
   const std::lock_guard<std::mutex> lock(mutex_);
   for (Region& region : regions_) {  // unless it was given back meanwhile

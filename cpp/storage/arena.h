@@ -4,7 +4,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 namespace reverie {
@@ -81,6 +83,26 @@ class Arena {
   std::uint64_t powers_ = 0;  // which of them have free blocks
   std::array<std::uint32_t, kPowers> steps_{};
   std::array<std::array<Block*, kSteps>, kPowers> free_{};
+};
+
+// So that small objects come from one, too; it lives as long as any of them.
+template <typename T>
+struct ArenaAllocator {
+  using value_type = T;
+
+  explicit ArenaAllocator(std::shared_ptr<Arena> of) : arena(std::move(of)) {}
+  template <typename U>
+  ArenaAllocator(const ArenaAllocator<U>& other) : arena(other.arena) {}
+
+  T* allocate(std::size_t n) { return static_cast<T*>(arena->Allocate(n * sizeof(T))); }
+  void deallocate(T* block, std::size_t) noexcept { arena->Free(block); }
+
+  friend bool operator==(const ArenaAllocator& a, const ArenaAllocator& b) {
+    return a.arena == b.arena;
+  }
+  friend bool operator!=(const ArenaAllocator& a, const ArenaAllocator& b) { return !(a == b); }
+
+  std::shared_ptr<Arena> arena;
 };
 
 }  // namespace reverie

@@ -60,7 +60,7 @@ Chunk* ChunkStore::Create(std::shared_ptr<const RecordLayout> layout, std::uint3
     slots_.Make(slot);
   }
   slots_.Own(slot);
-  auto chunk = std::make_shared<Chunk>();
+  auto chunk = std::allocate_shared<Chunk>(ArenaAllocator<Chunk>(item_arena_));
   const std::size_t nbytes = std::size_t{capacity} * layout->record_nbytes();
   chunk->data = static_cast<std::uint8_t*>(arena_->Allocate(nbytes));
   chunk->memory = arena_;

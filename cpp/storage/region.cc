@@ -5,11 +5,17 @@
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 namespace reverie {
 
 #if defined(__unix__) || defined(__APPLE__)
+
+std::size_t SystemPage() {
+  static const long nbytes = sysconf(_SC_PAGESIZE);
+  return nbytes > 0 ? static_cast<std::size_t>(nbytes) : 4096;
+}
 
 void* AllocateRegion(std::size_t nbytes, bool huge) {
   // More than asked for, so that an aligned part is in it; the rest goes back at once.
@@ -53,6 +59,7 @@ void FaultAhead(void* memory, std::size_t nbytes) noexcept {
 
 #else
 
+std::size_t SystemPage() { return 4096; }
 void* AllocateRegion(std::size_t nbytes, bool) {
   return ::operator new(nbytes, std::align_val_t{kHugePage});
 }

@@ -7,6 +7,9 @@ namespace reverie {
 
 constexpr std::size_t kHugePage = std::size_t{1} << 21;
 
+// The smallest piece of memory that the system takes back.
+std::size_t SystemPage();
+
 // Address space of the system's: memory that costs nothing until it is touched. Where
 // `huge`, the system is asked for large pages, of which one is one page fault and one
 // entry of the TLB instead of 512; where it has none, nothing is lost.

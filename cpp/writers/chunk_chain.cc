@@ -19,7 +19,7 @@ const ChunkChain::Held* ChunkChain::Locate(std::uint64_t number) const {
 void ChunkChain::Grow(Store::Locked* store, std::shared_ptr<const RecordLayout> layout, bool one) {
   const std::size_t record_nbytes = std::max<std::size_t>(1, layout->record_nbytes());
   const std::size_t nbytes =
-      std::min(next_nbytes_, store->chunks().NextNbytes(least_nbytes_, max_nbytes_));
+      std::min(next_nbytes_, store->chunks().NextNbytes(kLeastNbytes, max_nbytes_));
   const std::size_t capacity = one ? 1 : std::max<std::size_t>(1, nbytes / record_nbytes);
   if (held_.capacity() == held_.size()) held_.reserve(held_.size() + held_.size() / 2 + 2);
   Chunk* const chunk =
@@ -57,11 +57,11 @@ void ChunkChain::Rehome(std::uint64_t first_needed, Store::Locked* store) {
                     filled > 2 * std::max<std::size_t>(held, needed);
   const std::size_t room = (open_->capacity - fill_) * record_nbytes;
   const bool roomy = room > kFewNbytes &&
-                     room > 4 * store->chunks().NextNbytes(least_nbytes_, max_nbytes_);
+                     room > 4 * store->chunks().NextNbytes(kLeastNbytes, max_nbytes_);
   if (!idle && !roomy) return;
-  ChunkChain fresh(least_nbytes_, max_nbytes_);
+  ChunkChain fresh(kLeastNbytes, max_nbytes_);
   if (needed != 0) {
-    const std::size_t least = least_nbytes_ / std::max<std::size_t>(1, record_nbytes);
+    const std::size_t least = kLeastNbytes / 4 / std::max<std::size_t>(1, record_nbytes);
     fresh.held_.reserve(2);
     Chunk* const chunk = store->chunks().Create(
         open_->layout, std::max(needed, static_cast<std::uint32_t>(least)));

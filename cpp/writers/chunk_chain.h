@@ -17,8 +17,8 @@ namespace reverie {
 //           | first ...    | first ...    | ...                  next() ->
 //
 // The n-th record ever published has number n. The first chunk is small and each next one
-// at most twice as large, up to what suits the store as it is (ChunkStore::NextNbytes), so
-// that many streams cost little. A chunk is sealed once a record is in the next one, or
+// at most twice as large, up to a kilobyte or what suits the store as it is
+// (ChunkStore::NextNbytes), so that many streams cost little. A chunk is sealed once a record is in the next one, or
 // when the chain drops it. Guarded by its writer's mutex; what takes a Locked, by the
 // store's as well.
 class ChunkChain {
@@ -29,9 +29,7 @@ class ChunkChain {
   };
 
   ChunkChain(std::size_t first_nbytes, std::size_t max_nbytes)
-      : least_nbytes_(std::min(first_nbytes, max_nbytes)),
-        next_nbytes_(least_nbytes_),
-        max_nbytes_(max_nbytes) {}
+      : next_nbytes_(std::min(first_nbytes, max_nbytes)), max_nbytes_(max_nbytes) {}
 
   // The chunk that takes the next record, if it has a place left; null: none.
   Chunk* open() const { return open_; }
@@ -80,6 +78,8 @@ class ChunkChain {
   }
 
  private:
+  static constexpr std::size_t kLeastNbytes = 1024;
+
   void DropFirst(Store::Locked* store);
 
   std::vector<Held> held_;  // by age, from head_ on
@@ -87,7 +87,6 @@ class ChunkChain {
   Chunk* open_ = nullptr;    // the last one held
   std::uint64_t first_ = 0;  // number of its first record, or of the next record to come
   std::uint32_t fill_ = 0;
-  std::size_t least_nbytes_;
   std::size_t next_nbytes_;  // of the next chunk, at most
   std::size_t max_nbytes_;
 };
