@@ -16,7 +16,7 @@ TableState GoodState() {
   Stream stream(12);
   Table table(TableConfig(10), &stream.chunks);
   for (std::size_t i = 0; i < 4; ++i) stream.Insert(&table, 2 * i, 4);
-  return table.Save();
+  return stream.Save(&table);
 }
 
 TEST(WithoutKeysFreshOnesAreIssued) {
@@ -26,7 +26,7 @@ TEST(WithoutKeysFreshOnesAreIssued) {
   state.free_keys.clear();
   Table table(TableConfig(10), &stream.chunks);
   REQUIRE(table.Restore(state, ChunksByRow(&stream, state), {}).ok());
-  const TableState saved = table.Save();
+  const TableState saved = stream.Save(&table);
   CHECK_EQ(std::set<std::uint64_t>(saved.items.key.begin(), saved.items.key.end()).size(), 4u);
   CHECK_EQ(saved.items.offset, state.items.offset);
 }
@@ -35,13 +35,13 @@ TEST(AnEmptiedTableDoesNotIssueItsOldKeysAfterRestore) {
   Stream stream(12);
   Table table(TableConfig(10), &stream.chunks);
   for (std::size_t i = 0; i < 4; ++i) stream.Insert(&table, i, 2);
-  const LargeVector<std::uint64_t> old = table.Save().items.key;
+  const std::vector<std::uint64_t> old = stream.Save(&table).items.key;
   Garbage garbage;
-  table.Clear(&garbage);
+  Clear(&table, &garbage);
   Table restored(TableConfig(10), &stream.chunks);
-  REQUIRE(restored.Restore(table.Save(), {}, {}).ok());
+  REQUIRE(restored.Restore(stream.Save(&table), {}, {}).ok());
   for (std::size_t i = 0; i < 6; ++i) stream.Insert(&restored, i, 2);
-  for (const std::uint64_t key : restored.Save().items.key) {
+  for (const std::uint64_t key : stream.Save(&restored).items.key) {
     CHECK(std::find(old.begin(), old.end(), key) == old.end());
   }
 }

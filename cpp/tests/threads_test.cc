@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "check.h"
+#include "saved.h"
 #include "writers/writer.h"
 
 namespace reverie_test {
@@ -86,15 +87,17 @@ struct World {
 
   void TakeSnapshots() {
     while (!done) {
-      const Snapshot snapshot = store->TakeSnapshot();
+      const auto arranged = Arranged(store);
+      const Snapshot& snapshot = *arranged;
       CHECK_EQ(snapshot.tables[0].counters.inserts, snapshot.tables[1].counters.inserts);
       std::map<std::uint64_t, std::size_t> rows;
       for (std::size_t row = 0; row < snapshot.num_chunks(); ++row) {
         rows[snapshot.chunks.id[row]] = row;
+        const std::vector<std::uint8_t> bytes = BytesOf(snapshot, row);
         for (std::uint32_t i = 0; i < snapshot.chunks.count[row]; ++i) {
           std::uint64_t counter, check;
-          std::memcpy(&counter, snapshot.chunk(row)->record(i), sizeof(counter));
-          std::memcpy(&check, snapshot.chunk(row)->record(i) + 8, sizeof(check));
+          std::memcpy(&counter, &bytes[i * kStepNbytes], sizeof(counter));
+          std::memcpy(&check, &bytes[i * kStepNbytes + 8], sizeof(check));
           CHECK_EQ(check, Hash(counter));
         }
       }
