@@ -15,10 +15,11 @@ namespace {
 struct World {
   struct Options {
     std::uint32_t streams;
-    std::uint32_t chunks;  // of each stream
-    std::uint32_t most;    // records of a chunk
-    std::uint32_t held;    // of a hundred windows, one after the other
-    bool uneven = false;   // of every third chunk there are few
+    std::uint32_t chunks;      // of each stream
+    std::uint32_t most;        // records of a chunk
+    std::uint32_t held;        // of a hundred windows, one after the other
+    bool uneven = false;       // of every third chunk there are few
+    bool long_stream = false;  // it never breaks, and a window is over each seam
   };
   struct Record {
     Chunk* chunk;
@@ -49,7 +50,7 @@ struct World {
       for (std::uint32_t s = 0; s < options.streams; ++s) {
         const auto& layout = layouts[s % 2];
         Chunk* const chunk = chunks.Create(layout, 1 + rng.Below(options.most));
-        const bool ends = c + 1 == options.chunks || rng.Below(20) == 0;
+        const bool ends = c + 1 == options.chunks || (!options.long_stream && rng.Below(20) == 0);
         if (last[s] != nullptr) {
           last[s]->next = chunk;
           last[s]->next_id = chunk->id;
@@ -116,6 +117,11 @@ struct World {
         for (std::size_t i = first; i < first + length; ++i) streams[s][i].held = true;
       }
       first += 1 + rng->Below(static_cast<std::uint32_t>(length));
+    }
+    for (std::size_t i = 0; options.long_stream && i + 1 < streams[s].size(); ++i) {
+      if (streams[s][i].chunk == streams[s][i + 1].chunk) continue;
+      windows.push_back({s, i, 2});
+      streams[s][i].held = streams[s][i + 1].held = true;
     }
   }
 
@@ -306,6 +312,25 @@ TEST(ManySmallAndSparseChunksAtOnce) {
       CHECK(world.coverage->slots().size() > 512);
       world.Check();
     }
+  }
+}
+
+// A stream that windows cover from end to end, with gaps, is several chunks all the same.
+TEST(WhatIsPackedIsOfAMegabyteAtATime) {
+  for (const std::uint32_t streams : {1u, 4u}) {
+    World world({streams, 400, 2500, 50, false, true}, 1);
+    world.Check();
+    std::uint64_t nbytes = 0, linked = 0;
+    for (const Packing::Packed& chunk : world.packing->chunks()) {
+      const std::uint64_t of_chunk = chunk.count * chunk.layout->record_nbytes();
+      CHECK(of_chunk <= 2 << 20);
+      nbytes += of_chunk;
+      linked +=
+          chunk.whole == nullptr && chunk.next != 0 && world.ById(chunk.next)->whole == nullptr;
+    }
+    CHECK(nbytes > 4 << 20);
+    CHECK(world.packing->chunks().size() > 4);
+    CHECK(linked >= 4 * streams);
   }
 }
 
