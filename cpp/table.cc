@@ -458,6 +458,7 @@ std::size_t Table::Delete(const std::uint64_t* keys, std::size_t n, Garbage* gar
 
 std::unique_ptr<Table::Contents> Table::Fresh() const {
   if (own_->items.num_slots() <= kFewItems) return nullptr;
+  if (own_->items.next_generation() > ItemStore::kLastFirst) return nullptr;
   return std::make_unique<Contents>(config_, chunks_, own_->items.next_generation());
 }
 

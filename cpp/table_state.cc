@@ -99,7 +99,9 @@ Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks
       table->remaining_samples_ = 0;
     }
   } undone{this, std::make_unique<Contents>(config_, chunks_, 0)};
-  if (state.first_generation % 2 != 0) return Status::Invalid("first_generation is odd", -1);
+  if (state.first_generation % 2 != 0 || state.first_generation > ItemStore::kLastFirst) {
+    return Status::Invalid("first_generation out of range", -1);
+  }
   own_ = std::make_unique<Contents>(config_, chunks_, state.first_generation);
   if (from.key.size() == n) {  // an empty table has free keys, too
     const std::int64_t bad =
