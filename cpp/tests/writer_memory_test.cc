@@ -228,6 +228,25 @@ TEST(AStoreThatCannotBeReadForWantOfMemoryStaysUsable) {
   CHECK(failed > 30);
 }
 
+TEST(ArraysThatFailAreMadeAgain) {
+  int failed = 0;
+  Scene scene;
+  for (std::uint64_t i = 0; i < 100; ++i) {
+    REQUIRE(Append(&scene.two, i, i % 7 == 6 ? How::kEnded : How::kGoesOn).ok());
+    REQUIRE(Append(&scene.three, i).ok());
+  }
+  const auto right = Arranged(scene.store);
+  for (long k = 0;; ++k) {
+    const auto snapshot = scene.store->TakeSnapshot();
+    const bool starved = Starved(k, 1, [&] { snapshot->Arrange(); });
+    failed += starved;
+    snapshot->Arrange();
+    CHECK(Same(*snapshot, *right));
+    if (!starved) break;
+  }
+  CHECK(failed > 20);
+}
+
 TEST(ARestoreThatFailsLeaksNothing) {
   int failed = 0;
   Scene scene;
