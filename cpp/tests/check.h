@@ -67,8 +67,8 @@ std::string Show(const T& value) {
   return text.str();
 }
 inline std::string Show(const std::string& value) { return "\"" + value + "\""; }
-template <typename T>
-std::string Show(const std::vector<T>& values) {
+template <typename T, typename Allocator>
+std::string Show(const std::vector<T, Allocator>& values) {
   std::string text = std::to_string(values.size()) + ": [";
   for (std::size_t i = 0; i < values.size() && i < 20; ++i) text += Show(values[i]) + " ";
   return text + (values.size() > 20 ? "...]" : "]");
@@ -78,6 +78,14 @@ template <typename A, typename B>
 bool Equal(const char* file, int line, const char* text, const A& a, const B& b) {
   if (a == static_cast<A>(b)) return true;
   Report(file, line, std::string(text) + ": " + Show(a) + " != " + Show(static_cast<A>(b)));
+  return false;
+}
+// Whatever memory they stand in.
+template <typename T, typename A, typename B>
+bool Equal(const char* file, int line, const char* text, const std::vector<T, A>& a,
+           const std::vector<T, B>& b) {
+  if (a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin())) return true;
+  Report(file, line, std::string(text) + ": " + Show(a) + " != " + Show(b));
   return false;
 }
 

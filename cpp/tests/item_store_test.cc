@@ -20,7 +20,10 @@ std::int64_t Restore(ItemStore* store, const std::vector<std::uint64_t>& live,
   return store->Restore(live.data(), live.size(), free.data(), free.size());
 }
 
-std::vector<std::uint64_t> FreeKeys(ItemStore* items) { return items->Share().FreeKeys(); }
+std::vector<std::uint64_t> FreeKeys(ItemStore* items) {
+  const auto keys = items->Share().FreeKeys();
+  return {keys.begin(), keys.end()};
+}
 
 // An ItemStore with pages of its own.
 struct Store : Pages, ItemStore {

@@ -253,7 +253,7 @@ struct World {
 
 TEST(FewChunksWithFewIdleRecordsStayAsTheyAre) {
   for (std::uint64_t seed = 1; seed <= 5; ++seed) {
-    World world({5, 10, 40, 60}, seed);
+    World world({5, 10, 40, 100}, seed);
     world.Check();
     CHECK_EQ(world.NumWhole(), world.packing->chunks().size());
     CHECK_EQ(world.NumWhole(), world.coverage->slots().size());

@@ -73,7 +73,7 @@ TEST(ASnapshotIsAPointInTimeWhileTheWriterGoesOn) {
   const auto arranged = Arranged(scene.store);
   const Snapshot& snapshot = *arranged;
   const std::vector<SavedChunk> then = Save(snapshot).chunks;
-  const std::vector<std::uint64_t> keys = snapshot.tables[0].items.key;
+  const auto keys = snapshot.tables[0].items.key;
   scene.Write(500);  // all items of the snapshot are evicted, and its open chunk goes on
   scene.store->Clear(scene.table.get());
   scene.writer->Close();

@@ -35,7 +35,7 @@ TEST(AnEmptiedTableDoesNotIssueItsOldKeysAfterRestore) {
   Stream stream(12);
   Table table(TableConfig(10), &stream.chunks);
   for (std::size_t i = 0; i < 4; ++i) stream.Insert(&table, i, 2);
-  const std::vector<std::uint64_t> old = stream.Save(&table).items.key;
+  const auto old = stream.Save(&table).items.key;
   Garbage garbage;
   Clear(&table, &garbage);
   Table restored(TableConfig(10), &stream.chunks);
@@ -148,7 +148,7 @@ TEST(HolesComeBackWhereTheyWere) {
   Stream stream(100);
   Table table(TableConfig(200, SelectorKind::kUniform, SelectorKind::kUniform), &stream.chunks);
   for (std::size_t i = 0; i < 90; ++i) stream.Insert(&table, i, 4);
-  const std::vector<std::uint64_t> keys = stream.Save(&table).items.key;
+  const auto keys = stream.Save(&table).items.key;
   Garbage garbage;
   for (std::size_t i = 1; i < 89; i += 3) table.Delete(&keys[i], 1, &garbage);
   const TableState state = stream.Save(&table);

@@ -46,7 +46,7 @@ struct Modelled {
     stream->Insert(table.get(), step, length, priority);
     model.push_back({0, step, length, priority, 0});
     ++counters.inserts;
-    const std::vector<std::uint64_t> keys = stream->Save(table.get()).items.key;
+    const auto keys = stream->Save(table.get()).items.key;
     if (model.size() <= config.max_size) {
       model.back().key = keys.back();
       CHECK(std::find(stale.begin(), stale.end(), keys.back()) == stale.end());
@@ -336,7 +336,7 @@ TEST(SelectTakesItemsByKeyOrAllInOrder) {
   Stream stream(40);
   Table table(TableConfig(10), &stream.chunks);
   for (std::size_t i = 0; i < 5; ++i) stream.Insert(&table, i, i == 4 ? 3 : 2);
-  const std::vector<std::uint64_t> keys = stream.Save(&table).items.key;
+  const auto keys = stream.Save(&table).items.key;
   const auto select = [&](const std::vector<std::uint64_t>* wanted, std::uint32_t steps) {
     BatchRows rows;
     BatchSpec spec(stream.layout.get(), steps);

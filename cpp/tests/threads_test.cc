@@ -158,9 +158,9 @@ struct Saving {
   std::atomic<int> saved{0}, cleared{0}, packed{0}, sampled{0};
 
   Saving() {
-    tables.push_back(store->CreateTable(TableConfig(20000)));
+    tables.push_back(store->CreateTable(TableConfig(5000)));
     tables.push_back(
-        store->CreateTable(TableConfig(6000, SelectorKind::kPrioritized, SelectorKind::kUniform)));
+        store->CreateTable(TableConfig(1500, SelectorKind::kPrioritized, SelectorKind::kUniform)));
     tables.push_back(
         store->CreateTable(TableConfig(300, SelectorKind::kMinHeap, SelectorKind::kMaxHeap)));
   }
@@ -178,7 +178,8 @@ struct Saving {
       const How how = i % 10 == 9 ? How::kTruncated : How::kGoesOn;
       if (i % 64 == 0) writer->SetPriority(static_cast<double>(1 + i % 7));
       CHECK(writer->Append(Step(First(index) + i).columns().data(), how).ok());
-      if (i % 5000 == 4999) writer = new_writer();
+      if (i % 3000 == 2999) writer = new_writer();
+      if (i % 100 == 99) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
   }
   void Sample(std::size_t which) {
@@ -282,7 +283,7 @@ TEST(SaversSeeAWholeStoreBesideAllThatChangesIt) {
   }
   threads.emplace_back(&Saving::Clear, &world);
   const auto start = std::chrono::steady_clock::now();
-  while (world.saved < 12 || world.cleared < 12 || world.sampled < 100 || world.packed == 0) {
+  while (world.saved < 8 || world.cleared < 12 || world.sampled < 100 || world.packed == 0) {
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
     if (!CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(120))) break;
   }
