@@ -102,8 +102,13 @@ class ItemStore {
 
   // Slots that no item was in yet begin with `generation`, an even number up to kLastFirst.
   explicit ItemStore(PagePool* pool, std::uint32_t generation = 0)
-      : length(pool), priority(pool), trajectories(pool), pool_(pool), items_(pool),
-        first_generation_(generation), highest_(generation) {}
+      : length(pool),
+        priority(pool),
+        trajectories(pool),
+        pool_(pool),
+        items_(pool),
+        first_generation_(generation),
+        highest_(generation) {}
 
   // Makes room for one Allocate() and for its length and priority, and for one Free() of
   // another item. Throws std::bad_alloc with nothing changed, also where 2**32 - 1 slots

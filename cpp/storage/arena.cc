@@ -255,7 +255,7 @@ void Arena::GiveBack(Block* block) noexcept {
   Region* const region = RegionOf(block);
   const bool at_top = block->begin() == region->top;
   char* const first = at_top ? Up(region->top, region->grain) : block->first_page(region->grain);
-  const std::size_t nbytes = !at_top                 ? block->whole_pages_nbytes(region->grain)
+  const std::size_t nbytes = !at_top                ? block->whole_pages_nbytes(region->grain)
                              : first < region->warm ? static_cast<std::size_t>(region->warm - first)
                                                     : 0;
   if (nbytes == 0) return;
