@@ -93,10 +93,16 @@ std::uint64_t Packing::AddSegment(const Chunk& first, bool linked) {
     segment.push_back(beyond);
   }
   const RecordLayout* const layout = first.layout.get();
+  const auto is_full = [&](std::uint64_t records) {
+    return records * layout->record_nbytes() >= kPackNbytes;
+  };
+  std::uint64_t held = 0;
+  for (const Chunk* const chunk : segment) held += coverage_.Held(chunk->slot, Count(*chunk));
   const auto current = current_.find(layout);
+  const bool alone = linked || beyond != nullptr || is_full(held) || current == current_.end() ||
+                     is_full(packed_[current->second].count);
   std::size_t to = 0;
-  if (linked || beyond != nullptr || current == current_.end() ||
-      packed_[current->second].count * layout->record_nbytes() >= kPackNbytes) {
+  if (alone) {
     // What it goes on in is newer than its first chunk.
     to = packed_.size();
     packed_.push_back({first.id, 0, nullptr, layout, 0, true, {}, {}});
@@ -104,9 +110,19 @@ std::uint64_t Packing::AddSegment(const Chunk& first, bool linked) {
   } else {
     to = current->second;
   }
-  for (const Chunk* const chunk : segment) AddRanges(*chunk, chunk != &first, to);
+  const std::uint64_t id = packed_[to].id;
+  for (const Chunk* const chunk : segment) {
+    // Or one long stream would become one chunk, which is not freed before its last item.
+    if (alone && is_full(packed_[to].count)) {
+      packed_[to].next = chunk->id;
+      to = packed_.size();
+      packed_.push_back({chunk->id, 0, nullptr, layout, 0, true, {}, {}});
+      if (beyond == nullptr) current_[layout] = to;
+    }
+    AddRanges(*chunk, chunk != &first, to);
+  }
   if (beyond != nullptr) packed_[to].next = beyond->id;
-  return packed_[to].id;
+  return id;
 }
 
 void Packing::AddRanges(const Chunk& chunk, bool joined, std::size_t to) {

@@ -51,6 +51,10 @@ void Snapshot::Cover() {
 
 void Snapshot::Arrange() {
   std::call_once(arranged_, [this] {
+    chunks = {};  // of an attempt for which there was no memory
+    ends = {};
+    layouts.clear();
+    tables.clear();
     Cover();
     packing_ = std::make_unique<Packing>(*coverage_, open_, false,
                                          [this](std::uint32_t slot) { return slots_[slot]; });

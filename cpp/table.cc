@@ -22,9 +22,8 @@ bool IsHeap(const SelectorConfig& selector) {
 
 // How many slots are used in a ring; 0: they are not, as others than the oldest leave.
 std::uint32_t Ring(const Table::Config& config) {
-  const bool oldest =
-      config.remover.kind == SelectorKind::kFifo &&
-      (config.max_times_sampled == 0 || config.sampler.kind == SelectorKind::kFifo);
+  const bool oldest = config.remover.kind == SelectorKind::kFifo &&
+                      (config.max_times_sampled == 0 || config.sampler.kind == SelectorKind::kFifo);
   return oldest && config.max_size != kNoSlot ? config.max_size + 1 : 0;
 }
 
@@ -407,7 +406,8 @@ Status Table::Select(BatchSpec* spec, const std::uint64_t* keys, std::size_t n, 
     if (spec->steps == 0) {
       const Trajectory* const trajectory = own_->items.trajectory(slot);
       spec->steps = own_->items.length.Get(slot);
-      const std::uint32_t num_pieces = trajectory == nullptr ? 0 : trajectory->columns()->num_pieces;
+      const std::uint32_t num_pieces =
+          trajectory == nullptr ? 0 : trajectory->columns()->num_pieces;
       for (std::uint32_t p = 0; p < num_pieces; ++p) spec->steps += trajectory->pieces()[p].length;
     }
     const Status status = Check(*spec, slot);
@@ -437,7 +437,8 @@ Status Table::Select(BatchSpec* spec, const std::uint64_t* keys, std::size_t n, 
 
 Status Table::Find(const std::uint64_t* key, SampledItem* item) const {
   if (key == nullptr && size() == 0) return Status::Of(Code::kWouldBlock);
-  const std::uint32_t slot = key == nullptr ? own_->order[0] : own_->items.Find(*key);  // no hole is first
+  const std::uint32_t slot =
+      key == nullptr ? own_->order[0] : own_->items.Find(*key);  // no hole is first
   if (slot == kNoSlot) return Status::Stale(*key);
   *item = Sampled(slot);
   return Status();
@@ -480,6 +481,7 @@ std::size_t Table::Delete(const std::uint64_t* keys, std::size_t n, Garbage* gar
 
 std::unique_ptr<Table::Contents> Table::Fresh() const {
   if (own_->items.num_slots() <= kFewItems) return nullptr;
+  if (own_->items.next_generation() > ItemStore::kLastFirst) return nullptr;
   return std::make_unique<Contents>(config_, chunks_, own_->items.next_generation());
 }
 

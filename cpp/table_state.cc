@@ -16,8 +16,7 @@ constexpr std::int64_t kMaxCounter = std::int64_t{1} << 62;
 
 }  // namespace
 
-Status Table::RestoreTrajectories(const ItemColumns& from,
-                                  const std::vector<std::uint32_t>& slots,
+Status Table::RestoreTrajectories(const ItemColumns& from, const std::vector<std::uint32_t>& slots,
                                   const std::vector<Chunk*>& chunks_by_piece) {
   const std::size_t n = from.offset.size();
   std::size_t column = 0;
@@ -39,8 +38,8 @@ Status Table::RestoreTrajectories(const ItemColumns& from,
       num_pieces += from.column_pieces[c];
     }
     if (num_columns == 0) return Status::Invalid("trajectory without columns", at);
-    OwnTrajectory trajectory = Trajectory::New(chunks_->item_arena().get(), from.traj_episode[i],
-                                               num_columns, num_pieces);
+    OwnTrajectory trajectory =
+        Trajectory::New(chunks_->item_arena().get(), from.traj_episode[i], num_columns, num_pieces);
     Piece* to = trajectory->pieces();
     for (std::size_t c = 0; c < num_columns; ++c, ++column) {
       const std::uint32_t field = from.column_field[column];
@@ -101,7 +100,9 @@ Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks
       table->remaining_samples_ = 0;
     }
   } undone{this, std::make_unique<Contents>(config_, chunks_, 0)};
-  if (state.first_generation % 2 != 0) return Status::Invalid("first_generation is odd", -1);
+  if (state.first_generation % 2 != 0 || state.first_generation > ItemStore::kLastFirst) {
+    return Status::Invalid("first_generation out of range", -1);
+  }
   own_ = std::make_unique<Contents>(config_, chunks_, state.first_generation);
   if (from.key.size() == n) {  // an empty table has free keys, too
     const std::int64_t bad =

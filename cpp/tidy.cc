@@ -226,6 +226,14 @@ bool Tidy::Move() {
     locked.chunks().Publish(home, packed.count);
     locked.chunks().Seal(home);
   }
+  // A long stretch is in several, one after the other.
+  for (const Packing::Packed& packed : packing_->chunks()) {
+    if (packed.next == 0) continue;
+    const Store::Locked locked = store_->Lock();
+    Chunk* const home = homes_.at(packed.id);
+    home->next = homes_.at(packed.next);
+    home->next_id = home->next->id;
+  }
   EachTable([&](Table* table, std::uint32_t first, std::uint32_t end, Store::Locked* locked) {
     table->VisitSlots(first, end, [&](std::uint32_t slot, const Item& item, std::uint32_t length,
                                       const Trajectory* trajectory) {

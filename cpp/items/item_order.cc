@@ -97,10 +97,11 @@ void ItemOrder::Trim() {
 void ItemOrder::Pack() {
   const std::uint64_t pages = 2 + 2 * span() / PagedArray<std::uint32_t>::kPerPage;
   try {
-    pool_->ReserveCopies(pages + 8);
     for (std::uint64_t i = front_; pool_->shared() && i < back_; ++i) {
       if (queue_[i] != kNoSlot) places_.Own(queue_[i]);
     }
+    // Last, as that took of them; and some for whoever erases.
+    pool_->ReserveCopies(pages + 16);
   } catch (const std::bad_alloc&) {
     return;  // holes do no harm: the next erase may find memory
   }

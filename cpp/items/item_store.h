@@ -97,11 +97,18 @@ class LazyColumn {
 class ItemStore {
  public:
   static constexpr std::uint32_t kPageSize = PagedArray<Item>::kPerPage;
+  // The last one that slots can begin with: they are used once, and retired.
+  static constexpr std::uint32_t kLastFirst = 0xfffffffcu;
 
-  // Slots that no item was in yet begin with `generation`, an even number.
+  // Slots that no item was in yet begin with `generation`, an even number up to kLastFirst.
   explicit ItemStore(PagePool* pool, std::uint32_t generation = 0)
-      : length(pool), priority(pool), trajectories(pool), pool_(pool), items_(pool),
-        first_generation_(generation), highest_(generation) {}
+      : length(pool),
+        priority(pool),
+        trajectories(pool),
+        pool_(pool),
+        items_(pool),
+        first_generation_(generation),
+        highest_(generation) {}
 
   // Makes room for one Allocate() and for its length and priority, and for one Free() of
   // another item. Throws std::bad_alloc with nothing changed, also where 2**32 - 1 slots
@@ -134,7 +141,8 @@ class ItemStore {
   std::uint32_t size() const { return size_; }
   std::uint32_t num_slots() const { return num_slots_; }
   std::uint32_t first_generation() const { return first_generation_; }
-  // Of a store that is to follow this one and issue none of its keys again.
+  // Of a store that is to follow this one and issue none of its keys again. Beyond
+  // kLastFirst: there can be none.
   std::uint32_t next_generation() const { return (highest_ + 1) & ~1u; }
 
   // Rebuilds an empty store so that `live` keys are alive and the next slots

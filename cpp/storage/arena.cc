@@ -22,6 +22,7 @@ constexpr std::size_t kReturned = 4;    // it is free, and the system has its wh
 constexpr std::size_t kFlags = 15;
 constexpr std::size_t kMark = sizeof(std::size_t);
 constexpr std::size_t kSmallest = 32;
+constexpr std::size_t kMost = std::size_t{1} << 46;  // more than any system has
 
 std::size_t PowerOf(std::size_t size) {
 #if defined(__GNUC__) || defined(__clang__)
@@ -49,7 +50,7 @@ char* Up(char* address, std::size_t grain) {
 }
 
 std::size_t SizeFor(std::size_t nbytes) {
-  if (nbytes > static_cast<std::size_t>(-1) / 2) throw std::bad_alloc();
+  if (nbytes > kMost) throw std::bad_alloc();
   const std::size_t size = std::max(kSmallest, (nbytes + kMark + 15) / 16 * 16);
   if (size < kRounded) return size;
   const std::size_t step = std::size_t{1} << (PowerOf(size) - 4);

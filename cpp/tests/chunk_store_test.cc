@@ -155,7 +155,7 @@ void RunEpochs(std::uint64_t seed, bool late) {
           inside.erase(reader);
         }
     }
-    while (garbage.front() != nullptr) garbage.Pop();
+    garbage.Free();
     for (auto entry = freed.begin(); entry != freed.end();) {
       // One that came before the chunk was freed keeps it; and, as chunks leave in
       // the order they were freed, so does one that keeps an earlier chunk.

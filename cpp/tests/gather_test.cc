@@ -30,7 +30,7 @@ struct Stream {
         std::vector<std::uint8_t> record(layout->record_nbytes());
         for (auto& byte : record) byte = static_cast<std::uint8_t>(rng.Next());
         std::copy(record.begin(), record.end(), chunk->record(i));
-        steps.push_back({chunk, i});
+        steps.push_back(Row::Of(chunks.place(chunk->slot), i));
         records.push_back(std::move(record));
       }
     }
@@ -121,6 +121,8 @@ TEST(AdvanceRowGoesToTheStepAfter) {
       AdvanceRow(&row, skip);
       CHECK(row.chunk == stream.steps[from + skip].chunk);
       CHECK_EQ(row.offset, stream.steps[from + skip].offset);
+      CHECK(row.record == stream.steps[from + skip].record);
+      CHECK_EQ(row.here, stream.steps[from + skip].here);
     }
   }
 }
@@ -162,6 +164,8 @@ TEST(TrajectoriesAreGatheredAmongRuns) {
     const BatchSpec spec(stream.layout.get(), 5, even ? nullptr : uneven.data());
     const auto starts = Starts(2000, 2900, 4);  // 1.3 MiB and more: for two threads
     for (const std::uint32_t skip : {0u, 3u}) {
+      Arena arena;
+      std::vector<OwnTrajectory> trajectories;
       BatchRows rows;
       Columns columns, expected;
       std::vector<void*> outputs;
@@ -171,7 +175,8 @@ TEST(TrajectoriesAreGatheredAmongRuns) {
           rows.rows.push_back(stream.steps[first + skip]);
           continue;
         }
-        auto trajectory = std::make_shared<Trajectory>();
+        std::vector<Piece> all;
+        std::vector<Trajectory::Column> of_columns;
         for (std::uint32_t c = 0; c < kWidths.size(); ++c) {
           const auto cells = static_cast<std::uint32_t>(std::max<std::int64_t>(1, spec.length(c)));
           // Two stretches that meet, so that pieces of one chunk follow each other.
@@ -179,12 +184,17 @@ TEST(TrajectoriesAreGatheredAmongRuns) {
           const auto more = Pieces(stream, first + 2, skip + cells - std::min(2u, skip + cells));
           if (skip + cells == 1) pieces = Pieces(stream, first, 1);
           pieces.insert(pieces.end(), more.begin(), more.end());
-          trajectory->pieces.insert(trajectory->pieces.end(), pieces.begin(), pieces.end());
-          trajectory->columns.push_back(
-              {static_cast<std::uint32_t>(pieces.size()), c, spec.length(c) < 0});
+          all.insert(all.end(), pieces.begin(), pieces.end());
+          of_columns.push_back(
+              {static_cast<std::uint32_t>(pieces.size()), c << 1 | (spec.length(c) < 0 ? 1u : 0u)});
         }
-        rows.rows.push_back({nullptr, static_cast<std::uint32_t>(rows.trajectories.size())});
-        rows.trajectories.push_back({trajectory, skip});
+        auto trajectory = Trajectory::New(&arena, 1, of_columns.size(), all.size());
+        std::uninitialized_copy(all.begin(), all.end(), trajectory->pieces());
+        std::uninitialized_copy(of_columns.begin(), of_columns.end(), trajectory->columns());
+        rows.rows.push_back(
+            {nullptr, nullptr, static_cast<std::uint32_t>(rows.trajectories.size()), 0});
+        rows.trajectories.push_back({trajectory.get(), skip});
+        trajectories.push_back(std::move(trajectory));
       }
       for (std::uint32_t c = 0; c < kWidths.size(); ++c) {
         const auto cells = static_cast<std::uint32_t>(std::max<std::int64_t>(1, spec.length(c)));

@@ -1,8 +1,10 @@
 #include "items/item_store.h"
 
+#include <cstring>
 #include <set>
 
 #include "check.h"
+#include "pages_scene.h"
 
 namespace reverie_test {
 namespace {
@@ -18,12 +20,24 @@ std::int64_t Restore(ItemStore* store, const std::vector<std::uint64_t>& live,
   return store->Restore(live.data(), live.size(), free.data(), free.size());
 }
 
+std::vector<std::uint64_t> FreeKeys(ItemStore* items) {
+  const auto keys = items->Share().FreeKeys();
+  return {keys.begin(), keys.end()};
+}
+
+// An ItemStore with pages of its own.
+struct Store : Pages, ItemStore {
+  explicit Store(std::uint32_t generation = 0) : ItemStore(&this->pool, generation) {}
+};
+
 // A store, its live keys and all keys that it ever issued.
 struct Modelled {
-  ItemStore items;
+  Store items;
   std::vector<std::uint64_t> live;
   std::vector<std::uint64_t> stale;
   std::set<std::uint64_t> issued;
+
+  explicit Modelled(std::uint32_t generation = 0) : items(generation) {}
 
   void Allocate() {
     const std::uint64_t key = items.key(items.Allocate());
@@ -36,11 +50,11 @@ struct Modelled {
     live[index] = live.back();
     live.pop_back();
   }
-  void Check() const {
+  void Check() {
     CHECK_EQ(items.size(), live.size());
     for (const std::uint64_t key : live) CHECK_EQ(items.Find(key), static_cast<std::uint32_t>(key));
     for (const std::uint64_t key : stale) CHECK_EQ(items.Find(key), kNoSlot);
-    CHECK_EQ(items.FreeKeys().size() + live.size(), items.num_slots());
+    CHECK_EQ(FreeKeys(&items).size() + live.size(), items.num_slots());
   }
 };
 
@@ -64,7 +78,7 @@ TEST(KeysAreNeverIssuedTwiceAndStaleOnesAreRecognised) {
 }
 
 TEST(KeysOfNoSlotAreStale) {
-  ItemStore items;
+  Store items;
   CHECK_EQ(items.Find(Key(1, 0)), kNoSlot);
   items.Allocate();
   for (const std::uint64_t key : {Key(0, 0), Key(2, 0), Key(3, 0), Key(1, 1), Key(1, kNoSlot)}) {
@@ -75,7 +89,7 @@ TEST(KeysOfNoSlotAreStale) {
 }
 
 TEST(TheSlotFreedLastIsUsedFirst) {
-  ItemStore items;
+  Store items;
   for (int i = 0; i < 5; ++i) items.Allocate();
   for (const std::uint32_t slot : {3u, 0u, 4u}) items.Free(slot);
   for (const std::uint32_t slot : {4u, 0u, 3u, 5u}) CHECK_EQ(items.Allocate(), slot);
@@ -85,11 +99,11 @@ TEST(ARestoredStoreIssuesTheSameKeys) {
   Modelled both;
   Rng rng(2);
   RunRandom(&both, &rng, 3000);
-  ItemStore restored;
-  REQUIRE(Restore(&restored, both.live, both.items.FreeKeys()) == -1);
+  Store restored;
+  REQUIRE(Restore(&restored, both.live, FreeKeys(&both.items)) == -1);
   CHECK_EQ(restored.size(), both.items.size());
   CHECK_EQ(restored.num_slots(), both.items.num_slots());
-  CHECK_EQ(restored.FreeKeys(), both.items.FreeKeys());
+  CHECK_EQ(FreeKeys(&restored), FreeKeys(&both.items));
   for (const std::uint64_t key : both.stale) CHECK_EQ(restored.Find(key), kNoSlot);
   for (int i = 0; i < 2000; ++i) {
     const std::uint64_t key = restored.key(restored.Allocate());
@@ -100,7 +114,7 @@ TEST(ARestoredStoreIssuesTheSameKeys) {
 
 TEST(ASlotIsRetiredBeforeItsGenerationWraps) {
   for (const bool live : {true, false}) {
-    ItemStore items;
+    Store items;
     if (live) {
       REQUIRE(Restore(&items, {Key(kLastLive, 0)}, {}) == -1);
     } else {
@@ -110,18 +124,18 @@ TEST(ASlotIsRetiredBeforeItsGenerationWraps) {
     CHECK_EQ(items.Find(Key(kLastLive, 0)), 0u);
     items.Free(0);
     CHECK_EQ(items.Find(Key(kLastLive, 0)), kNoSlot);
-    CHECK_EQ(items.FreeKeys().size(), 0u);
+    CHECK_EQ(FreeKeys(&items).size(), 0u);
     CHECK_EQ(items.size(), 0u);
     for (std::uint32_t slot = 1; slot < 5; ++slot) CHECK_EQ(items.Allocate(), slot);
   }
 }
 
 TEST(ARetiredSlotStaysRetiredAfterRestore) {
-  ItemStore items;
+  Store items;
   REQUIRE(Restore(&items, {Key(kLastLive, 0), Key(1, 1)}, {}) == -1);
   items.Free(0);
-  ItemStore restored;
-  REQUIRE(Restore(&restored, {Key(1, 1)}, items.FreeKeys()) == -1);
+  Store restored;
+  REQUIRE(Restore(&restored, {Key(1, 1)}, FreeKeys(&items)) == -1);
   CHECK_EQ(restored.size(), 1u);
   for (std::uint32_t slot = 2; slot < 5; ++slot) CHECK_EQ(restored.Allocate(), slot);
 }
@@ -149,7 +163,7 @@ TEST(MalformedKeysAreNamedByTheirIndex) {
       {{}, {}, -1},
   };
   for (const Case& c : cases) {
-    ItemStore items;
+    Store items;
     CHECK_EQ(Restore(&items, c.live, c.free), c.index);
   }
 }
@@ -166,10 +180,12 @@ TEST(ALazyColumnHoldsWhatAVectorWould) {
         continue;
       }
       const std::uint32_t value = 7 + rng.Below(values);
-      both.items.Reserve(value, 0.5);
+      both.items.Reserve(value, 0.5, false);
+      const std::size_t used = both.items.arena->used_nbytes();
       both.Allocate();
       const auto slot = static_cast<std::uint32_t>(both.live.back());
-      both.items.length.Set(slot, value, both.live.size() > 1, both.items.num_slots());
+      both.items.length.Set(slot, value, both.live.size() > 1);
+      CHECK_EQ(both.items.arena->used_nbytes(), used);  // as room was made for it
       model[slot] = value;
     }
     for (const std::uint64_t key : both.live) {
@@ -181,27 +197,99 @@ TEST(ALazyColumnHoldsWhatAVectorWould) {
 }
 
 TEST(TheOnlyItemMayChangeACommonValue) {
-  LazyColumn<double> column;
-  column.Set(0, 1.0, false, 1);
-  column.Set(0, 2.0, false, 1);
+  Pages pages;
+  LazyColumn<double> column(&pages.pool);
+  column.Set(0, 1.0, false);
+  column.Set(0, 2.0, false);
   CHECK(column.uniform());
   CHECK_EQ(column.Get(0), 2.0);
-  column.Set(1, 3.0, true, 2);
+  CHECK_EQ(pages.arena->used_nbytes(), 0u);
+  column.Set(1, 3.0, true);
   CHECK(!column.uniform());
   CHECK_EQ(column.Get(0), 2.0);
   CHECK_EQ(column.Get(1), 3.0);
 }
 
 TEST(TrajectoriesLeaveWithTheirItem) {
-  ItemStore items;
-  items.ReserveTrajectory();
+  Store items;
+  CHECK(items.trajectory(5) == nullptr);
+  items.Reserve(0, 1.0, true);
   const std::uint32_t slot = items.Allocate();
-  const auto trajectory = std::make_shared<Trajectory>();
-  items.trajectories[slot] = trajectory;
-  CHECK(items.share(slot) == trajectory);
+  const OwnTrajectory trajectory = Trajectory::New(items.arena.get(), 1, 1, 1);
+  items.trajectories.Edit(slot) = trajectory.get();
+  CHECK(items.trajectory(slot) == trajectory.get());
+  const ItemStore::View view = items.Share();
+  const std::uint64_t epoch = items.epochs.Share();
   items.Free(slot);
   CHECK(items.trajectory(slot) == nullptr);
-  CHECK_EQ(trajectory.use_count(), 1);
+  CHECK(view.trajectory(slot) == trajectory.get());
+  items.Unshare(epoch);
+}
+
+TEST(AStoreThatFollowsAnotherIssuesNoneOfItsKeys) {
+  Modelled both;
+  Rng rng(3);
+  RunRandom(&both, &rng, 3000);
+  std::set<std::uint64_t> issued = both.issued;
+  std::uint32_t generation = both.items.next_generation();
+  CHECK(generation % 2 == 0 && generation > 2);
+  for (int store = 0; store < 3; ++store) {
+    Modelled next(generation);
+    CHECK_EQ(next.items.first_generation(), generation);
+    RunRandom(&next, &rng, 2000);
+    for (const std::uint64_t key : next.issued) CHECK(issued.insert(key).second);
+    CHECK(next.items.next_generation() > generation);
+    generation = next.items.next_generation();
+  }
+  Store unused(10);
+  CHECK_EQ(unused.next_generation(), 10u);
+}
+
+TEST(AViewHoldsTheItemsAsTheyWere) {
+  Modelled both;
+  Rng rng(4);
+  const auto change = [&] {
+    const auto slot = static_cast<std::uint32_t>(both.live[rng.Below(700)]);
+    const double priority = rng.Below(9);
+    both.items.priority.Set(slot, priority, true);
+    both.items.length.Set(slot, 1 + rng.Below(2), true);
+    both.items.Edit(slot).offset = rng.Below(1000);
+  };
+  for (int i = 0; i < 900; ++i) both.Allocate();
+  for (int round = 0; round < 3; ++round) {
+    for (int i = 0; i < 200; ++i) both.Free(rng.Below(500));
+    for (int i = 0; i < 200 - round; ++i) both.Allocate();
+    if (round != 0) {  // at first all lengths and priorities agree
+      for (int i = 0; i < 500; ++i) change();
+    }
+    const std::uint64_t epoch = both.items.epochs.Share();
+    const ItemStore::View view = both.items.Share();
+    struct Then {
+      Item item;
+      std::uint32_t length;
+      double priority;
+    };
+    std::vector<Then> then;
+    for (std::uint32_t slot = 0; slot < both.items.num_slots(); ++slot) {
+      then.push_back(
+          {both.items.at(slot), both.items.length.Get(slot), both.items.priority.Get(slot)});
+    }
+    const std::vector<std::uint64_t> free_keys = FreeKeys(&both.items);
+    for (int i = 0; i < 2000; ++i) change();
+    for (int i = 0; i < 100; ++i) both.Free(0);
+    for (int i = 0; i < 300; ++i) both.Allocate();
+    for (std::uint32_t slot = 0; slot < then.size(); ++slot) {
+      CHECK(std::memcmp(&view.items[slot], &then[slot].item, sizeof(Item)) == 0);
+      CHECK_EQ(view.length.Get(slot), then[slot].length);
+      CHECK_EQ(view.priority.Get(slot), then[slot].priority);
+    }
+    CHECK_EQ(view.FreeKeys(), free_keys);
+    both.Check();
+    both.items.Unshare(epoch);
+  }
+  while (!both.items.ClearSome(2)) {
+  }
+  CHECK_EQ(both.items.arena->used_nbytes(), 0u);
 }
 
 TEST(TheCheckSeesAKeyIssuedTwice) {

@@ -99,8 +99,9 @@ TEST(ItemsAreDrawnInProportionToTheirWeight) {
 }
 
 TEST(TotalsDoNotDrift) {
-  const ItemOrder order;
-  Prioritized selector(1.0, &order);
+  Pages pages;
+  const ItemOrder order(&pages.pool, 0);
+  Prioritized selector(1.0, &order, &pages.pool);
   selector.Reserve(3000);
   Rng rng(5);
   for (int i = 0; i < 300000; ++i) {

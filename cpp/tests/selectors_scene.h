@@ -7,38 +7,17 @@
 #include <cmath>
 #include <cstdlib>
 #include <limits>
-#include <map>
 #include <memory>
 #include <new>
+#include <set>
 #include <vector>
 
 #include "check.h"
 #include "items/item_order.h"
+#include "pages_scene.h"
 #include "selectors/make_selector.h"
 #include "selectors/selector.h"
 #include "starve.h"
-
-// What starve.h does for ordinary allocations, for aligned ones, too.
-namespace {
-// Keeps the address to be freed in front of what it returns.
-void* AllocateAligned(std::size_t nbytes, std::size_t alignment) {
-  auto* const memory = static_cast<char*>(Allocate(nbytes + alignment + sizeof(void*)));
-  const auto first = reinterpret_cast<std::uintptr_t>(memory) + sizeof(void*);
-  auto* const aligned = memory + sizeof(void*) + (alignment - first % alignment) % alignment;
-  reinterpret_cast<void**>(aligned)[-1] = memory;
-  return aligned;
-}
-
-void FreeAligned(void* memory) {
-  if (memory != nullptr) std::free(static_cast<void**>(memory)[-1]);
-}
-}  // namespace
-
-void* operator new(std::size_t nbytes, std::align_val_t alignment) {
-  return AllocateAligned(nbytes, static_cast<std::size_t>(alignment));
-}
-void operator delete(void* memory, std::align_val_t) noexcept { FreeAligned(memory); }
-void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { FreeAligned(memory); }
 
 namespace reverie_test {
 
@@ -71,40 +50,47 @@ struct Modelled {
   };
 
   SelectorConfig config;
-  ItemOrder order;
+  Pages pages;
+  ItemOrder order{&pages.pool, 0};
+  LazyColumn<double> priorities{&pages.pool};
   std::unique_ptr<Selector> selector;
   std::vector<Item> model;  // in order of insertion
-  std::map<std::uint32_t, std::uint32_t> places;
+  std::set<std::uint32_t> slots;
   std::uint64_t clock = 0;
 
-  explicit Modelled(const SelectorConfig& c) : config(c), selector(MakeSelector(c, &order)) {}
+  explicit Modelled(const SelectorConfig& c)
+      : config(c), selector(MakeSelector(c, &order, &priorities, &pages.pool)) {}
 
-  bool Has(std::uint32_t slot) const { return places.count(slot) != 0; }
+  bool Has(std::uint32_t slot) const { return slots.count(slot) != 0; }
   Item& At(std::uint32_t slot) {
     return *std::find_if(model.begin(), model.end(),
                          [slot](const Item& item) { return item.slot == slot; });
   }
 
   void Insert(std::uint32_t slot, double priority) {
-    order.Reserve();
+    order.Reserve(slot);
     selector->Reserve(slot + 1);
+    priorities.Reserve(slot, priority, !model.empty());
+    const std::size_t used = pages.arena->used_nbytes();
     allocations_left = 0;  // from here on nothing may allocate
-    const std::uint32_t place = order.PushBack(slot);
+    priorities.Set(slot, priority, !model.empty());
+    order.PushBack(slot);
     selector->Insert(slot, priority);
     allocations_left = -1;
-    places[slot] = place;
+    CHECK_EQ(pages.arena->used_nbytes(), used);
+    slots.insert(slot);
     model.push_back({slot, priority, clock++});
   }
   void Update(std::uint32_t slot, double priority) {
+    priorities.Set(slot, priority, model.size() > 1);
     selector->Update(slot, priority);
     At(slot).priority = priority;
     At(slot).touched = clock++;
   }
   void Delete(std::uint32_t slot) {
     selector->Delete(slot);
-    order.Erase(places[slot],
-                [this](std::uint32_t moved, std::uint32_t place) { places[moved] = place; });
-    places.erase(slot);
+    order.Erase(slot);
+    slots.erase(slot);
     model.erase(model.begin() + (&At(slot) - model.data()));
   }
 
@@ -126,38 +112,42 @@ struct Modelled {
   void Check(Rng* rng) {
     CHECK_EQ(order.size(), model.size());
     if (model.empty()) return;
-    std::uint32_t slots[kDraws];
+    std::uint32_t drawn[kDraws];
     double probabilities[kDraws];
-    selector->Select(rng, kDraws, slots, probabilities);
+    selector->Select(rng, kDraws, drawn, probabilities);
     const bool prioritized = config.kind == SelectorKind::kPrioritized;
     long double total = 0;
     if (prioritized) {
       for (const Item& item : model) total += Weight(item.priority, config.exponent);
     }
     for (std::size_t i = 0; i < kDraws; ++i) {
-      REQUIRE(Has(slots[i]));
+      REQUIRE(Has(drawn[i]));
       double wanted = 1.0;
       if (total > 0) {
-        const long double weight = Weight(At(slots[i]).priority, config.exponent);
+        const long double weight = Weight(At(drawn[i]).priority, config.exponent);
         CHECK(weight > 0);
         wanted = static_cast<double>(weight / total);
       } else if (prioritized || config.kind == SelectorKind::kUniform) {
         wanted /= static_cast<double>(model.size());
       } else {
-        CHECK_EQ(slots[i], Only());
+        CHECK_EQ(drawn[i], Only());
       }
       CHECK(std::abs(probabilities[i] - wanted) <= 1e-14 * wanted);
     }
   }
 
   // One made of the present items alone.
-  std::unique_ptr<Selector> Rebuilt(std::uint32_t reserve) const {
-    auto rebuilt = MakeSelector(config, &order);
+  std::unique_ptr<Selector> Rebuilt(std::uint32_t reserve) {
+    auto rebuilt = MakeSelector(config, &order, &priorities, &pages.pool);
     rebuilt->Reserve(reserve);
     std::vector<Item> items = model;
-    std::sort(items.begin(), items.end(), [this](const Item& a, const Item& b) {
-      return selector->Touched(a.slot) < selector->Touched(b.slot);
-    });
+    const PagedView<std::uint64_t> touched = selector->ShareTouched();
+    if (config.kind == SelectorKind::kMinHeap || config.kind == SelectorKind::kMaxHeap) {
+      std::sort(items.begin(), items.end(),
+                [&](const Item& a, const Item& b) { return touched[a.slot] < touched[b.slot]; });
+    } else {
+      CHECK(touched.Find(0) == nullptr);
+    }
     for (const Item& item : items) rebuilt->Insert(item.slot, item.priority);
     return rebuilt;
   }

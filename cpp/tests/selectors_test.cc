@@ -21,9 +21,12 @@ TEST(EachSelectorIsWhatAPlainListWouldBe) {
 }
 
 TEST(AnUnknownKindIsNoSelector) {
-  const ItemOrder order;
+  Pages pages;
+  const ItemOrder order(&pages.pool, 0);
+  const LazyColumn<double> priorities(&pages.pool);
   for (const int kind : {-1, 6}) {
-    CHECK(MakeSelector({static_cast<SelectorKind>(kind), 1.0}, &order) == nullptr);
+    CHECK(MakeSelector({static_cast<SelectorKind>(kind), 1.0}, &order, &priorities, &pages.pool) ==
+          nullptr);
   }
 }
 

@@ -8,6 +8,7 @@
 
 #include "check.h"
 #include "saved.h"
+#include "writers/trajectory_writer.h"
 #include "writers/writer.h"
 
 namespace reverie_test {
@@ -69,9 +70,10 @@ Scene Load(const Saved& saved, const TableState& state, const Table::Config& con
 TEST(ASnapshotIsAPointInTimeWhileTheWriterGoesOn) {
   Scene scene;
   scene.Write(30);
-  const Snapshot snapshot = scene.store->TakeSnapshot();
+  const auto arranged = Arranged(scene.store);
+  const Snapshot& snapshot = *arranged;
   const std::vector<SavedChunk> then = Save(snapshot).chunks;
-  const LargeVector<std::uint64_t> keys = snapshot.tables[0].items.key;
+  const auto keys = snapshot.tables[0].items.key;
   scene.Write(500);  // all items of the snapshot are evicted, and its open chunk goes on
   scene.store->Clear(scene.table.get());
   scene.writer->Close();
@@ -87,26 +89,279 @@ TEST(ASnapshotIsAPointInTimeWhileTheWriterGoesOn) {
   CHECK_EQ(loaded.Contents(), Windows(8, 20));
 }
 
-TEST(ArraysOfASnapshotHoldWhatIsWrittenHoweverLarge) {
-  for (const std::size_t n : {std::size_t{1}, std::size_t{1000}, std::size_t{3000000}}) {
-    LargeVector<std::uint64_t> values(n, 7);
-    values.resize(2 * n);
-    for (std::size_t i = n; i < 2 * n; ++i) values[i] = i;
-    values.shrink_to_fit();
-    const LargeVector<std::uint64_t> copy = values;
-    CHECK(copy == values);
-    CHECK_EQ(copy[n - 1], 7u);
-    CHECK_EQ(copy[2 * n - 1], 2 * n - 1);
+// A store of many kinds of tables, with writers into them, that changes at random.
+struct Varied {
+  std::shared_ptr<Store> store = std::make_shared<Store>(Store::Options{40 * kStepNbytes, 1});
+  std::vector<std::shared_ptr<Table>> tables;
+  std::unique_ptr<Writer> writers[2];
+  std::unique_ptr<TrajectoryWriter> trajectories;
+  std::uint64_t next = 0;
+  Rng rng;
+
+  explicit Varied(std::uint64_t seed) : rng(seed) {
+    for (int kind = 0; kind < 6; ++kind) {
+      const auto remover = static_cast<SelectorKind>((kind + seed) % 6);
+      tables.push_back(store->CreateTable(
+          TableConfig(kind % 2 == 0 ? 300 : 3000, static_cast<SelectorKind>(kind), remover)));
+    }
+    Table::Config config = TableConfig(500);
+    config.max_times_sampled = 2;
+    tables.push_back(store->CreateTable(config));
+    NewWriters();
+  }
+  void NewWriters() {
+    for (std::uint32_t w = 0; w < 2; ++w) {
+      writers[w] =
+          std::make_unique<Writer>(store, kLayout, tables,
+                                   Writer::Config{3 + w, 1, 1.0, false, false, PadRecord(*kLayout),
+                                                  -1, 0, Writer::Items::kStream});
+    }
+    trajectories = std::make_unique<TrajectoryWriter>(store);
+    trajectories->AddColumn(
+        std::make_shared<RecordLayout>(std::vector<std::size_t>{8}, std::vector{1u}), 9);
+    trajectories->AddColumn(nullptr, 9);
+  }
+  void Add() {
+    const auto how = static_cast<How>(rng.Below(20) == 0 ? 1 + rng.Below(4) : 0);
+    writers[rng.Below(2)]->SetPriority(rng.Below(5));
+    REQUIRE(writers[rng.Below(2)]->Append(Step(next++).columns().data(), how).ok());
+    const TrajectoryWriter::Cell cells[] = {{&next, 8}, {"12345678", next % 9}};
+    REQUIRE(trajectories->Append(cells, 2).ok());
+    if (rng.Below(30) == 0) trajectories->EndEpisode(rng.Below(2) == 0);
+    const std::uint64_t cell = trajectories->next(0) - 1;
+    const std::uint64_t first =
+        std::max(trajectories->first_kept(0), cell - std::min(cell, next % 5));
+    if (first > cell) return;
+    const TrajectoryWriter::Run runs[] = {{0, first, static_cast<std::uint32_t>(cell + 1 - first)},
+                                          {1, cell, 1}};
+    const TrajectoryWriter::OutputColumn columns[] = {{1, false}, {1, true}};
+    bool inserted;
+    REQUIRE(
+        trajectories
+            ->CreateItem(tables[rng.Below(7)].get(), rng.Below(5), runs, 2, columns, 2, &inserted)
+            .ok());
+  }
+  void Change() {
+    Add();
+    const auto& table = tables[rng.Below(7)];
+    const std::uint32_t dice = rng.Below(400);
+    if (dice < 20) {
+      Store::ItemReader reader(store);
+      reader.Sample(table.get(), 5);
+    } else if (dice < 40) {
+      const auto keys = store->table_state(table).items.key;
+      for (int i = 0; i < 20 && !keys.empty(); ++i) {
+        const std::uint64_t key = keys[rng.Below(static_cast<std::uint32_t>(keys.size()))];
+        const double priority = rng.Below(5);
+        store->UpdatePriorities(table.get(), &key, &priority, 1);
+        if (i % 4 == 0) store->Delete(table.get(), &key, 1);
+      }
+    } else if (dice == 41) {
+      store->Clear(table.get());
+    } else if (dice == 42) {
+      NewWriters();
+    }
+  }
+};
+
+TEST(ASnapshotIsWhatItWasHoweverLateItIsLookedAt) {
+  for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+    Varied world(seed);
+    std::size_t trajectories = 0, touched = 0, holes = 0, packed = 0;
+    std::vector<std::unique_ptr<Snapshot>> late, at_once;
+    for (int i = 0; i < 8000; ++i) {
+      world.Change();
+      if (i % 700 != 699) continue;
+      late.push_back(world.store->TakeSnapshot());
+      at_once.push_back(Arranged(world.store));
+      for (const TableState& state : at_once.back()->tables) {
+        trajectories += state.items.traj_item.size();
+        touched += state.items.touched.size();
+        holes += state.holes.size();
+      }
+      if (late.size() < 4) continue;
+      late.front()->Arrange();
+      CHECK(Same(*late.front(), *at_once.front()));
+      for (std::size_t row = 0; row < late.front()->num_chunks(); ++row) {
+        packed += late.front()->whole(row) == nullptr;
+      }
+      late.erase(late.begin());
+      at_once.erase(at_once.begin());
+    }
+    CHECK(trajectories > 1000 && touched > 1000 && holes > 100 && packed > 0);
+    for (const auto& table : world.tables) world.store->Clear(table.get());
+    for (auto& writer : world.writers) writer.reset();
+    world.trajectories.reset();
+    CHECK_EQ(world.store->info().num_chunks, 0u);
+    CHECK(!Same(*Arranged(world.store), *at_once.back()));  // the comparison can fail
+    for (std::size_t i = 0; i < late.size(); ++i) {
+      late[i]->Arrange();
+      CHECK(Same(*late[i], *at_once[i]));
+      ++late[i]->tables[0].items.times_sampled[0];
+      CHECK(!Same(*late[i], *at_once[i]));
+    }
+    const std::uint64_t kept = world.store->info().used_nbytes;
+    late.clear();
+    at_once.clear();
+    CHECK(world.store->info().used_nbytes < kept / 2);
+  }
+}
+
+TEST(AStoreRestoredFromALateLookDrawsWhatItsOriginDrew) {
+  for (int sampler = 0; sampler < 6; ++sampler) {
+    for (const SelectorKind remover : {SelectorKind::kFifo, SelectorKind::kUniform}) {
+      const Table::Config config = TableConfig(400, static_cast<SelectorKind>(sampler), remover);
+      Scene scene(config);
+      scene.Write(700);
+      Rng rng(sampler);
+      const auto keys = scene.store->table_state(scene.table).items.key;
+      for (int i = 0; i < 150; ++i) {
+        const std::uint64_t key = keys[rng.Below(400)];
+        const double priority = rng.Below(4);
+        scene.store->UpdatePriorities(scene.table.get(), &key, &priority, 1);
+        if (i % 2 == 0) scene.store->Delete(scene.table.get(), &keys[rng.Below(400)], 1);
+      }
+      const auto snapshot = scene.store->TakeSnapshot();
+      std::vector<std::vector<std::uint64_t>> drawn;
+      const auto draw = [](Scene* from) {
+        Batch batch(9, 3);
+        REQUIRE(from->Sample(&batch).ok());
+        CHECK(batch.Intact());
+        std::vector<std::uint64_t> found = batch.counter;
+        found.insert(found.end(), batch.key.begin(), batch.key.end());
+        found.insert(found.end(), batch.times_sampled.begin(), batch.times_sampled.end());
+        return found;
+      };
+      scene.NewWriter(kLayout);
+      for (int i = 0; i < 300; ++i) {
+        drawn.push_back(draw(&scene));
+        scene.Write(i % 4);
+      }
+      scene.store->Clear(scene.table.get());
+      snapshot->Arrange();
+      CHECK(!snapshot->tables[0].holes.empty());
+      Scene loaded = Load(Save(*snapshot), snapshot->tables[0], config);
+      loaded.next = 700;
+      for (int i = 0; i < 300; ++i) {
+        CHECK_EQ(draw(&loaded), drawn[static_cast<std::size_t>(i)]);
+        loaded.Write(i % 4);
+      }
+    }
+  }
+}
+
+// A table of many items is emptied in another way than one of few.
+TEST(ClearingManyItemsLeavesNothingOfThem) {
+  for (const std::uint32_t items : {100u, 4096u, 4097u, 30000u}) {
+    for (const bool seen : {false, true}) {
+      Table::Config config =
+          TableConfig(100000, SelectorKind::kPrioritized, SelectorKind::kMinHeap);
+      config.max_times_sampled = 5;
+      Scene scene(config);
+      scene.Write(items + 2);
+      TrajectoryWriter trajectories(scene.store);
+      trajectories.AddColumn(
+          std::make_shared<RecordLayout>(std::vector<std::size_t>{8}, std::vector{1u}), 9);
+      for (std::uint64_t i = 0; i < 50; ++i) {
+        const TrajectoryWriter::Cell cell{&i, 8};
+        REQUIRE(trajectories.Append(&cell, 1).ok());
+        const TrajectoryWriter::Run run{0, i, 1};
+        const TrajectoryWriter::OutputColumn column{1, true};
+        bool inserted;
+        REQUIRE(
+            trajectories.CreateItem(scene.table.get(), 1.0, &run, 1, &column, 1, &inserted).ok());
+      }
+      std::set<std::uint64_t> issued;
+      const auto note = [&] {
+        for (const std::uint64_t key : scene.store->table_state(scene.table).items.key) {
+          CHECK(issued.insert(key).second);
+        }
+      };
+      note();
+      for (std::uint64_t key : {*issued.begin(), *issued.rbegin()}) {
+        scene.store->Delete(scene.table.get(), &key, 1);
+      }
+      const std::uint64_t stale = *std::next(issued.begin());
+      auto reader = std::make_unique<Store::Reader>(scene.store, BatchSpec(kLayout.get(), 3));
+      REQUIRE(reader->Select(scene.table.get(), &stale, 1).ok());
+      auto before = seen ? Arranged(scene.store) : nullptr;
+      auto late = seen ? scene.store->TakeSnapshot() : nullptr;
+      const std::uint64_t used = scene.store->info().used_nbytes;
+      scene.store->Clear(scene.table.get());
+      CHECK_EQ(scene.table->size(), 0u);
+      CHECK(!scene.table->CanSample(1));
+      const Store::TableInfo info = scene.store->table_info(*scene.table);
+      CHECK_EQ(info.counters.inserts + info.counters.samples + info.counters.deletes, 0);
+      CHECK_EQ(info.stats.num_episodes + info.stats.num_deleted_episodes, 0);
+      CHECK_EQ(Store::ItemReader(scene.store).Find(scene.table.get(), &stale).code,
+               Code::kStaleKey);
+      scene.writer->Close();
+      trajectories.Close();
+      CHECK_EQ(scene.store->info().num_chunks, 0u);
+      CHECK_EQ(scene.store->info().allocated_nbytes, 0u);
+      Batch batch(1, 3);
+      reader->Gather(batch.outputs.data());
+      CHECK(batch.Intact());
+      reader.reset();
+      for (int round = 0; round < 3; ++round) {  // keys are never issued again
+        scene.Write(round == 1 ? items + 2 : 5);
+        note();
+        Store::ItemReader one(scene.store);
+        REQUIRE(one.Sample(scene.table.get(), 2).ok());
+        CHECK_EQ(one.items().size(), 2u);
+        scene.store->Clear(scene.table.get());
+        CHECK_EQ(scene.table->size(), 0u);
+      }
+      scene.writer->Close();
+      if (seen) {
+        late->Arrange();
+        CHECK(Same(*late, *before));
+        CHECK_EQ(late->tables[0].items.key.size(), items + 48);
+        late.reset();
+        before.reset();
+      }
+      CHECK_EQ(scene.store->info().num_chunks, 0u);
+      const std::uint64_t left = scene.store->info().used_nbytes;
+      CHECK(items <= 4096 || left < used / 2);  // pages of few items, and slots of chunks, stay
+    }
+  }
+}
+
+// Nor does a table that is cleared, filled, saved and loaded again.
+TEST(KeysGoOnAfterAClearThatWasSaved) {
+  Scene scene(TableConfig(6000));
+  std::set<std::uint64_t> issued;
+  scene.Write(5002);
+  const auto note = [&](const Scene& of) {
+    for (const std::uint64_t key : of.store->table_state(of.table).items.key) {
+      CHECK(issued.insert(key).second);
+    }
+  };
+  note(scene);
+  scene.store->Clear(scene.table.get());
+  for (const std::uint64_t steps : {0u, 10u}) {
+    scene.Write(steps);
+    const auto snapshot = Arranged(scene.store);
+    CHECK_EQ(snapshot->tables[0].first_generation, 2u);
+    Scene loaded = Load(Save(*snapshot), snapshot->tables[0], TableConfig(6000));
+    CHECK(Same(loaded.store->table_state(loaded.table), snapshot->tables[0]));
+    loaded.store->Clear(loaded.table.get());
+    const std::set<std::uint64_t> before = issued;
+    if (steps != 0) note(scene);
+    loaded.Write(5500);
+    note(loaded);
+    issued = before;
   }
 }
 
 TEST(ASnapshotHoldsTheChunksOfItsItemsAndNoOthers) {
   Scene scene;
-  CHECK_EQ(scene.store->TakeSnapshot().num_chunks(), 0u);
+  CHECK_EQ(Arranged(scene.store)->num_chunks(), 0u);
   scene.Write(2);  // no item yet
-  CHECK_EQ(scene.store->TakeSnapshot().num_chunks(), 0u);
+  CHECK_EQ(Arranged(scene.store)->num_chunks(), 0u);
   scene.Write(28);
-  const Snapshot snapshot = scene.store->TakeSnapshot();
+  const auto arranged = Arranged(scene.store);
+  const Snapshot& snapshot = *arranged;
   std::uint64_t steps = 0;
   const Snapshot::Chunks& chunks = snapshot.chunks;
   for (std::size_t i = 0; i < snapshot.num_chunks(); ++i) {
@@ -130,9 +385,10 @@ TEST(ARestoredStoreGoesOnWithTheVerySameSamples) {
     scene.Write(100);
     Batch batch(7, 3);
     REQUIRE(scene.Sample(&batch).ok());
-    const std::uint64_t gone = scene.store->table_state(*scene.table).items.key[3];
+    const std::uint64_t gone = scene.store->table_state(scene.table).items.key[3];
     scene.store->Delete(scene.table.get(), &gone, 1);
-    const Snapshot snapshot = scene.store->TakeSnapshot();
+    const auto arranged = Arranged(scene.store);
+    const Snapshot& snapshot = *arranged;
     Scene loaded = Load(Save(snapshot), snapshot.tables[0], config);
     scene.NewWriter(kLayout);  // as a loaded store starts a new stream, too
     loaded.next = scene.next;
@@ -163,7 +419,8 @@ TEST(ARestoredStoreGoesOnWithTheVerySameSamples) {
 TEST(RestoredTotalsCountWhatItemsNeed) {
   Scene scene;
   scene.Write(30);
-  const Snapshot snapshot = scene.store->TakeSnapshot();
+  const auto arranged = Arranged(scene.store);
+  const Snapshot& snapshot = *arranged;
   Saved saved = Save(snapshot);
   const std::vector<std::uint8_t> bytes(4 * kStepNbytes);
   saved.chunks.push_back({kLayout, 1000, 0, 4, bytes});  // of no item
@@ -174,7 +431,7 @@ TEST(RestoredTotalsCountWhatItemsNeed) {
   loaded.store->Clear(loaded.table.get());
   CHECK_EQ(loaded.store->info().num_chunks, 0u);
   loaded.Write(3);
-  CHECK_EQ(loaded.store->TakeSnapshot().chunks.id[0], 1001u);  // ids count on
+  CHECK_EQ(Arranged(loaded.store)->chunks.id[0], 1001u);  // ids count on
 }
 
 TEST(RestoreRefusesChunksThatCannotBe) {
@@ -342,7 +599,8 @@ TEST(ManyItemsOverOneStepSurviveItsWriter) {
   scene.Write(10);
   scene.writer.reset();
   CHECK_EQ(scene.Contents(), Windows(0, 8));
-  const Snapshot snapshot = scene.store->TakeSnapshot();
+  const auto arranged = Arranged(scene.store);
+  const Snapshot& snapshot = *arranged;
   CHECK(snapshot.chunks.sealed.back());
 }
 
@@ -388,7 +646,7 @@ TEST(CloseWakesAllWaitersAndEndsSampling) {
   CHECK_EQ(scene.store->WaitToSample(scene.table.get(), 1, 60.0).code, Code::kClosed);
   CHECK_EQ(scene.writer->Append(Step(2).columns().data(), How::kGoesOn).code, Code::kClosed);
   scene.store->Clear(scene.table.get());  // looking and emptying still work
-  CHECK_EQ(scene.store->TakeSnapshot().tables.size(), 1u);
+  CHECK_EQ(Arranged(scene.store)->tables.size(), 1u);
 }
 
 }  // namespace

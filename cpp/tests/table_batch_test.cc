@@ -40,7 +40,7 @@ struct Scene {
     }
   }
   void Remember(std::uint64_t first) {
-    first_step[store->table_state(*table).items.key.back()] = first;
+    first_step[store->table_state(table).items.key.back()] = first;
   }
   void AddRun() {
     for (std::uint32_t t = 0; t < kSteps; ++t) {
@@ -174,7 +174,7 @@ TEST(SelectionByKeyTakesBothAndCountsNothing) {
 
 // What a batch of this spec says of the only item of a table.
 Status Refusal(Scene* scene, const BatchSpec& spec) {
-  const TableState before = scene->store->table_state(*scene->table);
+  const TableState before = scene->store->table_state(scene->table);
   std::vector<std::vector<std::uint8_t>> columns(spec.layout->columns().size());
   std::vector<void*> outputs;
   for (auto& column : columns) {
@@ -184,7 +184,7 @@ Status Refusal(Scene* scene, const BatchSpec& spec) {
   Batch batch(2, 1);
   const Status status =
       scene->store->Sample(scene->table.get(), spec, 2, 0, outputs.data(), batch.info);
-  const TableState after = scene->store->table_state(*scene->table);
+  const TableState after = scene->store->table_state(scene->table);
   if (status.ok()) return status;
   CHECK_EQ(status.key, before.items.key[0]);
   CHECK(after.rng == before.rng);  // nothing was drawn, nothing counted
@@ -283,7 +283,8 @@ TEST(ColumnsMayHaveLengthsOfTheirOwn) {
 TEST(FieldsOfRecordsAreBatchedWithRuns) {
   Scene scene;
   for (int i = 0; i < 4; ++i) scene.AddRun();
-  const Snapshot snapshot = scene.store->TakeSnapshot();
+  const auto arranged = Arranged(scene.store);
+  const Snapshot& snapshot = *arranged;
   TableState state = snapshot.tables[0];
   // The last two items again, but as trajectories; the very last one swaps like columns.
   state.items.key.clear();
@@ -311,7 +312,7 @@ TEST(FieldsOfRecordsAreBatchedWithRuns) {
   Scene loaded;
   REQUIRE(restore(state, &loaded).ok());
   loaded.store->SealRestore();
-  CHECK(loaded.store->table_state(*loaded.table).items.column_field == state.items.column_field);
+  CHECK(loaded.store->table_state(loaded.table).items.column_field == state.items.column_field);
   Store::Reader reader(loaded.store, {kLayout.get(), kSteps});
   REQUIRE(reader.Select(loaded.table.get(), nullptr, 0).ok());
   Batch batch(4, kSteps);
@@ -342,10 +343,10 @@ TEST(ABatchThatFailsForWantOfMemoryIsAsIfItHadNotBeen) {
       Table::Config config = TableConfig(1000);
       config.max_times_sampled = times;
       Scene scene = Mixed(config, 30);
-      const TableState before = scene.store->table_state(*scene.table);
+      const TableState before = scene.store->table_state(scene.table);
       Batch batch(10, kSteps);
       const bool starved = Starved(k, 1, [&] { CHECK(scene.Sample(&batch).ok()); });
-      const TableState after = scene.store->table_state(*scene.table);
+      const TableState after = scene.store->table_state(scene.table);
       failed += starved;
       if (starved && times == 0 && after.counters.samples == 0) CHECK(after.rng == before.rng);
       // Or it was counted, but could not be copied; or, one by one, in part.

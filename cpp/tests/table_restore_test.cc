@@ -16,7 +16,7 @@ TableState GoodState() {
   Stream stream(12);
   Table table(TableConfig(10), &stream.chunks);
   for (std::size_t i = 0; i < 4; ++i) stream.Insert(&table, 2 * i, 4);
-  return table.Save();
+  return stream.Save(&table);
 }
 
 TEST(WithoutKeysFreshOnesAreIssued) {
@@ -26,7 +26,7 @@ TEST(WithoutKeysFreshOnesAreIssued) {
   state.free_keys.clear();
   Table table(TableConfig(10), &stream.chunks);
   REQUIRE(table.Restore(state, ChunksByRow(&stream, state), {}).ok());
-  const TableState saved = table.Save();
+  const TableState saved = stream.Save(&table);
   CHECK_EQ(std::set<std::uint64_t>(saved.items.key.begin(), saved.items.key.end()).size(), 4u);
   CHECK_EQ(saved.items.offset, state.items.offset);
 }
@@ -35,13 +35,13 @@ TEST(AnEmptiedTableDoesNotIssueItsOldKeysAfterRestore) {
   Stream stream(12);
   Table table(TableConfig(10), &stream.chunks);
   for (std::size_t i = 0; i < 4; ++i) stream.Insert(&table, i, 2);
-  const LargeVector<std::uint64_t> old = table.Save().items.key;
+  const auto old = stream.Save(&table).items.key;
   Garbage garbage;
-  table.Clear(&garbage);
+  Clear(&table, &garbage);
   Table restored(TableConfig(10), &stream.chunks);
-  REQUIRE(restored.Restore(table.Save(), {}, {}).ok());
+  REQUIRE(restored.Restore(stream.Save(&table), {}, {}).ok());
   for (std::size_t i = 0; i < 6; ++i) stream.Insert(&restored, i, 2);
-  for (const std::uint64_t key : restored.Save().items.key) {
+  for (const std::uint64_t key : stream.Save(&restored).items.key) {
     CHECK(std::find(old.begin(), old.end(), key) == old.end());
   }
 }
@@ -62,6 +62,19 @@ TEST(EveryBrokenStateIsRefusedAndItsRowIsNamed) {
        }},
       {"key malformed or used twice", 2, [](TableState* s) { s->items.key[2] = s->items.key[1]; }},
       {"key malformed or used twice", 4, [](TableState* s) { s->free_keys = {0}; }},
+      {"first_generation out of range", -1, [](TableState* s) { s->first_generation = 3; }},
+      {"first_generation out of range", -1,
+       [](TableState* s) { s->first_generation = 0xfffffffeu; }},
+      {"", 0, [](TableState* s) { s->first_generation = 0xfffffffcu; }},
+      {"too many holes", 0, [](TableState* s) { s->holes = {1}; }},
+      {"too many holes", 1,
+       [](TableState* s) {
+         s->holes.assign(20, 0xff);
+         s->holes[0] = 0xfe;
+       }},
+      {"hole behind the last item", -1, [](TableState* s) { s->holes = {0x86}; }},
+      {"hole behind the last item", -1, [](TableState* s) { s->holes = {0, 0, 1}; }},
+      {"", 0, [](TableState* s) { s->holes = {0x16, 0}; }},
       {"chunk unknown", 3, [](TableState* s) { s->items.chunk_id[3] = 0; }},
       {"length is 0", 2, [](TableState* s) { s->items.length[2] = 0; }},
       {"offset past its chunk", 0, [](TableState* s) { s->items.offset[0] = 4; }},
@@ -115,6 +128,51 @@ TEST(EveryBrokenStateIsRefusedAndItsRowIsNamed) {
   Table used(TableConfig(10), &stream.chunks);
   stream.Insert(&used, 0, 2);
   CHECK_EQ(std::string(used.Restore(GoodState(), {}, {}).what), std::string("table not fresh"));
+}
+
+TEST(ASlotThatBeginsWithTheLastGenerationIsUsedOnce) {
+  Stream stream(12);
+  TableState state = GoodState();
+  state.first_generation = ItemStore::kLastFirst;
+  Table table(TableConfig(5), &stream.chunks);
+  REQUIRE(table.Restore(state, ChunksByRow(&stream, state), {}).ok());
+  std::set<std::uint64_t> keys(state.items.key.begin(), state.items.key.end());
+  for (std::size_t i = 0; i < 40; ++i) {
+    stream.Insert(&table, i % 8, 2);
+    CHECK(keys.insert(stream.Save(&table).items.key.back()).second);
+  }
+  CHECK_EQ(table.size(), 5u);
+}
+
+TEST(HolesComeBackWhereTheyWere) {
+  Stream stream(100);
+  Table table(TableConfig(200, SelectorKind::kUniform, SelectorKind::kUniform), &stream.chunks);
+  for (std::size_t i = 0; i < 90; ++i) stream.Insert(&table, i, 4);
+  const auto keys = stream.Save(&table).items.key;
+  Garbage garbage;
+  for (std::size_t i = 1; i < 89; i += 3) table.Delete(&keys[i], 1, &garbage);
+  const TableState state = stream.Save(&table);
+  CHECK_EQ(state.holes.size(), 12u);
+  Table restored(table.config(), &stream.chunks);
+  REQUIRE(restored.Restore(state, ChunksByRow(&stream, state), {}).ok());
+  CHECK(Same(stream.Save(&restored), state));
+  TableState closed = state;  // without them other items are drawn
+  closed.holes.clear();
+  Table other(table.config(), &stream.chunks);
+  REQUIRE(other.Restore(closed, ChunksByRow(&stream, state), {}).ok());
+  Batch batches[3] = {{50, 1}, {50, 1}, {50, 1}};
+  BatchRows rows;
+  REQUIRE(stream.Sample(&table, &batches[0], &rows, 4).ok());
+  REQUIRE(stream.Sample(&restored, &batches[1], &rows, 4).ok());
+  REQUIRE(stream.Sample(&other, &batches[2], &rows, 4).ok());
+  CHECK_EQ(batches[0].key, batches[1].key);
+  CHECK(batches[0].key != batches[2].key);
+  // Where more than half of what comes is holes, they are closed as ever.
+  for (Table* of : {&table, &restored}) {
+    for (std::size_t i = 0; i < 88; i += 3) of->Delete(&keys[i], 1, &garbage);
+  }
+  CHECK(Same(stream.Save(&table), stream.Save(&restored)));
+  CHECK(stream.Save(&table).holes.size() < 12);
 }
 
 TEST(TimesSampledStopsAtItsLargestValue) {

@@ -1,20 +1,23 @@
 #ifndef REVERIE_TESTS_TABLE_SCENE_H_
 #define REVERIE_TESTS_TABLE_SCENE_H_
 
-// What the tests of a table without a store share.
+// What the tests of a table by itself share.
 
 #include <memory>
 #include <vector>
 
 #include "check.h"
+#include "saved.h"
 #include "table.h"
 
 namespace reverie_test {
 
-// A long stream over chunks of four steps, held by one reference each.
+// A long stream over chunks of four steps, held by one reference each. Its tables are made
+// without the store, which has but one thread here and is never locked for long.
 struct Stream {
   std::shared_ptr<const RecordLayout> layout = StepLayout();
-  ChunkStore chunks;
+  std::shared_ptr<Store> store = std::make_shared<Store>(Store::Options{4096, 1});
+  ChunkStore& chunks = store->Lock().chunks();
   std::vector<Row> steps;
   std::vector<Chunk*> all;
 
@@ -26,7 +29,7 @@ struct Stream {
       all.push_back(chunk);
       for (std::uint32_t i = 0; i < 4; ++i) {
         Pack(*layout, Step(steps.size()), chunk->record(i));
-        steps.push_back({chunk, i});
+        steps.push_back(Row::Of(chunks.place(chunk->slot), i));
       }
     }
   }
@@ -41,15 +44,15 @@ struct Stream {
     Garbage garbage;
     return table->Sample({layout.get(), length}, rows, batch->info, &garbage);
   }
+  TableState Save(Table* table) {
+    return store->table_state(std::shared_ptr<Table>(std::shared_ptr<void>(), table));
+  }
 };
 
-inline bool Same(const TableState& a, const TableState& b) {
-  const ItemColumns& x = a.items;
-  const ItemColumns& y = b.items;
-  return x.key == y.key && x.chunk_id == y.chunk_id && x.offset == y.offset &&
-         x.length == y.length && x.priority == y.priority && x.times_sampled == y.times_sampled &&
-         a.free_keys == b.free_keys && a.rng == b.rng && a.counters.inserts == b.counters.inserts &&
-         a.counters.samples == b.counters.samples && a.counters.deletes == b.counters.deletes;
+// Of a table that has not given all its contents away.
+inline void Clear(Table* table, Garbage* garbage) {
+  std::unique_ptr<Table::Contents> none;
+  table->Clear(&none, garbage);
 }
 
 inline std::vector<Chunk*> ChunksByRow(Stream* stream, const TableState& state) {

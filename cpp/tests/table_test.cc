@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "pages_scene.h"
 #include "selectors/make_selector.h"
 #include "table_scene.h"
 
@@ -45,7 +46,7 @@ struct Modelled {
     stream->Insert(table.get(), step, length, priority);
     model.push_back({0, step, length, priority, 0});
     ++counters.inserts;
-    const LargeVector<std::uint64_t> keys = table->Save().items.key;
+    const auto keys = stream->Save(table.get()).items.key;
     if (model.size() <= config.max_size) {
       model.back().key = keys.back();
       CHECK(std::find(stale.begin(), stale.end(), keys.back()) == stale.end());
@@ -94,7 +95,7 @@ struct Modelled {
   void Sample(std::uint32_t length) {
     Batch batch(5, 1);
     BatchRows rows;
-    const TableState before = table->Save();
+    const TableState before = stream->Save(table.get());
     const Status status = stream->Sample(table.get(), &batch, &rows, length);
     if (!status.ok()) {
       CHECK_EQ(status.code, Code::kLengthMismatch);
@@ -102,7 +103,7 @@ struct Modelled {
       for (const ModelItem& item : model) {
         if (item.key == status.key) CHECK_EQ(status.found, item.length);
       }
-      CHECK(Same(table->Save(), before));  // not even randomness is used up
+      CHECK(Same(stream->Save(table.get()), before));  // not even randomness is used up
       return;
     }
     counters.samples += 5;
@@ -121,12 +122,14 @@ struct Modelled {
       CHECK_EQ(item->length, length);
       CHECK(rows.rows[i].chunk == stream->steps[item->step].chunk);
       CHECK_EQ(rows.rows[i].offset, stream->steps[item->step].offset);
+      CHECK(rows.rows[i].record == stream->steps[item->step].record);
+      CHECK_EQ(rows.rows[i].here, stream->steps[item->step].here);
     }
   }
 
   void Clear() {
     Garbage garbage;
-    table->Clear(&garbage);
+    reverie_test::Clear(table.get(), &garbage);
     for (const ModelItem& item : model) stale.push_back(item.key);
     model.clear();
     counters = {};
@@ -134,16 +137,16 @@ struct Modelled {
 
   void SaveAndRestore() {
     Garbage garbage;
-    const TableState state = table->Save();
+    const TableState state = stream->Save(table.get());
     auto restored = std::make_unique<Table>(config, &stream->chunks);
     REQUIRE(restored->Restore(state, ChunksByRow(stream, state), {}).ok());
-    CHECK(Same(restored->Save(), state));
-    table->Clear(&garbage);
+    CHECK(Same(stream->Save(restored.get()), state));
+    reverie_test::Clear(table.get(), &garbage);
     table = std::move(restored);
   }
 
   void Check() {
-    const TableState state = table->Save();
+    const TableState state = stream->Save(table.get());
     std::map<const Chunk*, std::uint32_t> refs;
     REQUIRE(CHECK_EQ(state.items.key.size(), model.size()));
     CHECK_EQ(table->size(), model.size());
@@ -263,14 +266,14 @@ bool SelectsUniformly(const Selector& selector, std::uint32_t num_slots, std::si
 }
 
 TEST(UniformSelectionIsUniformDespiteHoles) {
-  ItemOrder order;
-  std::vector<std::uint32_t> places;
-  for (std::uint32_t slot = 0; slot < 60; ++slot) places.push_back(order.PushBack(slot));
-  for (std::uint32_t slot = 1; slot < 58; slot += 1 + slot % 3) {
-    order.Erase(places[slot], [](std::uint32_t, std::uint32_t) { CHECK(false); });
-  }
+  Pages pages;
+  ItemOrder order(&pages.pool, 0);
+  const LazyColumn<double> priorities(&pages.pool);
+  for (std::uint32_t slot = 0; slot < 60; ++slot) order.PushBack(slot);
+  for (std::uint32_t slot = 1; slot < 58; slot += 1 + slot % 3) order.Erase(slot);
   REQUIRE(order.span() == 60 && order.size() < 40);
-  const auto uniform = MakeSelector({SelectorKind::kUniform, 1.0}, &order);
+  const auto uniform =
+      MakeSelector({SelectorKind::kUniform, 1.0}, &order, &priorities, &pages.pool);
   CHECK(SelectsUniformly(*uniform, 60, order.size()));
   for (const auto fault :
        {Biased::Fault::kOlder, Biased::Fault::kAfterHole, Biased::Fault::kNeverNewest}) {
@@ -282,7 +285,7 @@ TEST(UniformSamplesOfATableAreUniform) {
   Stream stream(40);
   Table table(TableConfig(30), &stream.chunks);
   for (std::size_t i = 0; i < 50; ++i) stream.Insert(&table, i % 30, 2);
-  const TableState state = table.Save();
+  const TableState state = stream.Save(&table);
   Garbage garbage;
   table.Delete(state.items.key.data() + 5, 10, &garbage);
   std::map<std::uint64_t, std::uint64_t> counts;
@@ -333,7 +336,7 @@ TEST(SelectTakesItemsByKeyOrAllInOrder) {
   Stream stream(40);
   Table table(TableConfig(10), &stream.chunks);
   for (std::size_t i = 0; i < 5; ++i) stream.Insert(&table, i, i == 4 ? 3 : 2);
-  const LargeVector<std::uint64_t> keys = table.Save().items.key;
+  const auto keys = stream.Save(&table).items.key;
   const auto select = [&](const std::vector<std::uint64_t>* wanted, std::uint32_t steps) {
     BatchRows rows;
     BatchSpec spec(stream.layout.get(), steps);

@@ -81,14 +81,16 @@ struct Scene {
 inline std::vector<Bytes> Columns(const Trajectory& trajectory) {
   std::vector<Bytes> columns;
   std::size_t piece = 0;
-  for (const auto& column : trajectory.columns) {
+  for (std::size_t c = 0; c < trajectory.num_columns; ++c) {
+    const Trajectory::Column& column = trajectory.columns()[c];
     std::size_t nbytes = 0;
     for (std::size_t i = 0; i < column.num_pieces; ++i) {
-      const Piece& p = trajectory.pieces[piece + i];
+      const Piece& p = trajectory.pieces()[piece + i];
       nbytes += p.length * p.chunk->layout->record_nbytes();
     }
     columns.emplace_back(nbytes);
-    GatherPieces(&trajectory.pieces[piece], column.num_pieces, column.field, columns.back().data());
+    GatherPieces(trajectory.pieces() + piece, column.num_pieces, column.field(),
+                 columns.back().data());
     piece += column.num_pieces;
   }
   return columns;

@@ -140,13 +140,13 @@ TEST(AResetAndADeletionLetWaitingItemsIn) {
   Scene scene(QueueConfig(2));
   REQUIRE(scene.Append().ok());
   for (int i = 0; i < 5; ++i) REQUIRE(scene.Latest(nullptr, i).ok());
-  const std::uint64_t key = scene.store->table_state(*scene.table).items.key[0];
+  const std::uint64_t key = scene.store->table_state(scene.table).items.key[0];
   CHECK_EQ(scene.store->Delete(scene.table.get(), &key, 1), 0u);  // the limiter counts no sample
   CHECK_EQ(scene.table->size(), 1u);
   scene.store->Clear(scene.table.get());
   CHECK_EQ(scene.table->size(), 2u);
   CHECK_EQ(scene.writer->pending(), 1u);
-  CHECK_EQ(scene.store->table_state(*scene.table).items.priority, (std::vector<double>{2, 3}));
+  CHECK_EQ(scene.store->table_state(scene.table).items.priority, (std::vector<double>{2, 3}));
 }
 
 TEST(AFlushWaitsForASamplerAndEndsWhenTheStoreCloses) {
@@ -210,10 +210,10 @@ TEST(EpisodesAreCountedByTheirLiveItems) {
 
 // A copy of a scene's table, by way of a snapshot, as a checkpoint would make it.
 Scene Copy(const Scene& scene, const Table::Config& config) {
-  const Snapshot snapshot = scene.store->TakeSnapshot();
+  const auto snapshot = Arranged(scene.store);
   Scene copy(config);
-  Load(Save(snapshot), copy.store.get());
-  REQUIRE(copy.store->RestoreTable(copy.table.get(), snapshot.tables[0]).ok());
+  Load(Save(*snapshot), copy.store.get());
+  REQUIRE(copy.store->RestoreTable(copy.table.get(), snapshot->tables[0]).ok());
   copy.store->SealRestore();
   return copy;
 }
@@ -232,7 +232,7 @@ TEST(ACopyOfATableGoesOnWithTheVerySameSamples) {
                         {{1, false}, {1, true}}, nullptr, rng.Below(4))
                   .ok());
     }
-    const auto state = scene.store->table_state(*scene.table);
+    const auto state = scene.store->table_state(scene.table);
     for (int i = 0; i < 10; ++i) {
       const double priority = rng.Below(4);
       scene.store->UpdatePriorities(scene.table.get(), &state.items.key[rng.Below(30)], &priority,
@@ -257,13 +257,13 @@ TEST(ADamagedStateIsRefused) {
   for (int i = 0; i < 4; ++i) REQUIRE(scene.Append().ok());
   REQUIRE(scene.Item({{0, 1, 3}, {1, 0, 1}}, {{1, false}, {1, true}}).ok());
   REQUIRE(scene.Item({{3, 0, 2}}, {{1, false}}).ok());
-  const TableState good = scene.store->table_state(*scene.table);
+  const TableState good = scene.store->table_state(scene.table);
   const auto refused = [&](void (*damage)(TableState*)) {
     TableState state = good;
     damage(&state);
-    const Snapshot snapshot = scene.store->TakeSnapshot();
+    const auto snapshot = Arranged(scene.store);
     Scene copy;
-    Load(Save(snapshot), copy.store.get());
+    Load(Save(*snapshot), copy.store.get());
     const Status status = copy.store->RestoreTable(copy.table.get(), state);
     // A table that refuses holds nothing, not even the chunks it had come across.
     if (!status.ok()) CHECK_EQ(copy.table->size(), 0u);
@@ -364,8 +364,8 @@ TEST(WritersAndSamplersOfManyThreadsShareAQueueWithoutLoss) {
         Store::ItemReader reader(store);
         if (!reader.Sample(table.get(), 1).ok()) continue;
         std::uint64_t value;
-        const auto& pieces = reader.items()[0].trajectory->pieces;
-        GatherPieces(pieces.data(), pieces.size(), 0, &value);
+        const Trajectory& trajectory = *reader.items()[0].trajectory;
+        GatherPieces(trajectory.pieces(), trajectory.num_pieces, 0, &value);
         std::lock_guard<std::mutex> lock(mutex);
         seen[value >> 32].push_back(value & 0xffffffffu);
         --left;

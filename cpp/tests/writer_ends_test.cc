@@ -31,7 +31,8 @@ struct End {
 
 // The ends in all chunks that a store's items hold, by the counters of their steps.
 std::vector<End> Ends(const std::shared_ptr<Store>& store) {
-  const Snapshot snapshot = store->TakeSnapshot();
+  const auto arranged = Arranged(store);
+  const Snapshot& snapshot = *arranged;
   std::vector<End> ends;
   for (std::size_t i = 0; i < snapshot.ends.chunk.size(); ++i) {
     const auto& ids = snapshot.chunks.id;
@@ -42,7 +43,9 @@ std::vector<End> Ends(const std::shared_ptr<Store>& store) {
       CHECK(snapshot.ends.step[i] > snapshot.ends.step[i - 1]);
     }
     std::uint64_t counter;
-    std::memcpy(&counter, snapshot.chunk(row)->record(snapshot.ends.step[i]), sizeof(counter));
+    const std::vector<std::uint8_t> bytes = BytesOf(snapshot, row);
+    std::memcpy(&counter, bytes.data() + snapshot.ends.step[i] * snapshot.record_nbytes(row),
+                sizeof(counter));
     ends.push_back({counter, static_cast<How>(snapshot.ends.how[i])});
   }
   return ends;
@@ -236,17 +239,17 @@ TEST(EndsGoWithASnapshotAndComeBack) {
   for (int i = 0; i < 20; ++i) {
     REQUIRE(scene.Append(i % 4 == 1 ? How::kTerminated : How::kGoesOn).ok());
   }
-  const Snapshot then = scene.store->TakeSnapshot();
+  const auto then = Arranged(scene.store);
   const auto ends = Ends(scene.store);
   CHECK_EQ(ends.size(), 5u);
   Scene copy(3, Items::kWindows);
-  Load(Save(then), copy.store.get());
-  REQUIRE(copy.store->RestoreTable(copy.table.get(), then.tables[0]).ok());
+  Load(Save(*then), copy.store.get());
+  REQUIRE(copy.store->RestoreTable(copy.table.get(), then->tables[0]).ok());
   copy.store->SealRestore();
   CHECK(Ends(copy.store) == ends);
   scene.writer->Close();
   CHECK_EQ(Ends(scene.store).size(), 6u);  // the open episode's
-  CHECK_EQ(then.ends.chunk.size(), 5u);
+  CHECK_EQ(then->ends.chunk.size(), 5u);
 }
 
 // However many ends a chunk has, it has room for the cut of the episode that is open.

@@ -136,30 +136,35 @@ TEST(AnEpisodeWhosePaddingFailsIsOver) {
 
 TEST(AnInsertThatFailsChangesNothing) {
   int failed = 0;
-  ChunkStore chunks;
+  const auto store = std::make_shared<Store>(Store::Options{4096, 1});
+  ChunkStore& chunks = store->Lock().chunks();
   Chunk* chunk = chunks.Create(kLayout, 10);
   chunks.Publish(chunk, 10);
   for (const std::uint32_t size : {0u, 1u, 1023u, 1024u}) {
     for (long k = 0;; ++k) {
       Table table(TableConfig(1024), &chunks);
+      const auto save = [&] {
+        return store->table_state(std::shared_ptr<Table>(std::shared_ptr<void>(), &table));
+      };
       Garbage garbage;
       for (std::uint32_t i = 0; i < size; ++i) Insert(&table, chunk, 0, 2, 1.0, &garbage);
-      const TableState before = table.Save();
+      const TableState before = save();
       const std::uint32_t refs = chunk->refs;
       const bool starved = Starved(k, 1, [&] { Insert(&table, chunk, 1, 3, 2.0, &garbage); });
       failed += starved;
       if (starved) {
-        CHECK_EQ(table.Save().items.key, before.items.key);
-        CHECK_EQ(table.Save().free_keys, before.free_keys);
+        CHECK_EQ(save().items.key, before.items.key);
+        CHECK_EQ(save().free_keys, before.free_keys);
         CHECK_EQ(chunk->refs, refs);
         CHECK_EQ(table.limiter().counters().inserts, size);
         Insert(&table, chunk, 1, 3, 2.0, &garbage);
       }
-      const TableState after = table.Save();
+      const TableState after = save();
       CHECK_EQ(after.items.key.size(), std::min(size + 1, 1024u));
       CHECK_EQ(after.items.length.back(), 3u);
       CHECK_EQ(after.items.priority.back(), 2.0);
-      table.Clear(&garbage);
+      std::unique_ptr<Table::Contents> none;
+      table.Clear(&none, &garbage);
       CHECK_EQ(chunk->refs, 1u);
       if (!starved) break;
     }
@@ -177,7 +182,7 @@ TEST(ASampleThatFailsPinsNothing) {
     {
       Writer writer(store, kLayout, {table}, WriterConfig(50, 1));
       for (std::uint64_t i = 0; i < 100; ++i) REQUIRE(Append(&writer, i).ok());
-      chunk = store->TakeSnapshot().chunk(0);
+      chunk = std::const_pointer_cast<Chunk>(Arranged(store)->whole(0));
       Batch batch(3000, 50);  // 3 MiB: for several threads, which may not be had
       const auto sample = [&] {
         CHECK(store
@@ -208,12 +213,12 @@ TEST(AStoreThatCannotBeReadForWantOfMemoryStaysUsable) {
       REQUIRE(Append(&scene.three, i).ok());
     }
     const auto before = scene.Sizes();
-    failed += Starved(k, 1, [&] { scene.store->TakeSnapshot(); });
+    failed += Starved(k, 1, [&] { scene.store->TakeSnapshot()->Arrange(); });
     failed += Starved(k, 1, [&] {
       Store::Reader reader(scene.store, {kLayout.get(), 0});
       CHECK(reader.Select(scene.large.get(), nullptr, 0).ok());
     });
-    const std::uint64_t key = scene.store->table_state(*scene.odd).items.key[0];
+    const std::uint64_t key = scene.store->table_state(scene.odd).items.key[0];
     const double priority = 3.0;
     failed += Starved(
         k, 1, [&] { scene.store->UpdatePriorities(scene.large.get(), &key, &priority, 1); });
@@ -223,11 +228,31 @@ TEST(AStoreThatCannotBeReadForWantOfMemoryStaysUsable) {
   CHECK(failed > 30);
 }
 
+TEST(ArraysThatFailAreMadeAgain) {
+  int failed = 0;
+  Scene scene;
+  for (std::uint64_t i = 0; i < 100; ++i) {
+    REQUIRE(Append(&scene.two, i, i % 7 == 6 ? How::kEnded : How::kGoesOn).ok());
+    REQUIRE(Append(&scene.three, i).ok());
+  }
+  const auto right = Arranged(scene.store);
+  for (long k = 0;; ++k) {
+    const auto snapshot = scene.store->TakeSnapshot();
+    const bool starved = Starved(k, 1, [&] { snapshot->Arrange(); });
+    failed += starved;
+    snapshot->Arrange();
+    CHECK(Same(*snapshot, *right));
+    if (!starved) break;
+  }
+  CHECK(failed > 20);
+}
+
 TEST(ARestoreThatFailsLeaksNothing) {
   int failed = 0;
   Scene scene;
   for (std::uint64_t i = 0; i < 100; ++i) REQUIRE(Append(&scene.three, i).ok());
-  const Snapshot snapshot = scene.store->TakeSnapshot();
+  const auto arranged = Arranged(scene.store);
+  const Snapshot& snapshot = *arranged;
   const Saved saved = Save(snapshot);
   for (long k = 0;; ++k) {
     const auto store = std::make_shared<Store>(Store::Options{4096, 1});

@@ -33,11 +33,12 @@ Fate Append(Writer* writer, std::uint64_t counter, bool last = false) {
 using Item = std::vector<std::uint64_t>;  // the counters of its steps
 
 // All items of a table, in order, whatever their lengths; checks that no step is torn.
-std::vector<Item> Contents(const std::shared_ptr<Store>& store, Table* table) {
+std::vector<Item> Contents(const std::shared_ptr<Store>& store,
+                           const std::shared_ptr<Table>& table) {
   std::vector<Item> items;
-  for (const std::uint64_t key : store->table_state(*table).items.key) {
+  for (const std::uint64_t key : store->table_state(table).items.key) {
     Store::ItemReader reader(store);
-    REQUIRE(reader.Find(table, &key).ok());
+    REQUIRE(reader.Find(table.get(), &key).ok());
     ColumnCopies copies;
     copies.Add(reader.items()[0]);
     Batch batch(1, copies.columns()[0].length);
@@ -83,13 +84,13 @@ TEST(AnEpisodeIsOneItemWhateverItsLengthAndItsChunks) {
     for (std::uint64_t steps = 1; steps <= 9; ++steps) {
       for (std::uint64_t i = 0; i < steps; ++i) {
         CHECK(Append(&writer, next + i, i + 1 == steps) == Fate::kStored);
-        CHECK_EQ(Contents(store, left.get()).size(), expected.size() + (i + 1 == steps));
+        CHECK_EQ(Contents(store, left).size(), expected.size() + (i + 1 == steps));
       }
       expected.push_back(Range(next, steps));
       next += steps;
     }
-    CHECK(Contents(store, left.get()) == expected);
-    CHECK(Contents(store, right.get()) == expected);
+    CHECK(Contents(store, left) == expected);
+    CHECK(Contents(store, right) == expected);
     CHECK_EQ(store->info().num_steps, 45u);  // one copy for both
   }
 }
@@ -105,7 +106,7 @@ TEST(AResetMakesAShorterEpisodeOrNone) {
     CHECK(writer.Reset(true, &uncovered).ok());  // there is nothing
     CHECK_EQ(uncovered + writer.num_cached(), 0u);
   }
-  CHECK(Contents(store, table.get()) == (std::vector<Item>{Range(0, 3), Range(0, 3)}));
+  CHECK(Contents(store, table) == (std::vector<Item>{Range(0, 3), Range(0, 3)}));
 }
 
 TEST(AnEpisodeThatIsTooLongIsDroppedWhole) {
@@ -129,7 +130,7 @@ TEST(AnEpisodeThatIsTooLongIsDroppedWhole) {
   CHECK(writer.Reset(true, &uncovered).ok());
   Append(&writer, 5);
   Append(&writer, 6, true);
-  CHECK(Contents(store, table.get()) == std::vector<Item>(4, Range(5, 2)));
+  CHECK(Contents(store, table) == std::vector<Item>(4, Range(5, 2)));
 }
 
 TEST(TheStreamHasNoEndsButResets) {
@@ -143,7 +144,7 @@ TEST(TheStreamHasNoEndsButResets) {
   for (std::uint64_t i = 6; i < 9; ++i) Append(&writer, i, true);
   std::vector<Item> expected;
   for (const std::uint64_t first : {0u, 1u, 2u, 3u, 6u}) expected.push_back(Range(first, 3));
-  CHECK(Contents(store, table.get()) == expected);
+  CHECK(Contents(store, table) == expected);
 }
 
 TEST(APriorityIsThatOfLaterItems) {
@@ -154,7 +155,7 @@ TEST(APriorityIsThatOfLaterItems) {
   Append(&writer, 1);
   writer.SetPriority(4.0);
   Append(&writer, 2, true);
-  CHECK_EQ(store->table_state(*table).items.priority, (LargeVector<double>{1.0, 4.0}));
+  CHECK_EQ(store->table_state(table).items.priority, (std::vector<double>{1.0, 4.0}));
 }
 
 constexpr std::uint32_t kStreams = 7;
@@ -218,8 +219,8 @@ void CompareWithSingleWriters(const Writer::Config& config, std::uint64_t seed, 
       CHECK_EQ(writer.num_cached(i), writers[i]->num_cached());
     }
   }
-  CHECK(Contents(store, table.get()) == Contents(store, singles.get()));
-  CHECK(twist || Contents(store, table.get()).size() > 5);
+  CHECK(Contents(store, table) == Contents(store, singles));
+  CHECK(twist || Contents(store, table).size() > 5);
   writer.Close();
   writers.clear();
   store->Clear(table.get());
@@ -264,7 +265,7 @@ TEST(ABatchWithAStreamThatIsUnknownOrTwiceChangesNothing) {
   CHECK(append({2, 0}).ok());
   CHECK(append({}).ok());
   CHECK(append({0, 1}).ok());
-  CHECK(Contents(store, table.get()) == (std::vector<Item>{{0}, {1}, {0}, {1}}));
+  CHECK(Contents(store, table) == (std::vector<Item>{{0}, {1}, {0}, {1}}));
 }
 
 TEST(ABatchIntoAClosedStoreChangesNothing) {
@@ -308,7 +309,7 @@ TEST(ThreadsMayBringEnvironmentsOfTheirOwn) {
   std::thread other([&] { bring(kEach); });
   bring(0);
   other.join();
-  std::vector<Item> items = Contents(store, table.get());
+  std::vector<Item> items = Contents(store, table);
   std::sort(items.begin(), items.end());
   std::vector<Item> expected;
   for (std::uint64_t i = 0; i < 2 * kEach; ++i) {
@@ -339,7 +340,7 @@ TEST(AnEndedEpisodeIsBlockedWhileItsItemsWait) {
               .ok());
   }
   CHECK_EQ(writer.pending(), 0u);
-  CHECK(Contents(store, table.get()) == (std::vector<Item>{{0}, {1}, {2}}));
+  CHECK(Contents(store, table) == (std::vector<Item>{{0}, {1}, {2}}));
 }
 
 TEST(WhereMemoryRunsOutABatchIsStoredUpToAPoint) {
@@ -401,7 +402,7 @@ TEST(WhereMemoryRunsOutABatchIsStoredUpToAPoint) {
                   .ok());
       }
       std::size_t complete = 0;
-      for (const Item& item : Contents(store, second.get())) {
+      for (const Item& item : Contents(store, second)) {
         complete += item == Range(item[0], 4) && item[0] % 1000 == 0;
       }
       CHECK_EQ(complete, 60u / 4 * kStreams);
