@@ -89,6 +89,8 @@ struct Arena::Block {
   }
 };
 
+void (*Arena::before_allocating)() = nullptr;
+
 Arena::~Arena() {
   for (const Region& region : regions_) FreeRegion(region.base, region.size);
 }
@@ -205,6 +207,7 @@ Arena::Block* Arena::Release(Block* block) noexcept {
 }
 
 void* Arena::Allocate(std::size_t nbytes) {
+  if (before_allocating != nullptr) before_allocating();
   const std::size_t size = SizeFor(nbytes);
   const std::lock_guard<std::mutex> lock(mutex_);
   Block* block = Find(size);

@@ -47,6 +47,9 @@ class Arena {
   // Touches them, from any thread: to be called where nobody waits.
   void FaultAhead();
 
+  // Called before each Allocate(), where a test has set it; may throw std::bad_alloc.
+  static void (*before_allocating)();
+
   std::size_t used_nbytes() const;  // of all blocks, their marks included
   std::size_t held_nbytes() const;  // used, free and ahead: what may be resident
 

@@ -86,16 +86,14 @@ class PagedArray {
   void Make(std::uint64_t index) {
     const std::uint64_t page = index / kPerPage;
     if (entries_.empty()) first_ = std::min(first_, page);
-    if (page - first_ >= entries_.size()) {
-      const std::size_t wanted = page - first_ + 1;
-      if (entries_.capacity() < wanted) {
-        entries_.reserve(std::max(wanted, entries_.capacity() + entries_.capacity() / 2 + 8));
-      }
-      entries_.resize(wanted);
+    const std::size_t wanted = page - first_ + 1;
+    if (wanted <= entries_.size() && entries_[page - first_] != 0) return;
+    if (entries_.capacity() < wanted) {
+      entries_.reserve(std::max(wanted, entries_.capacity() + entries_.capacity() / 2 + 8));
     }
-    if (entries_[page - first_] != 0) return;
     void* const values = pool_->Take();
     std::memset(values, 0, PagePool::kPageNbytes);
+    if (entries_.size() < wanted) entries_.resize(wanted);
     entries_[page - first_] = reinterpret_cast<std::uintptr_t>(values);
   }
 

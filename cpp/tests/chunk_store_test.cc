@@ -150,7 +150,7 @@ void RunEpochs(std::uint64_t seed, bool late) {
         if (!inside.empty()) {
           auto reader = inside.begin();
           std::advance(reader, rng.Below(static_cast<std::uint32_t>(inside.size())));
-          chunks.Leave(*reader, &garbage);
+          chunks.Exit(*reader, &garbage);
           for (Freed& entry : freed) entry.readers.erase(*reader);
           inside.erase(reader);
         }
@@ -210,7 +210,7 @@ TEST(LongQueuesAreFreedWithoutRecursion) {
   for (int i = 100000; i < 200000; ++i) chunks.Unref(live[static_cast<std::size_t>(i)], &none);
   CHECK(none.front() == nullptr);
   Garbage all;
-  chunks.Leave(epoch, &all);
+  chunks.Exit(epoch, &all);
   CHECK(all.front() != nullptr);
   CHECK_EQ(chunks.num_chunks(), 0u);
 }

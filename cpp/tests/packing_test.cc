@@ -71,7 +71,7 @@ struct World {
         chunks.Publish(chunk, count);
         if (!ends) continue;
         if (c + 1 == options.chunks && s % 3 == 0) {  // it goes on after the snapshot
-          open[chunk->slot] = {count, chunk->ends};
+          open[chunk->slot] = {count, {chunk->ends.begin(), chunk->ends.end()}};
           if (chunk->count < chunk->capacity) {
             chunk->ends.push_back({chunk->count, How::kEnded});
             chunks.Publish(chunk, 1);
@@ -89,7 +89,7 @@ struct World {
       coverage->MarkWindow(first.chunk, first.offset, static_cast<std::uint32_t>(window.length),
                            count_of);
     }
-    packing = std::make_unique<Packing>(*coverage, open,
+    packing = std::make_unique<Packing>(*coverage, open, false,
                                         [this](std::uint32_t slot) { return chunks.at(slot); });
   }
 
@@ -346,7 +346,7 @@ TEST(CellsOfAnySizeAreNeverPacked) {
     chunks.Seal(chunk);
     coverage.Mark(*chunk, 0, 1, count_of);
   }
-  const Packing packing(coverage, open, [&](std::uint32_t slot) { return chunks.at(slot); });
+  const Packing packing(coverage, open, false, [&](std::uint32_t slot) { return chunks.at(slot); });
   REQUIRE(packing.chunks().size() == 2000);
   for (const Packing::Packed& chunk : packing.chunks()) CHECK(chunk.whole != nullptr);
 }
@@ -354,7 +354,7 @@ TEST(CellsOfAnySizeAreNeverPacked) {
 TEST(OfNothingThereIsNothing) {
   const Coverage coverage(0);
   const std::unordered_map<std::uint32_t, Packing::Open> open;
-  const Packing packing(coverage, open, [](std::uint32_t) -> Chunk* { return nullptr; });
+  const Packing packing(coverage, open, false, [](std::uint32_t) -> Chunk* { return nullptr; });
   CHECK(packing.chunks().empty());
 }
 

@@ -1,12 +1,14 @@
 #ifndef REVERIE_TESTS_STARVE_H_
 #define REVERIE_TESTS_STARVE_H_
 
-// Running out of memory at will. Replaces operator new, so one file of a program
-// may include this.
+// Running out of memory at will, of the heap and of every arena. Replaces operator new, so
+// one file of a program may include this.
 
 #include <cstdlib>
 #include <functional>
 #include <new>
+
+#include "storage/arena.h"
 
 // Allocations fail, on this thread alone, once `allocations_left` has run out:
 // then as many of them as `failing` says. Negative: never.
@@ -14,12 +16,21 @@ namespace {
 thread_local long allocations_left = -1;
 thread_local long failing = 0;
 
-void* Allocate(std::size_t nbytes) {
+void CountAllocation() {
   if (allocations_left == 0) {
     if (--failing <= 0) allocations_left = -1;
     throw std::bad_alloc();
   }
   if (allocations_left > 0) --allocations_left;
+}
+
+[[maybe_unused]] const bool arenas_are_counted = [] {
+  reverie::Arena::before_allocating = &CountAllocation;
+  return true;
+}();
+
+void* Allocate(std::size_t nbytes) {
+  CountAllocation();
   void* memory = std::malloc(nbytes != 0 ? nbytes : 1);
   if (memory == nullptr) throw std::bad_alloc();
   return memory;
