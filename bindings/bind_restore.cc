@@ -96,6 +96,7 @@ void SnapshotHandle::Arrange() {
     entry.counters["num_unique_samples"] = table.num_unique_samples;
     entry.counters["num_deleted_episodes"] = table.num_deleted_episodes;
     entry.counters["first_generation"] = table.first_generation;
+    entry.counters["next_slot"] = table.next_slot;
     entry.rng_state =
         nb::cast(ToNumpy(std::vector<std::uint64_t>(table.rng.begin(), table.rng.end())));
     tables.append(nb::cast(std::move(entry)));
@@ -170,12 +171,14 @@ reverie::TableState ParseTableState(nb::dict state) {
   const auto optional = [&](const char* name, std::int64_t* to) {
     if (counters.contains(name)) *to = nb::cast<std::int64_t>(counters[name]);
   };
-  std::int64_t first_generation = 0;
-  optional("first_generation", &first_generation);
-  if (first_generation < 0 || first_generation > 0xffffffff) {
-    throw nb::value_error("first_generation out of range");
-  }
-  parsed.first_generation = static_cast<std::uint32_t>(first_generation);
+  const auto number = [&](const char* name, std::uint32_t* to) {
+    std::int64_t value = *to;
+    optional(name, &value);
+    if (value < 0 || value > 0xffffffff) throw nb::value_error("a counter is out of range");
+    *to = static_cast<std::uint32_t>(value);
+  };
+  number("first_generation", &parsed.first_generation);
+  number("next_slot", &parsed.next_slot);
   optional("num_unique_samples", &parsed.num_unique_samples);
   optional("num_deleted_episodes", &parsed.num_deleted_episodes);
   return parsed;

@@ -141,6 +141,7 @@ TableState Snapshot::StateOf(const TableView& view) const {
   }
   state.free_keys = view.items.FreeKeys();
   state.first_generation = view.first_generation;
+  state.next_slot = view.items.cursor;
   state.counters = view.counters;
   state.num_unique_samples = view.num_unique_samples;
   state.num_deleted_episodes = view.num_deleted_episodes;

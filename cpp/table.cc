@@ -56,8 +56,8 @@ void Table::Reserve(const NewItem& item) {
   own_->items.Reserve(item.length, item.priority, item.trajectory != nullptr);
   const std::uint32_t slot = own_->items.next_slot();
   own_->order.Reserve(slot);
-  own_->sampler->Reserve(std::max(slot + 1, own_->items.num_slots()));
-  own_->remover->Reserve(std::max(slot + 1, own_->items.num_slots()));
+  own_->sampler->Reserve(slot);
+  own_->remover->Reserve(slot);
   if (item.trajectory != nullptr) own_->episodes.try_emplace(item.trajectory->episode, 0);
   chunks_->pages()->ReserveCopies(kCopies);
 }
@@ -202,6 +202,7 @@ void Table::Remove(std::uint32_t slot, Garbage* garbage) {
   DropChunks(slot, garbage);
   if (config_.max_times_sampled != 0) remaining_samples_ -= Remaining(item);
   own_->items.Free(slot);
+  own_->items.Tidy();
   limiter_.Deleted();
 }
 

@@ -73,7 +73,8 @@ struct TableState {
   ItemColumns items;
   LargeVector<std::uint8_t> holes;  // of the order of items: a bit a place, from the lowest
   LargeVector<std::uint64_t> free_keys;
-  std::uint32_t first_generation = 0;  // of slots that no item was in yet
+  std::uint32_t first_generation = 0;  // of slots that are free without a name
+  std::uint32_t next_slot = kNoSlot;   // they begin here; kNoSlot: beyond all that are named
   RateLimiter::Counters counters;
   std::int64_t num_unique_samples = 0;
   std::int64_t num_deleted_episodes = 0;
@@ -199,9 +200,9 @@ class Table {
   template <typename Run>
   void VisitSlots(std::uint32_t first, std::uint32_t end, const Run& run) {
     for (std::uint32_t slot = first; slot < std::min(end, num_slots()); ++slot) {
-      const Item& item = own_->items.at(slot);
-      if (item.generation % 2 == 0) continue;
-      run(slot, item, own_->items.length.Get(slot), own_->items.trajectory(slot));
+      const Item* const item = own_->items.address(slot);
+      if (item == nullptr || item->generation % 2 == 0) continue;
+      run(slot, *item, own_->items.length.Get(slot), own_->items.trajectory(slot));
     }
   }
   std::uint32_t num_slots() const { return own_->items.num_slots(); }

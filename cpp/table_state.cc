@@ -106,7 +106,8 @@ Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks
   own_ = std::make_unique<Contents>(config_, chunks_, state.first_generation);
   if (from.key.size() == n) {  // an empty table has free keys, too
     const std::int64_t bad =
-        own_->items.Restore(from.key.data(), n, state.free_keys.data(), state.free_keys.size());
+        own_->items.Restore(from.key.data(), n, state.free_keys.data(), state.free_keys.size(),
+                            state.next_slot);
     if (bad >= 0) return Status::Invalid("key malformed or used twice", bad);
   }
   // Where a bit is set nobody stands in that place.
@@ -175,8 +176,6 @@ Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks
   for (std::uint64_t i = place; i < 8 * state.holes.size(); ++i) {
     if (is_hole(i)) return Status::Invalid("hole behind the last item", -1);
   }
-  own_->sampler->Reserve(own_->items.num_slots());
-  own_->remover->Reserve(own_->items.num_slots());
   std::vector<std::size_t> rows(n);
   std::iota(rows.begin(), rows.end(), std::size_t{0});
   if (from.touched.size() == n) {
@@ -185,6 +184,8 @@ Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks
     });
   }
   for (const std::size_t row : rows) {
+    own_->sampler->Reserve(slots[row]);
+    own_->remover->Reserve(slots[row]);
     own_->sampler->Insert(slots[row], from.priority[row]);
     own_->remover->Insert(slots[row], from.priority[row]);
   }

@@ -115,6 +115,8 @@ class TableSnapshot:
             "deletes": len(free),
             "num_unique_samples": 3,
             "num_deleted_episodes": 2,
+            "first_generation": 0,
+            "next_slot": len(items) + len(free),
         }
         self.rng_state = np.array([1, 2**63, 3, 2**64 - 1], np.uint64)
 

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "items/trajectory.h"
 #include "storage/chunk.h"
@@ -93,7 +94,20 @@ class LazyColumn {
 // item moves in and when it leaves, so no key is ever issued twice and a stale
 // one is recognised by one comparison, without a hash map. A slot whose
 // generation would wrap is retired: 16 bytes lost after two thousand million
-// uses. Not thread-safe; O(1).
+// uses.
+//
+// The slot that was freed last is used first. Behind those that are free by themselves
+// come all that are free without a name, from the cursor up: they have the first
+// generation, and their pages need not be there.
+//
+//   slots   0  1  2  3  4  5  6  7  8 ...       free by name: 4, then 1
+//           L  f  L  .  f  L  L  .  . ...       then from the cursor up: 3, 7, 8, ...
+//
+// When most slots are free by name they are made nameless, with a generation that is
+// beyond all others, and pages without an item go. So a table that was large once costs
+// what it holds, and so does its checkpoint.
+//
+// Not thread-safe; O(1), amortised.
 class ItemStore {
  public:
   static constexpr std::uint32_t kPageSize = PagedArray<Item>::kPerPage;
@@ -115,8 +129,8 @@ class ItemStore {
   // are in use.
   void Reserve(std::uint32_t item_length, double item_priority, bool is_trajectory);
 
-  // The slot that the next Allocate() will take.
-  std::uint32_t next_slot() const { return free_head_ != kNoSlot ? free_head_ : num_slots_; }
+  // The slot that the next Allocate() will take; kNoSlot: there is none left.
+  std::uint32_t next_slot() const;
   // A slot for a new item, with its generation set. Throws as Reserve().
   std::uint32_t Allocate();
   // Makes room for Free() of this slot. Throws std::bad_alloc.
@@ -126,6 +140,11 @@ class ItemStore {
   }
   // Its trajectory is no longer its own.
   void Free(std::uint32_t slot);
+  // To be called now and then after Free(): makes free slots nameless where they have
+  // become too many. For want of memory that is put off.
+  void Tidy() noexcept {
+    if (num_free_ > size_ + kFewFree) ForgetFree();
+  }
 
   // The slot of a live key, else kNoSlot.
   std::uint32_t Find(std::uint64_t key) const;
@@ -137,6 +156,7 @@ class ItemStore {
   // To be changed: throws std::bad_alloc unless the slot is owned or room was reserved.
   Item& Edit(std::uint32_t slot) { return items_.Edit(slot); }
   const Item& at(std::uint32_t slot) const { return items_[slot]; }
+  const Item* address(std::uint32_t slot) const { return items_.Find(slot); }  // null: no page
 
   std::uint32_t size() const { return size_; }
   std::uint32_t num_slots() const { return num_slots_; }
@@ -145,12 +165,14 @@ class ItemStore {
   // kLastFirst: there can be none.
   std::uint32_t next_generation() const { return (highest_ + 1) & ~1u; }
 
-  // Rebuilds an empty store so that `live` keys are alive and the next slots
-  // used are `free`'s, from its end. Returns the index of the first key that is
-  // malformed or repeats a slot, counting through `live` and then `free`; -1 if
-  // all is well. Slots named by neither stay unused: they may have been retired.
+  // Rebuilds an empty store so that `live` keys are alive, the next slots used are
+  // `free`'s, from its end, and then those from `cursor` up that neither names; kNoSlot:
+  // from beyond the highest slot. Returns the index of the first key that is malformed or
+  // repeats a slot, counting through `live` and then `free`; -1 if all is well. Slots below
+  // the cursor that nobody names stay unused: they may have been retired. O(keys), and 8
+  // bytes for each page of slots up to the highest.
   std::int64_t Restore(const std::uint64_t* live, std::size_t num_live, const std::uint64_t* free,
-                       std::size_t num_free);
+                       std::size_t num_free, std::uint32_t cursor = kNoSlot);
 
   LazyColumn<std::uint32_t> length;
   LazyColumn<double> priority;
@@ -169,6 +191,7 @@ class ItemStore {
     LazyColumn<double>::View priority;
     PagedView<Trajectory*> trajectories;
     std::uint32_t free_head = kNoSlot;
+    std::uint32_t cursor = 0;
 
     const Trajectory* trajectory(std::uint32_t slot) const {
       Trajectory* const* const found = trajectories.Find(slot);
@@ -178,7 +201,8 @@ class ItemStore {
     LargeVector<std::uint64_t> FreeKeys() const;
   };
   View Share() {
-    return {items_.Share(), length.Share(), priority.Share(), trajectories.Share(), free_head_};
+    return {items_.Share(), length.Share(), priority.Share(), trajectories.Share(), free_head_,
+            cursor_};
   }
 
   // Drops all pages, at most n of them; true: there are none left. Of no more use then.
@@ -188,15 +212,21 @@ class ItemStore {
   }
 
  private:
-  void ReserveSlots(std::uint32_t num_slots);
+  static constexpr std::uint32_t kFewFree = 4096;
+
+  void MakePage(std::uint32_t slot);
+  void ForgetFree() noexcept;
 
   PagePool* pool_;
   PagedArray<Item> items_;
   std::uint32_t first_generation_;
   std::uint32_t highest_;  // generation of any slot, but of retired ones
-  std::uint32_t num_slots_ = 0;
+  std::uint32_t num_slots_ = 0;  // beyond the highest one in use
   std::uint32_t size_ = 0;
   std::uint32_t free_head_ = kNoSlot;
+  std::uint32_t num_free_ = 0;               // by name
+  mutable std::uint32_t cursor_ = 0;         // no slot below is free without a name
+  std::vector<std::uint16_t> used_in_page_;  // slots that are alive or retired
 };
 
 }  // namespace reverie

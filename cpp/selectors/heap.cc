@@ -4,17 +4,10 @@
 
 namespace reverie {
 
-void Heap::Reserve(std::uint32_t num_slots) {
-  if (num_slots == 0) return;
-  for (std::uint64_t i = touched_.end(); i < num_slots; i += PagedArray<std::uint64_t>::kPerPage) {
-    touched_.Make(i);
-  }
-  for (std::uint64_t i = of_slot_.end(); i < num_slots; i += PagedArray<std::uint32_t>::kPerPage) {
-    of_slot_.Make(i);
-  }
-  for (std::uint64_t i = heap_.end(); i < num_slots; i += PagedArray<std::uint32_t>::kPerPage) {
-    heap_.Make(i);
-  }
+void Heap::Reserve(std::uint32_t slot) {
+  touched_.Make(slot);
+  of_slot_.Make(slot);
+  heap_.Make(size_);
 }
 
 void Heap::Insert(std::uint32_t slot, double priority) {

@@ -25,7 +25,7 @@ class Heap final : public Selector {
       : sign_(lowest ? 1.0 : -1.0), priorities_(*priorities), heap_(pool), of_slot_(pool),
         touched_(pool) {}
 
-  void Reserve(std::uint32_t num_slots) override;
+  void Reserve(std::uint32_t slot) override;
   void Insert(std::uint32_t slot, double priority) override;
   void Update(std::uint32_t slot, double priority) override;
   void Delete(std::uint32_t slot) override;

@@ -36,19 +36,14 @@ double Prioritized::Weight(double priority) const {
   return std::min(std::max(weight, kMinWeight), kMaxWeight);
 }
 
-void Prioritized::Reserve(std::uint32_t num_slots) {
-  if (num_slots <= num_leaves_ * kFanout) return;
+void Prioritized::Reserve(std::uint32_t slot) {
   std::size_t height = 0;
-  std::size_t leaves = 0;
-  for (std::size_t n = num_slots; n > 1 || height == 0; ++height) {
-    n = (n + kFanout - 1) / kFanout;
-    if (height == 0) leaves = n;
-    for (std::uint64_t i = levels_[height].end(); i < n; i += PagedArray<Node>::kPerPage) {
-      levels_[height].Make(i);
-    }
+  for (std::size_t index = slot; height < height_ || index != 0; ++height) {
+    index /= kFanout;
+    levels_[height].Make(index);
+    levels_[height].Make(0);
   }
   // Nothing from here on can fail.
-  num_leaves_ = leaves;
   for (; height_ < height; ++height_) {
     levels_[height_].Edit(0).child[0] = levels_[height_ - 1][0].Sum();  // the root so far
   }

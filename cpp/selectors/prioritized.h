@@ -31,7 +31,7 @@ class Prioritized final : public Selector {
   // `order` holds the table's items; it must outlive the selector.
   Prioritized(double exponent, const ItemOrder* order, PagePool* pool);
 
-  void Reserve(std::uint32_t num_slots) override;
+  void Reserve(std::uint32_t slot) override;
   void Insert(std::uint32_t slot, double priority) override { Set(slot, Weight(priority)); }
   void Update(std::uint32_t slot, double priority) override { Set(slot, Weight(priority)); }
   void Delete(std::uint32_t slot) override { Set(slot, 0.0); }
@@ -59,9 +59,9 @@ class Prioritized final : public Selector {
   const double exponent_;
   const ItemOrder& order_;
   // levels_[0] holds the slots' weights, levels_[height_ - 1] the root alone. A node's
-  // index, times eight, plus a child's place is the child's index one level below.
+  // index, times eight, plus a child's place is the child's index one level below. Pages of
+  // nodes below which no item ever was need not be there.
   std::vector<PagedArray<Node>> levels_;
-  std::size_t num_leaves_ = 1;  // nodes of levels_[0]
   std::size_t height_ = 1;
 };
 

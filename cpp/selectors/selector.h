@@ -33,9 +33,9 @@ class Selector {
  public:
   virtual ~Selector() = default;
 
-  // Makes room for Insert() of any slot below `num_slots`, which then cannot fail.
-  // Throws std::bad_alloc with nothing changed. Amortised O(1) for each new slot.
-  virtual void Reserve(std::uint32_t num_slots) { static_cast<void>(num_slots); }
+  // Makes room for Insert() of this slot, which then cannot fail. Throws std::bad_alloc
+  // with nothing changed. Amortised O(1), O(log n) for a tree.
+  virtual void Reserve(std::uint32_t slot) { static_cast<void>(slot); }
 
   virtual void Insert(std::uint32_t slot, double priority) = 0;
   virtual void Update(std::uint32_t slot, double priority) = 0;

@@ -114,6 +114,10 @@ class PagedArray {
       entries_.pop_back();
     }
   }
+  // Drops the page with this index.
+  void DropPage(std::uint64_t index) noexcept {
+    Drop(std::exchange(entries_[index / kPerPage - first_], std::uintptr_t{0}));
+  }
   void Clear() noexcept {
     for (const std::uintptr_t entry : entries_) Drop(entry);
     entries_ = {};

@@ -40,6 +40,7 @@ from reverie.checkpoint.format.settings import KEYS, SAFE_INT, decode_settings
 from reverie.errors import CheckpointCorruptError, CheckpointVersionError
 
 MAX_NBYTES = sj.MAX_NBYTES + 100  # the frame around the JSON object
+MAX_FIRST_GENERATION = 2**32 - 4  # such a slot is used once
 KNOWN_PARTS: frozenset[str] = frozenset()
 
 _TOP = (
@@ -213,7 +214,7 @@ def _table(value: object, path: str, index: int) -> TableEntry:
         settings=decode_settings(settings, f"{path}.settings"),
         signature=settings["signature"],
         files=files,
-        counters={name: _signed(counters[name], f"{path}.{name}") for name in COUNTERS},
+        counters=_counters(counters, path),
         rng_state=rng_state,
     )
 
@@ -296,6 +297,19 @@ def num_items(manifest: Manifest) -> Mapping[str, int]:
         table.settings.name: manifest.files[table.files["items"]].count or 0
         for table in manifest.tables
     }
+
+
+def _counters(values: Mapping[str, object], path: str) -> dict[str, int]:
+    counters = {name: _signed(values[name], f"{path}.{name}") for name in COUNTERS}
+    first = counters["first_generation"]
+    if first % 2 or first > MAX_FIRST_GENERATION:
+        wanted = f"an even number up to {MAX_FIRST_GENERATION}"
+        raise sj.MalformedError(f"{path}.first_generation", first, wanted)
+    if counters["next_slot"] >= 2**32:
+        raise sj.MalformedError(
+            f"{path}.next_slot", counters["next_slot"], "a number below 2**32"
+        )
+    return counters
 
 
 def _signed(value: object, path: str) -> int:

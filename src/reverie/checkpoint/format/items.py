@@ -123,12 +123,14 @@ class TableArrays:
         """The rows of the items that are runs of records."""
         return np.delete(np.arange(len(self.items)), self.trajectories["item"].astype(np.int64))
 
-    def check(self, chunks: ChunkIndex, prioritized: bool, where: Callable[[str], str]) -> None:
+    def check(
+        self, chunks: ChunkIndex, table: TableEntry, where: Callable[[str], str]
+    ) -> None:
         """Checks all references and values.
 
         Args:
             chunks: what items may refer to.
-            prioritized: whether a selector draws in proportion to priorities.
+            table: whose they are.
             where: names the file of a role, for messages.
 
         Raises:
@@ -149,6 +151,7 @@ class TableArrays:
         refuse(items, where("items"), [(inside, "chunk", wanted)])
         chunks.check_runs(items[runs], runs, where("items"))
         priority = items["priority"]
+        prioritized = table.settings.prioritized
         odd = ~np.isfinite(priority) | (priority < 0) if prioritized else np.isnan(priority)
         refuse(
             items,
@@ -163,7 +166,9 @@ class TableArrays:
             raise bad_file(where("touched"), f"{len(self.touched)} elements", wanted)
         if len(self.holes):
             _check_holes(self.holes, len(items), where("holes"))
-        _check_keys(items["key"], self.free, where("free" if len(self.free) else "items"))
+        _check_keys(
+            items["key"], self.free, table, where("free" if len(self.free) else "items")
+        )
 
     def _check_trajectories(self, chunks: ChunkIndex, where: Callable[[str], str]) -> None:
         item, columns = self.trajectories["item"], self.columns
@@ -250,26 +255,42 @@ def _check_holes(holes: NDArray[np.uint8], num_items: int, where: str) -> None:
             raise bad_file(where, f"a hole in place {place}", f"an item there, of {order}")
 
 
-def _check_keys(of_items: NDArray[Any], free: NDArray[Any], where: str) -> None:
+def _check_keys(
+    of_items: NDArray[Any], free: NDArray[Any], table: TableEntry, where: str
+) -> None:
     """Checks the keys of one table's items, and those last used in its free slots.
 
-    A key is `generation << 32 | slot`. Generations of keys are odd, and no slot
-    occurs twice. Slots count from 0 and nearly all are named, so the table that
-    they ask for is no larger than the files.
+    A key is `generation << 32 | slot`. Generations of keys are odd, and no slot occurs
+    twice. Slots count from 0, and a table had never more of them than items fit in; those
+    below its `next_slot` are nearly all named.
 
     Raises:
         CheckpointCorruptError: naming the row, counted through the items and then
-            the free keys. O(N log N).
+            the free keys; or a `next_slot` beyond the slots that are named. O(N log N).
     """
     keys = np.concatenate((of_items, free))
     slots = keys & np.uint64(0xFFFFFFFF)
+    generations = keys >> np.uint64(32)
+    limit = max(len(keys), table.settings.max_size) + SPARE_SLOTS
+    # The first key of a slot that nobody names is one higher than this.
+    unnamed = table.counters["first_generation"]
     for wrong, wanted in (
-        ((keys >> np.uint64(32)) % np.uint64(2) == 0, "an odd generation"),
-        (slots >= len(keys) + SPARE_SLOTS, f"a slot below {len(keys) + SPARE_SLOTS}"),
+        (generations % np.uint64(2) == 0, "an odd generation"),
+        (slots >= limit, f"a slot below {limit}"),
+        (
+            (generations + np.uint64(1) == unnamed) & (np.arange(len(keys)) >= len(of_items)),
+            f"no generation that a slot without a key has, {unnamed}",
+        ),
     ):
         if wrong.any():
             row = int(np.argmax(wrong))
             raise bad_row(where, row, f"key {keys[row]}", wanted)
+    if table.counters["next_slot"] > len(keys) + SPARE_SLOTS:
+        raise bad_file(
+            where,
+            f"{len(keys)} keys, and {table.counters['next_slot']} as the next slot",
+            f"at most {len(keys) + SPARE_SLOTS}",
+        )
     ordered = np.sort(slots)
     twice = ordered[1:] == ordered[:-1]
     if twice.any():

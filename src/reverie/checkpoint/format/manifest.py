@@ -23,7 +23,15 @@ from reverie.tables.settings import TableSettings
 KIND = "reverie-checkpoint"
 FORMAT_VERSION = 1
 
-COUNTERS = ("inserts", "samples", "deletes", "num_unique_samples", "num_deleted_episodes")
+COUNTERS = (
+    "inserts",
+    "samples",
+    "deletes",
+    "num_unique_samples",
+    "num_deleted_episodes",
+    "first_generation",
+    "next_slot",
+)
 
 
 @dataclass(frozen=True, slots=True)

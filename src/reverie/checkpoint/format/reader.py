@@ -124,7 +124,7 @@ class Reader:
         arrays = TableArrays.read(entry, lambda name: self._rows(folder, name))
         arrays.check(
             chunks,
-            entry.settings.prioritized,
+            entry,
             lambda role: self.where(entry.files.get(role, MANIFEST_NAME)),
         )
         return arrays
