@@ -134,7 +134,7 @@ void Packing::AddRanges(const Chunk& chunk, bool joined, std::size_t to) {
   moved_.push_back({0, 0, 0});
   for (const Coverage::Range& range : coverage_.Ranges(chunk.slot, Count(chunk))) {
     const bool goes_on = joined && range.first == 0;
-    if (pack.count != 0 && !goes_on &&
+    if (pack.count != 0 && !goes_on && chunk.in_runs &&
         (pack.ends.empty() || pack.ends.back().step != pack.count - 1)) {
       pack.ends.push_back({pack.count - 1, How::kCut});
     }

@@ -22,7 +22,7 @@ namespace reverie {
 //   packed       [ 1: ##### ]->[ 2: ## #|# ->             ]                 [ 7: ##    ]
 //
 // Records that come to stand next to others than before are cut from them: there an
-// episode ends, as kCut.
+// episode ends, as kCut, unless no item is a run of them.
 class Packing {
  public:
   // A chunk as it was when the snapshot was taken, if more has come since.

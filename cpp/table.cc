@@ -84,6 +84,10 @@ void Table::EachRun(const NewItem& item, const Run& run) {
 }
 
 void Table::TakeReferences(const NewItem& item) {
+  if (item.trajectory == nullptr) {
+    chunks_->RefWindow(item.chunk, item.offset, item.length);
+    return;
+  }
   EachRun(item, [this](Chunk* chunk, std::uint32_t offset, std::uint32_t length) {
     chunks_->RefRun(chunk, offset, length);
   });

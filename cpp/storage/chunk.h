@@ -47,6 +47,8 @@ struct Chunk final : Shed, std::enable_shared_from_this<Chunk> {
   std::uint32_t writers = 0;  // of those, by writers and by items that wait: new items may come
   std::uint32_t open_at = 0;  // where it stands among the open ones
   bool sealed = false;
+  // Items have been runs of its records: then it matters where episodes end.
+  std::atomic<bool> in_runs{false};
   bool leaving = false;  // what items hold of it is being moved elsewhere
   // At least so many records are held by items, as far as can be told in O(1); and up to
   // where they ever were.

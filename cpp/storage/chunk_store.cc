@@ -154,6 +154,7 @@ void ChunkStore::RefWindow(Chunk* chunk, std::uint32_t offset, std::uint32_t len
   while (true) {
     const std::uint32_t here = std::min<std::uint32_t>(length, chunk->capacity - offset);
     RefRun(chunk, offset, here);
+    if (!chunk->in_runs.load(std::memory_order_relaxed)) chunk->in_runs = true;
     if ((length -= here) == 0) return;
     offset = 0;
     chunk = chunk->next;

@@ -4,7 +4,8 @@
 
 They were made anew twice, both times before the first release: when a replay buffer's and
 a server's checkpoints, two dialects of format 1, became one, and when ends and columns
-became shorter, so that a million short episodes stay small. Format 1 stays readable for
+became shorter, orders kept their holes and free slots lost their names, so that a
+checkpoint follows what can be reached. Format 1 stays readable for
 ever: files that stand there are never made anew after the first release, only new ones
 are added under new names.
 """

@@ -86,7 +86,7 @@ def test_records_keys_and_items_come_back(tmp_path: Path) -> None:
     assert all(map(np.array_equal, before[0], after[0]))
     assert np.array_equal(before[1], after[1])
     for name, column in table.items().items():
-        if name != "chunk":
+        if name not in ("chunk", "offset"):  # what no item holds is left out
             assert np.array_equal(column, again.items()[name]), name
     assert again.info() == table.info()
 

@@ -90,8 +90,9 @@ def test_anyone_can_open_the_cells_with_numpy(tmp_path: Path) -> None:
         manifest.layouts[segment.layout].columns[0].dtype: np.load(folder / segment.file)
         for segment in manifest.segments
     }
-    assert by_layout["<f4"][:3].tolist() == [[0, 0], [1, -1], [2, -2]]
-    assert by_layout["|b1"][:3].tolist() == [False, True, False]
+    # The first cells are in no item, so they are left out.
+    assert by_layout["<f4"][:3].tolist() == [[1, -1], [2, -2], [3, -3]]
+    assert by_layout["|b1"][:3].tolist() == [True, False, True]
     assert by_layout["bytes"].tobytes().startswith(b"text")
     assert np.load(folder / "columns-0.npy")["squeeze"].tolist() == [0, 1, 0] * 5
     assert np.load(folder / "pieces-0.npy")["length"][:4].tolist() == [2, 1, 1, 2]

@@ -31,11 +31,11 @@ def test_each_table_gets_each_item_in_the_order_of_names(make: Any) -> None:
     observer = make(served.client, ("c", "a"))
     for n in range(3):
         tell(observer, n, last=n == 2)
+    assert served.tables["a"].store.core.info()["num_steps"] == 3  # one copy
     found = served.numbers("c")
     assert found == served.numbers("a")
     assert len(found) > 0
     assert served.numbers("b") == []
-    assert served.tables["a"].store.core.info()["num_steps"] == 3  # one copy
 
 
 def test_a_name_that_occurs_twice_or_is_none_is_refused() -> None:
