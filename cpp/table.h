@@ -258,6 +258,9 @@ class Table {
   Status RestoreTrajectories(const ItemColumns& from, const std::vector<std::uint32_t>& slots,
                              const std::vector<Chunk*>& chunks_by_piece);
 
+  // Pages that placing an item may have to copy: its own, and those of one that leaves.
+  static constexpr std::size_t kCopies = 16;
+
   const Config config_;
   ChunkStore* const chunks_;
   std::unique_ptr<Contents> own_;

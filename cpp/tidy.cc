@@ -10,7 +10,7 @@ namespace reverie {
 namespace {
 
 constexpr std::uint32_t kSlotsAtOnce = 1024;
-constexpr std::uint64_t kFewIdle = std::uint64_t{1} << 18;
+constexpr std::uint64_t kFewIdle = std::uint64_t{1} << 16;
 constexpr std::uint64_t kLeastAtOnce = std::uint64_t{1} << 22;
 // A chunk of which less than one part in so many is idle is left where it is.
 constexpr std::uint64_t kSparse = 16;

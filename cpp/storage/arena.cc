@@ -14,7 +14,7 @@ constexpr std::size_t kHugeFrom = std::size_t{8} << 20;  // bytes of all regions
 // Blocks from here on have one of 16 sizes within a power of two, so that one which is
 // freed suits the next of about its size.
 constexpr std::size_t kRounded = std::size_t{1} << 14;
-constexpr std::size_t kIdle = std::size_t{1} << 19;
+constexpr std::size_t kIdle = std::size_t{1} << 18;
 constexpr std::size_t kLargestRegion = std::size_t{1} << 30;
 constexpr std::size_t kFree = 1;        // the block is free
 constexpr std::size_t kBeforeFree = 2;  // so is the one before it

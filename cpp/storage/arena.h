@@ -22,7 +22,7 @@ namespace reverie {
 // in O(1), and each costs 8 bytes. A region that is used up is followed by one as large
 // as all before it. The first ones have small pages, so that a small store costs little;
 // the others have huge ones, see region.h. Whole pages that are free go back to the
-// system once they are more than a sixteenth of what is in use, and half a megabyte.
+// system once they are more than a sixteenth of what is in use, and a quarter of a megabyte.
 //
 // Thread-safe: a mutex of its own, the last one in the order of locks. No page is touched
 // while it is held but those of the blocks' own marks.

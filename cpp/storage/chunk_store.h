@@ -117,7 +117,7 @@ class ChunkStore {
   PagePool* pages() { return &pages_; }
 
  private:
-  static constexpr std::uint64_t kIdleNbytes = std::uint64_t{1} << 19;
+  static constexpr std::uint64_t kIdleNbytes = std::uint64_t{1} << 18;
 
   static constexpr std::uint64_t kOpenNbytes = 2048;
 

@@ -111,7 +111,14 @@ class Store:
         """
     def create_trajectory_writer(self) -> TrajectoryWriter: ...
     def snapshot(self) -> Snapshot:
-        """A consistent point in time of all tables; O(items), milliseconds a million."""
+        """A consistent point in time of all tables; a tenth of a millisecond a million items.
+
+        What is in it becomes arrays when they are first asked for, without the GIL.
+        """
+    def tidy(self) -> None:
+        """Looks after memory now, as the store's own thread does when there is need: pages
+        that will soon be used are touched, what items hold of sparsely used chunks gets a
+        new home, idle pages go back to the system. Nobody waits for it."""
     def restore_chunk(
         self, layout: RecordLayout | None, chunk_id: int, count: int, nbytes: int = 0
     ) -> NDArray[np.uint8]:
@@ -139,7 +146,9 @@ class Store:
         """Ends restoring: chunks that no item refers to are freed."""
     def close(self) -> None: ...
     def info(self) -> dict[str, int]:
-        """num_chunks, num_steps (in live chunks), record_nbytes_total, allocated_nbytes."""
+        """num_chunks, num_steps (in live chunks), record_nbytes_total, allocated_nbytes (of
+        chunks), used_nbytes (of all memory for records and items), held_nbytes (the same,
+        with what is free or touched ahead)."""
 
 class Table:
     @property
@@ -319,8 +328,15 @@ class TrajectoryWriter:
         """Cells expire; items that wait go on waiting. Idempotent."""
 
 class Snapshot:
-    """Pins every chunk that an item refers to, until it and all its `data` are dropped."""
+    """Keeps all that items referred to, until it and all its `data` are dropped.
 
+    Its arrays are made by whoever asks for one first: O(items), without the GIL and without
+    the store's lock. Of chunks that items hold little of, it has just that, laid out anew;
+    items name the chunks as they are here.
+    """
+
+    @property
+    def num_tables(self) -> int: ...
     @property
     def chunks(self) -> dict[str, NDArray[Any]]:
         """The chunks, (C,), ascending by id: id u64, next u64 (the stream goes on there; 0
@@ -336,7 +352,8 @@ class Snapshot:
         the chunk that is an episode's last), how u8 (ENDED to CUT). Padding after an episode
         is set apart from what follows by an end of its own, CUT."""
     def data(self, row: int) -> NDArray[np.uint8]:
-        """Read-only bytes of the records of chunk `row`, (count, record_nbytes); pins it."""
+        """Read-only bytes of the records of chunk `row`, (count, record_nbytes); a copy where
+        the chunk was laid out anew, else it pins the chunk."""
     @property
     def tables(self) -> list[TableSnapshot]: ...
 
@@ -349,14 +366,17 @@ class TableSnapshot:
         Trajectories have chunk, offset and length 0, and stand in traj_item u64 (row),
         traj_episode u64, (J,); their columns in column_item u64 (row), column_field u32
         (which column of its chunks' layout), column_squeeze u8, column_pieces u32 (how
-        many), (C,); those in piece_chunk u64, piece_offset u32, piece_length u32, (P,)."""
+        many), (C,); those in piece_chunk u64, piece_offset u32, piece_length u32, (P,).
+        In a snapshot also holes u8: a bit for each place of the order, from the lowest on,
+        set where nobody stands; empty where somebody stands everywhere."""
     @property
     def free_keys(self) -> NDArray[np.uint64]:
-        """Last key used in each free slot, next slot to be used last."""
+        """Last key used in the free slots that have a name, next slot to be used last."""
     @property
     def counters(self) -> dict[str, int]:
         """inserts, samples, deletes: the limiter's arithmetic and the totals;
-        num_unique_samples, num_deleted_episodes."""
+        num_unique_samples, num_deleted_episodes; first_generation and next_slot: slots from
+        next_slot up that no key names are free, and begin with that generation."""
     @property
     def rng_state(self) -> NDArray[np.uint64]:
         """(4,)"""

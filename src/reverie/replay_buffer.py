@@ -325,7 +325,7 @@ class ReplayBuffer(Handle):
             steps=store["num_steps"],
             record_nbytes=self._layout.record_nbytes,
             nbytes=store["record_nbytes_total"],
-            allocated_nbytes=store["allocated_nbytes"],
+            allocated_nbytes=store["held_nbytes"],
             inserts=inserts,
             samples=samples,
             deletes=int(table["deletes"]),

@@ -17,7 +17,8 @@ class BufferInfo:
         steps: stored steps, each counted once however many items share it.
         record_nbytes: bytes of one step.
         nbytes: bytes of all stored steps.
-        allocated_nbytes: bytes set aside for steps, the open chunks' rest included.
+        allocated_nbytes: bytes of memory for steps and items, what is free or touched ahead
+            of use included.
         inserts: items ever added, since the buffer was created or cleared.
         samples: items ever sampled, likewise.
         deletes: items evicted or deleted, likewise.

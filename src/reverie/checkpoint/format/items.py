@@ -123,9 +123,7 @@ class TableArrays:
         """The rows of the items that are runs of records."""
         return np.delete(np.arange(len(self.items)), self.trajectories["item"].astype(np.int64))
 
-    def check(
-        self, chunks: ChunkIndex, table: TableEntry, where: Callable[[str], str]
-    ) -> None:
+    def check(self, chunks: ChunkIndex, table: TableEntry, where: Callable[[str], str]) -> None:
         """Checks all references and values.
 
         Args:

@@ -36,7 +36,8 @@ class TableSnapshotLike(Protocol):
 
     @property
     def counters(self) -> Mapping[str, int]:
-        """Its inserts, samples, deletes, num_unique_samples and num_deleted_episodes."""
+        """Its inserts, samples, deletes, num_unique_samples, num_deleted_episodes,
+        first_generation and next_slot."""
 
     @property
     def rng_state(self) -> NDArray[np.uint64]:

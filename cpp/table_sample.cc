@@ -1,0 +1,252 @@
+#include <algorithm>
+#include <limits>
+#include <new>
+#include <utility>
+
+#include "prefetch.h"
+#include "table.h"
+
+// Choosing items, and finding them: the part of Table that does not change what is in it.
+
+namespace reverie {
+
+bool Table::Fits(const RecordLayout* layout, std::uint32_t slot, std::uint32_t steps) const {
+  // The length of a trajectory, which has no chunk, is 0.
+  return own_->items.length.Get(slot) == steps &&
+         chunks_->place(own_->items.at(slot).chunk).layout == layout;
+}
+
+Status Table::Check(const BatchSpec& spec, std::uint32_t slot) const {
+  const auto& wanted = spec.layout->columns();
+  Status status = Status::Of(Code::kLayoutMismatch);
+  status.key = own_->items.key(slot);
+  const Trajectory* const trajectory = own_->items.trajectory(slot);
+  if (trajectory == nullptr) {
+    const RecordLayout* const layout = chunks_->at(own_->items.at(slot).chunk)->layout.get();
+    const auto& columns = layout->columns();
+    if (layout != spec.layout) {
+      for (std::size_t c = 0; c < wanted.size() && columns.size() == wanted.size(); ++c) {
+        if (columns[c].type == wanted[c].type && columns[c].nbytes == wanted[c].nbytes) continue;
+        status.column = static_cast<std::int64_t>(c);
+        break;
+      }
+      return status;
+    }
+    status.code = Code::kLengthMismatch;
+    status.found = own_->items.length.Get(slot);
+    status.wanted = spec.steps;
+    if (spec.lengths == nullptr) return status.found == status.wanted ? Status() : status;
+    while (spec.lengths[++status.column] == status.found) continue;  // some length is another
+    status.wanted = spec.lengths[status.column];
+    return status;
+  }
+  if (trajectory->num_columns != wanted.size()) return status;
+  Status mismatch;  // of lengths, unless a later column is of another type
+  const Piece* piece = trajectory->pieces();
+  for (std::size_t c = 0; c < wanted.size(); ++c) {
+    const Trajectory::Column& column = trajectory->columns()[c];
+    status.column = static_cast<std::int64_t>(c);
+    if (wanted[c].type == 0 || column.cell(*piece).type != wanted[c].type) return status;
+    std::int64_t found = 0;
+    for (const Piece* const end = piece + column.num_pieces; piece != end; ++piece) {
+      found += piece->length;
+    }
+    if (column.squeeze()) found = BatchSpec::kSqueezed;
+    if (found == spec.length(c) || !mismatch.ok()) continue;
+    mismatch = {Code::kLengthMismatch, status.key, status.column, found, spec.length(c)};
+  }
+  return mismatch;
+}
+
+Row Table::RowOf(std::uint32_t slot, BatchRows* rows) const {
+  const Item& item = own_->items.at(slot);
+  if (item.chunk != kNoSlot) return Row::Of(chunks_->place(item.chunk), item.offset);
+  rows->trajectories.push_back({own_->items.trajectory(slot), 0});
+  return {nullptr, nullptr, static_cast<std::uint32_t>(rows->trajectories.size() - 1), 0};
+}
+
+Status Table::Sample(const BatchSpec& spec, BatchRows* rows, const SampleInfo& info,
+                     Garbage* garbage) {
+  const std::size_t n = rows->rows.size();
+  if (config_.max_times_sampled == 0) return SampleSome(spec, 0, n, rows, info, garbage);
+  SampleInfo one = info;
+  for (std::size_t i = 0; i < n; ++i) {
+    const Status status = SampleSome(spec, i, 1, rows, one, garbage);
+    if (!status.ok()) return status;
+    one.key += info.repeat;
+    one.probability += info.repeat;
+    one.table_size += info.repeat;
+    one.priority += info.repeat;
+    one.times_sampled += info.repeat;
+  }
+  return Status();
+}
+
+Status Table::SampleSome(const BatchSpec& spec, std::size_t first, std::size_t n, BatchRows* to,
+                         const SampleInfo& info, Garbage* garbage) {
+  if (slots_.size() < n) {
+    probabilities_.resize(n);
+    slots_.resize(n);  // last, as its size tells whether both are long enough
+  }
+  Row* const rows = to->rows.data() + first;
+  ItemStore& items = own_->items;
+  // A batch that fails must not use up randomness: the next one is as it was.
+  const Rng::State before = rng_.state();
+  own_->sampler->Select(&rng_, n, slots_.data(), probabilities_.data());
+  // Two misses for each: its item, then its chunk's place; so the first one is asked for
+  // early. The records themselves are the gather's.
+  constexpr std::size_t kAhead = 32;
+  for (std::size_t i = 0; i < std::min(kAhead, n); ++i) Prefetch(&items.at(slots_[i]));
+  const RecordLayout* const layout = spec.lengths == nullptr ? spec.layout : nullptr;
+  const bool copies = chunks_->pages()->shared() || config_.max_times_sampled != 0;
+  try {
+    for (std::size_t i = 0; i < n; ++i) {
+      if (i + kAhead < n) Prefetch(&items.at(slots_[i + kAhead]));
+      if (copies) ReserveCount(slots_[i]);
+      if (Fits(layout, slots_[i], spec.steps)) {
+        const Item& item = items.at(slots_[i]);
+        rows[i] = Row::Of(chunks_->place(item.chunk), item.offset);
+        continue;
+      }
+      const Status status = Check(spec, slots_[i]);
+      if (!status.ok()) {
+        rng_.set_state(before);
+        return status;
+      }
+      rows[i] = RowOf(slots_[i], to);
+    }
+  } catch (const std::bad_alloc&) {
+    rng_.set_state(before);
+    throw;
+  }
+  // The gather begins with these, while what follows here is told of all.
+  for (std::size_t i = 0; i < std::min(kAhead, n); ++i) Prefetch(rows[i].record);
+  const auto table_size = static_cast<std::int64_t>(size());
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::uint32_t slot = slots_[i];
+    Item& item = items.Edit(slot);
+    const bool spent = Count(&item);
+    const std::uint64_t key = ItemStore::KeyOf(item, slot);
+    const double priority = items.priority.Get(slot);
+    for (std::size_t r = i * info.repeat; r < (i + 1) * info.repeat; ++r) {
+      info.key[r] = key;
+      info.probability[r] = probabilities_[i];
+      info.table_size[r] = table_size;
+      info.priority[r] = priority;
+      info.times_sampled[r] = item.times_sampled;
+    }
+    if (spent) Remove(slot, garbage);
+  }
+  limiter_.Sampled(static_cast<std::int64_t>(n));
+  return Status();
+}
+
+void Table::ReserveCount(std::uint32_t slot) {
+  own_->items.Own(slot);
+  if (config_.max_times_sampled == 0) return;
+  own_->order.ReserveErase(slot);
+  chunks_->pages()->ReserveCopies(kCopies);
+}
+
+bool Table::Count(Item* item) {
+  if (item->times_sampled != std::numeric_limits<std::int32_t>::max()) ++item->times_sampled;
+  if (item->times_sampled == 1) ++num_unique_samples_;
+  if (config_.max_times_sampled == 0) return false;
+  if (item->times_sampled >= config_.max_times_sampled) return true;
+  --remaining_samples_;
+  return false;
+}
+
+SampledItem Table::Sampled(std::uint32_t slot) const {
+  const Item& item = own_->items.at(slot);
+  SampledItem sampled;
+  sampled.key = own_->items.key(slot);
+  sampled.table_size = static_cast<std::int64_t>(size());
+  sampled.priority = own_->items.priority.Get(slot);
+  sampled.times_sampled = item.times_sampled;
+  sampled.chunk = item.chunk == kNoSlot ? nullptr : chunks_->at(item.chunk);
+  sampled.offset = item.offset;
+  sampled.length = own_->items.length.Get(slot);
+  sampled.trajectory = own_->items.trajectory(slot);
+  return sampled;
+}
+
+void Table::SampleItems(std::size_t n, std::vector<SampledItem>* items, Garbage* garbage) {
+  while (items->size() < n && CanSample(1)) {
+    std::uint32_t slot;
+    double probability;
+    const Rng::State before = rng_.state();
+    own_->sampler->Select(&rng_, 1, &slot, &probability);
+    try {
+      ReserveCount(slot);
+      items->push_back(Sampled(slot));
+    } catch (const std::bad_alloc&) {
+      rng_.set_state(before);
+      if (items->empty()) throw;
+      return;  // what is counted must be handed over
+    }
+    SampledItem& sampled = items->back();
+    const bool spent = Count(&own_->items.Edit(slot));
+    sampled.probability = probability;
+    sampled.times_sampled = own_->items.at(slot).times_sampled;
+    limiter_.Sampled(1);
+    if (spent) Remove(slot, garbage);
+  }
+}
+
+void Table::PickPieces(BatchRows* rows, std::uint32_t steps, std::uint32_t piece) {
+  for (Row& row : rows->rows) {
+    const std::uint32_t skip = rng_.Below(steps / piece) * piece;
+    if (row.chunk != nullptr) {
+      AdvanceRow(&row, skip);
+    } else {
+      rows->trajectories[row.offset].skip = skip;
+    }
+  }
+}
+
+Status Table::Select(BatchSpec* spec, const std::uint64_t* keys, std::size_t n, BatchRows* rows,
+                     std::vector<std::uint64_t>* found) const {
+  const auto add = [&](std::uint32_t slot) {
+    if (spec->steps == 0) {
+      const Trajectory* const trajectory = own_->items.trajectory(slot);
+      spec->steps = own_->items.length.Get(slot);
+      const std::uint32_t num_pieces =
+          trajectory == nullptr ? 0 : trajectory->columns()->num_pieces;
+      for (std::uint32_t p = 0; p < num_pieces; ++p) spec->steps += trajectory->pieces()[p].length;
+    }
+    const Status status = Check(*spec, slot);
+    if (status.ok()) {
+      rows->rows.push_back(RowOf(slot, rows));
+      found->push_back(own_->items.key(slot));
+    }
+    return status;
+  };
+  if (keys == nullptr) {
+    rows->rows.reserve(size());
+    found->reserve(size());
+    for (std::uint64_t i = 0; i < own_->order.span(); ++i) {
+      if (own_->order[i] == kNoSlot) continue;
+      const Status status = add(own_->order[i]);
+      if (!status.ok()) return status;
+    }
+    return Status();
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::uint32_t slot = own_->items.Find(keys[i]);
+    const Status status = slot == kNoSlot ? Status::Stale(keys[i]) : add(slot);
+    if (!status.ok()) return status;
+  }
+  return Status();
+}
+
+Status Table::Find(const std::uint64_t* key, SampledItem* item) const {
+  if (key == nullptr && size() == 0) return Status::Of(Code::kWouldBlock);
+  const std::uint32_t slot =
+      key == nullptr ? own_->order[0] : own_->items.Find(*key);  // no hole is first
+  if (slot == kNoSlot) return Status::Stale(*key);
+  *item = Sampled(slot);
+  return Status();
+}
+
+}  // namespace reverie
