@@ -38,7 +38,10 @@ Store::Holder::~Holder() {
 }
 
 void Store::GiveWay() const {
-  while (queueing_.load(std::memory_order_relaxed) != 0) std::this_thread::yield();
+  constexpr int kMostYields = 256;  // those who queue without an end must not stop it
+  for (int i = 0; i < kMostYields && queueing_.load(std::memory_order_relaxed) != 0; ++i) {
+    std::this_thread::yield();
+  }
 }
 
 void Store::WakeKeeper(Locked*) noexcept {
@@ -217,6 +220,7 @@ void Store::Drop(Table::Contents* contents) {
   constexpr std::size_t kAtOnce = 1024;
   const ItemStore& items = contents->items;
   for (std::uint64_t i = 0; i < contents->order.span();) {
+    GiveWay();
     Locked locked = Lock();
     const std::uint64_t end = std::min(i + kAtOnce, contents->order.span());
     for (; i < end; ++i) {
@@ -236,6 +240,7 @@ void Store::Drop(Table::Contents* contents) {
     }
   }
   for (bool gone = false; !gone;) {
+    GiveWay();
     Locked locked = Lock();
     chunks_.LookAgain();
     gone = contents->items.ClearSome(kAtOnce) && contents->order.ClearSome(kAtOnce) &&

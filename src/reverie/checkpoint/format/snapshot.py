@@ -36,8 +36,7 @@ class TableSnapshotLike(Protocol):
 
     @property
     def counters(self) -> Mapping[str, int]:
-        """Its inserts, samples, deletes, num_unique_samples, num_deleted_episodes,
-        first_generation and next_slot."""
+        """Its counters, as `manifest.COUNTERS` names them."""
 
     @property
     def rng_state(self) -> NDArray[np.uint64]:
