@@ -95,7 +95,13 @@ void Tidy::Look() {
 // Those chunks that are to be left: the most idle first, until little is idle.
 void Tidy::Choose() {
   std::uint64_t idle = 0;
-  std::vector<std::pair<double, Chunk*>> sparse;
+  LargeVector<std::pair<double, Chunk*>> sparse;
+  // What a chunk costs by itself counts as idle where they are too many.
+  std::uint64_t by_itself = 0;
+  {
+    Store::Locked locked = store_->Lock();
+    if (locked.chunks().has_many()) by_itself = ChunkStore::kChunkNbytes;
+  }
   for (std::size_t first = 0; first < seen_.size(); first += kSlotsAtOnce) {
     store_->GiveWay();
     Store::Locked locked = store_->Lock();
@@ -105,10 +111,12 @@ void Tidy::Choose() {
       if (chunk->refs == 0 || !coverage_->has(chunk->slot)) continue;
       const std::uint32_t held = coverage_->Held(chunk->slot, chunk->count);
       locked.chunks().SetHeld(chunk, held);
-      const std::uint32_t idle_here = chunk->count - held;
-      idle += idle_here * chunk->layout->record_nbytes();
-      if (idle_here <= chunk->count / kSparse) continue;
-      sparse.emplace_back(static_cast<double>(idle_here) / chunk->count, chunk);
+      const std::size_t record_nbytes = chunk->layout->record_nbytes();
+      const std::uint64_t idle_here = (chunk->count - held) * record_nbytes + by_itself;
+      const std::uint64_t all_here = chunk->count * record_nbytes + by_itself;
+      idle += idle_here;
+      if (idle_here <= all_here / kSparse) continue;
+      sparse.emplace_back(static_cast<double>(idle_here) / static_cast<double>(all_here), chunk);
     }
   }
   Store::Locked locked = store_->Lock();
@@ -121,9 +129,10 @@ void Tidy::Choose() {
   for (const auto& one : sparse) {
     if (idle <= enough / 2) break;
     chosen_.push_back(one.second);
-    idle -= std::min<std::uint64_t>(
-        idle, static_cast<std::uint64_t>(one.first * one.second->count) *
-                  one.second->layout->record_nbytes());
+    const std::uint64_t all_here =
+        one.second->count * one.second->layout->record_nbytes() + by_itself;
+    idle -= std::min(idle,
+                     static_cast<std::uint64_t>(one.first * static_cast<double>(all_here)));
   }
   std::reverse(chosen_.begin(), chosen_.end());
   at_once_ = std::max(kLeastAtOnce, stored / kSparse);
@@ -137,10 +146,10 @@ Chunk* Tidy::Moved(const Chunk& chunk, std::uint32_t offset, std::uint32_t* to) 
 }
 
 bool Tidy::Move() {
-  std::vector<Chunk*> leaving;
+  LargeVector<Chunk*> leaving;
   struct Cleanup {
     Store* store;
-    std::vector<Chunk*>* leaving;
+    LargeVector<Chunk*>* leaving;
     std::unordered_map<std::uint64_t, Chunk*>* homes;
     ~Cleanup() {
       Store::Locked locked = store->Lock();
@@ -169,7 +178,7 @@ bool Tidy::Move() {
   }
   if (leaving.empty()) return false;
   Coverage wanted(num_slots);
-  std::unordered_map<std::uint32_t, Chunk*> by_slot;
+  LargeVector<Chunk*> by_slot(num_slots, nullptr);
   for (Chunk* const chunk : leaving) {
     chunk->leaving = true;
     by_slot[chunk->slot] = chunk;
@@ -196,15 +205,13 @@ bool Tidy::Move() {
   std::unordered_map<std::uint32_t, Packing::Open> open;
   {
     Store::Locked locked = store_->Lock();
-    for (const auto& entry : by_slot) {
-      const Chunk& chunk = *entry.second;
-      if (!chunk.sealed) {
-        open[entry.first] = {chunk.count, {chunk.ends.begin(), chunk.ends.end()}};
-      }
+    for (const std::uint32_t slot : wanted.slots()) {
+      const Chunk& chunk = *by_slot[slot];
+      if (!chunk.sealed) open[slot] = {chunk.count, {chunk.ends.begin(), chunk.ends.end()}};
     }
   }
   packing_ = std::make_unique<Packing>(wanted, open, true,
-                                       [&](std::uint32_t slot) { return by_slot.at(slot); });
+                                       [&](std::uint32_t slot) { return by_slot[slot]; });
   // The copies; nobody knows them yet.
   for (const Packing::Packed& packed : packing_->chunks()) {
     Chunk* home;

@@ -8,6 +8,7 @@
 
 #include "coverage.h"
 #include "packing.h"
+#include "storage/large_vector.h"
 #include "table.h"
 
 namespace reverie {
@@ -55,9 +56,9 @@ class Tidy {
   std::uint64_t num_items_ = 0;
   std::uint64_t last_id_ = 0;  // later chunks are none of its business
   std::unique_ptr<Coverage> coverage_;
-  std::vector<Chunk*> seen_;  // that had not been joined when it began
-  std::vector<Crossing> crossings_;
-  std::vector<Chunk*> chosen_;  // the fullest first, to be taken from the end
+  LargeVector<Chunk*> seen_;  // that had not been joined when it began
+  LargeVector<Crossing> crossings_;
+  LargeVector<Chunk*> chosen_;  // the fullest first, to be taken from the end
   std::uint64_t at_once_ = 0;   // bytes
   bool in_vain_ = true;
   std::unique_ptr<Packing> packing_;

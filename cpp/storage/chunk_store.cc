@@ -128,6 +128,7 @@ void ChunkStore::Looked(bool in_vain, std::uint64_t num_items) {
   look_every_ = in_vain ? std::min(2 * look_every_, 4 * least) : least;
   look_every_ = std::max(look_every_, least);
   next_look_ = removals_ + look_every_;
+  next_many_ = num_chunks() + num_chunks() / 4;
 }
 
 // Where windows come in the order of their steps, as they do from writers, what is newly

@@ -23,6 +23,8 @@ namespace reverie {
 // throws.
 class ChunkStore {
  public:
+  static constexpr std::uint64_t kChunkNbytes = 300;  // that a chunk costs beside its records
+
   // What a gather needs of a chunk, in half a cache line.
   struct Place {
     Chunk* chunk;  // null: the slot is free
@@ -74,16 +76,24 @@ class ChunkStore {
   // Whether so much memory seems to hold nothing that anyone needs that it is worth looking
   // (see Tidy). What is found in vain is looked for less often.
   bool untidy() const {
-    const std::uint64_t part = record_nbytes_ / 8 + kIdleNbytes;
-    if (removals_ < next_look_) return false;
-    return idle_nbytes_ > static_cast<std::int64_t>(part) ||
-           allocated_nbytes_ - record_nbytes_ > part + open_.size() * kOpenNbytes;
+    // What open streams keep for items to come is theirs.
+    const std::uint64_t part = record_nbytes_ / 8 + kIdleNbytes + open_.size() * kOpenNbytes;
+    if (num_chunks() > next_many_ && has_many()) return true;
+    return removals_ >= next_look_ && (idle_nbytes_ > static_cast<std::int64_t>(part) ||
+                                       allocated_nbytes_ - record_nbytes_ > part);
+  }
+  // Whether chunks are so many, beyond what open streams may have of them, that what they
+  // cost by themselves is too much.
+  bool has_many() const {
+    const std::uint64_t some = open_.size() * kOpenChunks;
+    return num_chunks() > some &&
+           (num_chunks() - some) * kChunkNbytes > record_nbytes_ / 8 + kIdleNbytes;
   }
   // Whether there is anything that the store's keeper should do.
   bool needs_care() const { return wants_ahead_ || untidy(); }
   void Cared() { wants_ahead_ = false; }
   void Looked(bool in_vain, std::uint64_t num_items);
-  void LookAgain() { next_look_ = 0; }
+  void LookAgain() { next_look_ = next_many_ = 0; }
   // The number of held records, once it is known.
   void SetHeld(Chunk* chunk, std::uint32_t held) noexcept;
 
@@ -120,6 +130,7 @@ class ChunkStore {
   static constexpr std::uint64_t kIdleNbytes = std::uint64_t{1} << 18;
 
   static constexpr std::uint64_t kOpenNbytes = 2048;
+  static constexpr std::uint64_t kOpenChunks = 16;
 
   // Records that no item holds, as far as can be told. Less than none for a moment: items
   // may be made before their last record is published.
@@ -145,7 +156,8 @@ class ChunkStore {
   std::int64_t idle_nbytes_ = 0;  // of all chunks
   bool wants_ahead_ = false;  // an arena does, as far as was seen
   std::uint64_t removals_ = 0;   // of items from chunks, ever
-  std::uint64_t next_look_ = 0;  // at so many removals
+  std::uint64_t next_look_ = 0;  // at so many of them
+  std::uint64_t next_many_ = 0;  // and beyond so many chunks
   std::uint64_t look_every_ = 64;
 };
 
