@@ -272,8 +272,8 @@ def _is_in(
     high: int,
 ) -> NDArray[np.bool_]:
     """Which of the chunks low..high-1 have one of these layouts and are sealed, or not."""
-    right: NDArray[np.bool_] = layouts[chunks["layout"][low:high]]
-    return right & ((chunks["sealed"][low:high] != 0) == sealed)
+    is_sealed = chunks["sealed"][low:high] != 0
+    return np.asarray(layouts[chunks["layout"][low:high]] & (is_sealed == sealed), np.bool_)
 
 
 def _where(count: int, mask: Callable[[int, int], NDArray[np.bool_]]) -> NDArray[np.int64]:
