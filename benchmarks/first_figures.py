@@ -3,9 +3,10 @@
     python -m benchmarks.first_figures [--quick] [--json FILE]
 
 Each speed is paired, A B A B, with a yardstick in the same run: `limit`, a plain
-C++ loop over the same bytes (`limit.cc`, compiled here by `c++`), and `numpy`, the
-same gather written by hand with `take(out=)`. Absolute figures drift with the
-machine; the ratios drift less. What is not installed is said to be missing.
+C++ loop over the same bytes (`limit.cc`, compiled here by `c++`), `limit_huge`, the same
+loop over records on pages of 2 MiB, and `numpy`, the same gather written by hand with
+`take(out=)`. Absolute figures drift with the machine; the ratios drift less. What is not
+installed is said to be missing.
 """
 
 from __future__ import annotations
@@ -67,10 +68,10 @@ def step_of(spec: Any, index: int) -> Any:
     )
 
 
-def paired(
+def in_turns(
     functions: dict[str, Callable[[], object]], calls: int, rounds: int
-) -> dict[str, float]:
-    """Median microseconds a call of each, measured in turns."""
+) -> dict[str, list[float]]:
+    """Microseconds a call of each, round by round; in each round every one has its turn."""
     times: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(rounds + 1):
         for name, function in functions.items():
@@ -79,13 +80,35 @@ def paired(
                 function()
             if turn:  # the first one warms up
                 times[name].append((time.perf_counter() - start) / calls * 1e6)
+    return times
+
+
+def paired(
+    functions: dict[str, Callable[[], object]], calls: int, rounds: int
+) -> dict[str, float]:
+    """Median microseconds a call of each, measured in turns."""
+    times = in_turns(functions, calls, rounds)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def machine() -> dict[str, Any]:
+    """What the figures depend on, and nothing tells later."""
+    huge_pages = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    return {
+        "cpus": os.cpu_count(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "reverie": reverie.__version__,
+        "huge_pages": huge_pages.read_text().strip() if huge_pages.exists() else "unknown",
+    }
+
+
 def limit_library(folder: Path) -> ctypes.CDLL | None:
-    """The yardstick, compiled; None without a compiler."""
+    """The yardstick, compiled; None, which it says, without a compiler."""
     compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
+        print("limit: missing, no C++ compiler found", file=sys.stderr)
         return None
     library = folder / "limit.so"
     source = Path(__file__).with_name("limit.cc")
@@ -93,6 +116,32 @@ def limit_library(folder: Path) -> ctypes.CDLL | None:
         [compiler, "-O3", "-shared", "-fPIC", "-o", str(library), str(source)], check=True
     )
     return ctypes.CDLL(str(library))
+
+
+def usual_records(dtype: np.dtype[Any], count: int) -> np.ndarray[Any, Any]:
+    """Records for the yardsticks, in memory as NumPy takes it.
+
+    On Linux NumPy itself asks for pages of 2 MiB where an array is large, though not from its
+    first byte on.
+    """
+    records = np.empty(count, dtype)
+    records.view(np.uint8)[:] = 1  # untouched memory would be one page of zeros, in the cache
+    return records
+
+
+def huge_records(
+    library: ctypes.CDLL, dtype: np.dtype[Any], count: int
+) -> np.ndarray[Any, Any]:
+    """The same on pages of 2 MiB, where there are such; they stay until the process ends."""
+    nbytes = count * dtype.itemsize
+    allocate = library.limit_records
+    allocate.restype = ctypes.c_void_p
+    address = allocate(ctypes.c_uint64(nbytes))
+    if not address:
+        raise MemoryError(f"no memory for {nbytes} bytes")
+    records = np.frombuffer((ctypes.c_uint8 * nbytes).from_address(address), dtype)
+    records.view(np.uint8)[:] = 1
+    return records
 
 
 def limit_sampler(library: ctypes.CDLL, records: np.ndarray[Any, Any], batch: int, steps: int) -> Callable[[], object]:  # fmt: skip  # noqa: E501
@@ -163,8 +212,8 @@ def measure_scenario(name: str, steps: int, rounds: int, library: Any, folder: P
 
     # What a user calls, fresh arrays and all; the same with out=; the yardsticks.
     out = manager.sample(BATCH)[0]
-    records = np.empty(steps, replay_buffer._table.nest.record_dtype)
-    records.view(np.uint8)[:] = 1  # untouched memory would be one page of zeros, in the cache
+    dtype = replay_buffer._table.nest.record_dtype
+    records = usual_records(dtype, steps)
     functions: dict[str, Callable[[], object]] = {
         "sample_us": lambda: manager.sample(BATCH),
         "sample_out_us": lambda: manager.sample(BATCH, out=out),
@@ -172,8 +221,8 @@ def measure_scenario(name: str, steps: int, rounds: int, library: Any, folder: P
     }
     if library is not None:
         functions["limit_us"] = limit_sampler(library, records, BATCH, 2)
-    else:
-        print("limit: missing, no C++ compiler found", file=sys.stderr)
+        huge = huge_records(library, dtype, steps)
+        functions["limit_huge_us"] = limit_sampler(library, huge, BATCH, 2)
     result |= paired(functions, calls=20 if name == "image" else 500, rounds=rounds)
     del records, functions
 
@@ -287,13 +336,7 @@ def main() -> None:
     if arguments.quick:
         sizes = {"low-dim": 20_000, "seed": 20_000, "image": 500}
     figures: dict[str, Any] = {
-        "machine": {
-            "cpus": os.cpu_count(),
-            "platform": platform.platform(),
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "reverie": reverie.__version__,
-        }
+        "machine": machine(),
     }
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

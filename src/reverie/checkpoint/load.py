@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from reverie.checkpoint.disk.scratch import blocks
 from reverie.checkpoint.fits import check_columns, check_has, check_room
 from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.source import Source, candidates, open_source
@@ -104,7 +106,7 @@ def fill(
         settings = tables[name].settings
         check_room(source.path, name, len(state["offset"]), settings.max_size)
         weights = settings.prioritized
-        if weights and not ((state["priority"] >= 0) & (state["priority"] < np.inf)).all():
+        if weights and not _can_weigh(state["priority"]):
             raise CheckpointMismatchError(
                 f"{str(source.path)!r}: table {name[:200]!r} holds negative or infinite "
                 "priorities, which nothing is drawn by. Use another sampler and remover."
@@ -151,6 +153,12 @@ def load_table(
     fill(source, store, tables, rows={taken: nest})
     _check_items(source, table, nest)
     return table
+
+
+def _can_weigh(priorities: NDArray[np.float64]) -> bool:
+    """Whether all are numbers that something can be drawn in proportion to."""
+    parts = (priorities[low:high] for low, high in blocks(len(priorities)))
+    return all(((part >= 0) & (part < np.inf)).all() for part in parts)
 
 
 def _check_items(source: Source, table: Table, nest: Nest) -> None:

@@ -16,6 +16,8 @@ from typing import Any, TypeAlias
 import optree
 
 _is_node: dict[type, bool] = {}  # asking the abstract classes is slow
+_known: dict[Any, tuple[Callable[[Any], list[Any]], Any]] = {}  # by structure
+_MAX_KNOWN = 256
 Path: TypeAlias = tuple[Any, ...]
 
 
@@ -142,7 +144,15 @@ def fast_flatten(structure: Any) -> tuple[Callable[[Any], list[Any]], Any] | Non
         return None
     placeholders = map_structure(lambda _: None, structure)
     spec = optree.tree_structure(placeholders, none_is_leaf=True)
-    return spec.flatten_up_to, spec
+    # Many writers have the same nests, and a spec takes half a kilobyte. Specs are equal
+    # whatever the order of a dict's keys, in which they unflatten; the text tells it.
+    key = spec, repr(placeholders)
+    found = _known.get(key)
+    if found is None:
+        if len(_known) >= _MAX_KNOWN:
+            _known.clear()
+        found = _known[key] = (spec.flatten_up_to, spec)
+    return found
 
 
 class Flattener:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -20,18 +20,19 @@ from reverie.reverb.engine.writing.column_errors import about, wrong_column
 from reverie.reverb.engine.writing.history import ColumnHistory, Steps
 from reverie.reverb.engine.writing.item_writer import TrajectoryWriter as _Engine
 from reverie.reverb.engine.writing.stand_in import StandIn
+from reverie.reverb.engine.writing.step_nests import StepNest
 from reverie.runtime.checks import as_int
 from reverie.runtime.handle import Handle
 
 __all__ = ["TrajectoryColumn", "TrajectoryWriter"]
 
-_MAX_LAYOUTS = 64  # kinds of partial steps that are remembered
 _ColumnHistory = ColumnHistory  # by which name Reverb's programs know it
 
 
 class ItemWriter(Handle):
     """What writers share whose items wait in a queue until their table has room."""
 
+    __slots__ = ()
     _writer: Any
 
     def flush(self, block_until_num_items: int = 0, timeout_ms: int | None = None) -> None:
@@ -93,26 +94,32 @@ class TrajectoryWriter(ItemWriter):
     """
 
     _WAY_OUT = "Make each its own with client.trajectory_writer()."
+    # A program may have thousands of them. With a dict, made where a program wants one.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_columns",
+        "_flatten",
+        "_flatten_item",
+        "_last_step_is_open",
+        "_nest",
+        "_pending_options",
+        "_steps",
+        "_writer",
+    )
 
     def __init__(self, internal_writer: Any) -> None:
         """Takes a pybind.TrajectoryWriter, or what has its methods."""
         # By its class: a mock with a spec passes for an instance of ours.
         ours = issubclass(type(internal_writer), _Engine)
         self._writer: _Engine | StandIn = internal_writer if ours else StandIn(internal_writer)
-        self._structure: Any = None  # the union of all steps, None where no step came yet
-        self._seen = False
+        self._nest: StepNest | None = None  # None where no step came yet
         self._columns: list[ColumnHistory] = []
-        self._column_of: dict[Path, int] = {}
-        self._pending_options: dict[Path, ChunkerOptions] = {}
+        self._pending_options: dict[Path, ChunkerOptions] | None = None
         self._last_step_is_open = False
         self._steps = Steps()
-        self._order: list[int] = []  # column of each leaf of the structure
-        self._in_order = False  # the columns stand in the order of the leaves
-        self._flatten: Callable[[Any], list[Any]] | None = None
-        self._treespec: Any = None
+        self._flatten: Callable[[Any], list[Any]] | None = None  # the nest's
         self._flatten_item: Callable[[Any], list[Any]] | None = None
-        # Ways to flatten the steps that came, and the columns of their leaves.
-        self._layouts: dict[Any, tuple[Callable[[Any], list[Any]], list[int]]] = {}
 
     def __enter__(self) -> TrajectoryWriter:
         return self
@@ -153,12 +160,13 @@ class TrajectoryWriter(ItemWriter):
             raise RuntimeError(
                 "history cannot be accessed before `append` is called at least once."
             )
-        columns = self._columns
-        if not self._in_order:
-            columns = [columns[i] for i in self._order]
-        if self._treespec is not None:
-            return self._treespec.unflatten(columns)
-        return structure.unflatten_as(self._structure, columns)
+        columns, nest = self._columns, self._nest
+        assert nest is not None
+        if not nest.in_order:
+            columns = [columns[i] for i in nest.order]
+        if nest.treespec is not None:
+            return nest.treespec.unflatten(columns)
+        return structure.unflatten_as(nest.structure, columns)
 
     @property
     def episode_steps(self) -> int:
@@ -200,12 +208,13 @@ class TrajectoryWriter(ItemWriter):
                 f"num_keep_alive_refs ({num_keep_alive_refs})"
             )
         path = tuple(path)
-        if path in self._column_of:
-            self._writer.ConfigureChunker(self._column_of[path], options)
+        column_of = {} if self._nest is None else self._nest.column_of
+        if path in column_of:
+            self._writer.ConfigureChunker(column_of[path], options)
             for column in self._columns:
                 column.widen(self._writer.max_num_keep_alive_refs)
         else:
-            self._pending_options[path] = options
+            self._pending_options = {**(self._pending_options or {}), path: options}
 
     def append(self, data: Any, *, partial_step: bool = False) -> None:
         """Appends the leaves of a step to their columns.
@@ -278,9 +287,10 @@ class TrajectoryWriter(ItemWriter):
             except (ValueError, TypeError):
                 leaves = None
             if leaves is not None:
-                if not self._in_order:
+                nest = self._nest
+                if nest is not None and not nest.in_order:
                     ordered = [None] * len(leaves)
-                    for leaf, column in zip(leaves, self._order, strict=True):
+                    for leaf, column in zip(leaves, nest.order, strict=True):
                         ordered[column] = leaf
                     leaves = ordered
                 if self._writer.append_whole(leaves):
@@ -292,15 +302,17 @@ class TrajectoryWriter(ItemWriter):
             self._append_new(data, partial)
 
     def _append_new(self, data: Any, partial: bool) -> None:
-        leaves = structure.flatten_with_path(data)
-        union = self._structure
-        grown = not self._seen or any(path not in self._column_of for path, _ in leaves)
-        if grown:
-            empty = structure.map_structure(lambda _: None, data)
-            union = structure.union(union, empty) if self._seen else empty
-        column_of = dict(self._column_of)
-        for path, _ in structure.flatten_with_path(union) if grown else ():
-            column_of.setdefault(path, len(column_of))
+        leaves, nest = structure.flatten_with_path(data), self._nest
+        known: Mapping[Path, int] = {} if nest is None else nest.column_of
+        if nest is None or any(path not in known for path, _ in leaves):
+            union = structure.map_structure(lambda _: None, data)
+            if nest is not None:
+                union = structure.union(nest.structure, union)
+            grown = dict(known)
+            for path, _ in structure.flatten_with_path(union):
+                grown.setdefault(path, len(grown))
+            nest = StepNest.of(union, grown)
+        column_of = nest.column_of
         flat: list[Any] = [None] * len(column_of)
         for path, leaf in leaves:
             flat[column_of[path]] = leaf
@@ -312,23 +324,20 @@ class TrajectoryWriter(ItemWriter):
                         "previous (partial) append call and thus must be omitted or set to "
                         f"None but got: {leaf!s:.200}"
                     )
-        for path in column_of:
-            if path in self._pending_options and path not in self._column_of:
-                self._writer.ConfigureChunker(column_of[path], self._pending_options[path])
-        stored = self._store(flat, partial, column_of)
-        if grown:
-            self._grow(union, column_of)
-        if len(self._layouts) >= _MAX_LAYOUTS:
-            self._layouts.clear()
-        fast = structure.fast_flatten(data)
-        if fast is not None:
-            self._layouts[_kind(data)] = (fast[0], [column_of[path] for path, _ in leaves])
+        for path, options in (self._pending_options or {}).items():
+            if path in column_of and path not in known:
+                self._writer.ConfigureChunker(column_of[path], options)
+        stored = self._store(flat, partial, nest)
+        if nest is not self._nest:
+            self._grow(nest)
+        nest.remember(data, [path for path, _ in leaves])
         self._note(stored, partial)
 
     def _append_known(self, data: Any, partial: bool) -> bool:
         """Appends a step of a structure that came before, if nothing is wrong with it."""
-        layout = self._layouts.get(_kind(data))
-        if layout is None:
+        nest = self._nest
+        layout = None if nest is None else nest.layout(data)
+        if nest is None or layout is None:
             return False
         flatten, columns = layout
         try:
@@ -342,7 +351,7 @@ class TrajectoryWriter(ItemWriter):
             flat[column] = leaf
             if self._last_step_is_open and leaf is not None and self._columns[column].is_dense:
                 return False
-        self._note(self._store(flat, partial, self._column_of), partial)
+        self._note(self._store(flat, partial, nest), partial)
         return True
 
     def _note(self, stored: Sequence[int | None], partial: bool) -> None:
@@ -353,30 +362,22 @@ class TrajectoryWriter(ItemWriter):
         self._steps.gaps = sum(not column.is_dense for column in self._columns)
         self._last_step_is_open = partial
 
-    def _store(
-        self, flat: list[Any], partial: bool, column_of: dict[Path, int]
-    ) -> Sequence[int | None]:
+    def _store(self, flat: list[Any], partial: bool, nest: StepNest) -> Sequence[int | None]:
         try:
             return self._writer.append(flat, partial=partial)
         except (ValueError, TypeError) as error:
             column = wrong_column(error)
             if column is None:
                 raise
-            raise about(error, list(column_of)[column]) from None
+            raise about(error, nest.paths[column]) from None
 
-    def _grow(self, union: Any, column_of: dict[Path, int]) -> None:
+    def _grow(self, nest: StepNest) -> None:
         keep = self._writer.max_num_keep_alive_refs
-        for path in list(column_of)[len(self._columns) :]:
+        for path in nest.paths[len(self._columns) :]:
             column = len(self._columns)
             self._columns.append(ColumnHistory(path, keep, self._steps, self._writer, column))
-        self._column_of = column_of
-        self._structure = union
-        self._seen = True
-        self._order = [column_of[path] for path, _ in structure.flatten_with_path(union)]
-        self._in_order = self._order == list(range(len(self._order)))
-        fast = structure.fast_flatten(union)
-        self._treespec = None if fast is None else fast[1]
-        self._flatten = None if fast is None else fast[0]
+        self._nest = nest
+        self._flatten = nest.flatten
 
     def _fill_gaps(self) -> None:
         for i, column in enumerate(self._columns):
@@ -414,8 +415,3 @@ def _reraise(what: str, error: RuntimeError, timeout_ms: int | None) -> NoReturn
             f"{datetime.timedelta(milliseconds=timeout_ms)}. {error}"
         ) from None
     raise error
-
-
-def _kind(data: Any) -> Any:
-    """What tells apart the kinds of steps that a program appends, most often."""
-    return tuple(data) if type(data) is dict else type(data)

@@ -13,6 +13,7 @@ class Handle:
             passing it to another process would need.
     """
 
+    __slots__ = ()
     _WAY_OUT = "To go on in another process, save() here and load_replay_buffer() there."
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:

@@ -14,6 +14,8 @@ from typing import NoReturn
 
 import numpy as np
 
+from reverie.checkpoint.disk.scratch import BLOCK
+
 MAX_NBYTES = 64 << 20
 MAX_DEPTH = 32
 MAX_VALUES = 1 << 22  # bounds the memory that a document of short values can take
@@ -70,8 +72,8 @@ def nesting_depth(raw: bytes) -> int:
     """
     plain = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
     depth, deepest, odd = 0, 0, 0
-    for start in range(0, len(plain), 1 << 20):
-        block = np.frombuffer(plain, np.uint8, min(1 << 20, len(plain) - start), start)
+    for start in range(0, len(plain), BLOCK):
+        block = np.frombuffer(plain, np.uint8, min(BLOCK, len(plain) - start), start)
         quotes = np.cumsum(block == ord('"')) + odd
         step = np.isin(block, (ord("["), ord("{"))).astype(np.int64)
         step -= np.isin(block, (ord("]"), ord("}")))

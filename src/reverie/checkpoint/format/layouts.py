@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverie.checkpoint.disk.npy import MAX_HEADER_NBYTES, Descr, Field, encode_header
+from reverie.checkpoint.disk.scratch import BLOCK
 from reverie.errors import CheckpointMismatchError, InvalidArgumentError
 from reverie.nests.specs import EXTENSION_DTYPES, dtype_named
 
@@ -130,10 +131,12 @@ class Layout:
         Args:
             elements: bytes, shape (count, nbytes).
         """
+        rows = max(1, BLOCK // max(1, self.nbytes))
         for start, end, column in self._bools():
-            wrong = np.any(elements[:, start:end] > 1, axis=1)
-            if wrong.any():
-                return int(np.argmax(wrong)), column.path
+            for low in range(0, len(elements), rows):
+                wrong = np.any(elements[low : low + rows, start:end] > 1, axis=1)
+                if wrong.any():
+                    return low + int(np.argmax(wrong)), column.path
         return None
 
     def with_clean_bools(self, elements: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from reverie import _core
 from reverie.checkpoint.disk.crc_file import reading
 from reverie.checkpoint.disk.files import FileSystem, opened_folder
+from reverie.checkpoint.disk.scratch import scratch
 from reverie.checkpoint.folder.names import MANIFEST_NAME
 from reverie.checkpoint.format.chunks import ChunkIndex
 from reverie.checkpoint.format.decode import num_items
@@ -105,11 +106,13 @@ class NativeSource:
     def _layouts(self, table: str) -> list[int]:
         """The numbers of the layouts whose records a table's items are runs of."""
         _, chunks, tables = self._index()
-        ids = tables[table].items["chunk"][tables[table].runs()]
-        # Neighbours share their chunk, so few are left to look up.
-        first = ids[1:] != ids[:-1]
-        found = chunks.layout_of(ids[np.append(np.ones(min(1, len(ids)), np.bool_), first)])
-        return [int(number) for number in np.unique(found)]
+        found: set[int] = set()
+        for _, items in tables[table].runs():
+            ids = items["chunk"]
+            # Neighbours share their chunk, so few are left to look up.
+            first = np.append(np.ones(min(1, len(ids)), np.bool_), ids[1:] != ids[:-1])
+            found.update(chunks.layout_of(ids[first]).tolist())
+        return sorted(found)
 
     def _index(self) -> tuple[Reader, ChunkIndex, dict[str, TableArrays]]:
         """All but the records, read and checked once."""
@@ -154,8 +157,7 @@ class NativeSource:
         try:
             store.link_chunks(*chunks.links())
             if len(ends):
-                step, how = (np.ascontiguousarray(ends[name]) for name in ("step", "how"))
-                store.restore_ends(chunks.chunks_of_ends(), step, how)
+                store.restore_ends(chunks.chunks_of_ends(), ends["step"], ends["how"])
         except ValueError as error:
             raise CheckpointCorruptError(
                 f"{where}: the core refused what the files hold: {str(error)[:200]}"
@@ -175,7 +177,7 @@ class NativeSource:
             reader.segments(
                 opened,
                 chunks,
-                lambda number, _, count: np.empty((count, layouts[number].nbytes), np.uint8),
+                lambda number, _, count: scratch((count, layouts[number].nbytes), np.uint8),
             )
             reader.parts(opened)
             extra = set(self.fs.names_in(opened)) - manifest.files.keys() - {MANIFEST_NAME}

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import errno
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from reverie._version import __version__
 from reverie.checkpoint.disk.crc_file import BLOCK_NBYTES, Part
+from reverie.checkpoint.disk.scratch import BLOCK, blocks, filled, scratch, totals
 from reverie.checkpoint.disk.strict_json import MAX_NBYTES, MAX_VALUES
 from reverie.checkpoint.folder.commit import Draft
 from reverie.checkpoint.folder.names import CHUNKS_NAME, ENDS_NAME, MANIFEST_NAME
@@ -31,7 +33,7 @@ from reverie.checkpoint.format.manifest import (
     TableEntry,
     encode_manifest,
 )
-from reverie.checkpoint.format.rows import ROWS, RowFile
+from reverie.checkpoint.format.rows import ROWS, Columns, RowFile
 from reverie.checkpoint.format.settings import check_settings, nest_json
 from reverie.checkpoint.format.snapshot import SnapshotLike, TableSnapshotLike
 from reverie.errors import InvalidArgumentError
@@ -157,44 +159,54 @@ class Plan:
         """
         layout, data = self.manifest.layouts[segment.layout], self.snapshot.data
         yield layout.header(int(segment.counts.sum()))
-        nbytes = segment.counts * layout.nbytes
-        for low, high in together(nbytes, BLOCK_NBYTES):
-            rows = segment.chunks[low:high].tolist()
-            raw = (
-                data(rows[0])
-                if len(rows) == 1
-                else np.frombuffer(b"".join(data(row).data for row in rows), np.uint8)
-            )
-            elements = raw.reshape(int(segment.counts[low:high].sum()), layout.nbytes)
-            view = np.ascontiguousarray(layout.with_clean_bools(elements)).reshape(-1).data
+        room = scratch(BLOCK_NBYTES, np.uint8)
+        nbytes = _times(segment.counts, layout.nbytes)
+        for low, high in together(nbytes, BLOCK_NBYTES, most=BLOCK):
+            rows, counts = segment.chunks[low:high].tolist(), segment.counts[low:high]
             ends = np.cumsum(nbytes[low:high]).tolist()
             starts = [0, *ends[:-1]]
+            if len(rows) == 1:
+                raw = data(rows[0])
+            else:
+                raw = room[: ends[-1]]
+                for row, a, b in zip(rows, starts, ends, strict=True):
+                    raw[a:b] = data(row).reshape(-1)
+            elements = raw.reshape(int(counts.sum()), layout.nbytes)
+            view = np.ascontiguousarray(layout.with_clean_bools(elements)).reshape(-1).data
             crcs[low:high] = [zlib.crc32(view[a:b]) for a, b in zip(starts, ends, strict=True)]
             yield view
 
-    def _chunk_rows(self) -> tuple[NDArray[Any], list[NDArray[Any]]]:
+    def _chunk_rows(self) -> tuple[Columns, list[NDArray[Any]]]:
         """The rows of `chunks.npy`, their CRC-32 still to come, and the fields of `ends.npy`.
 
         The core tells ends by the ids of their chunks; here they stand as the chunks do.
         """
         chunks, ends = self.snapshot.chunks, self.snapshot.ends
-        rows = np.zeros(sum(len(s.chunks) for s in self.segments), ROWS["chunks"].dtype)
-        of_end = np.searchsorted(chunks["id"], ends["chunk"])  # the chunk's row in the snapshot
-        num_ends = np.bincount(of_end, minlength=len(chunks["id"]))
-        place = np.empty(len(chunks["id"]), np.int64)  # in `chunks.npy`, by that row
+        ids, of_end, num_ends = chunks["id"], ends["chunk"], len(ends["chunk"])
+        # The chunk's row in the snapshot, and how many ends each one has.
+        row = filled(num_ends, np.int64, lambda a, b: np.searchsorted(ids, of_end[a:b]))
+        ends_of = filled(len(ids), np.uint32, lambda a, b: _number(of_end, ids[a:b]))
+        rows = Columns.empty("chunks", sum(len(s.chunks) for s in self.segments))
+        place = scratch(len(ids), np.int64)  # in `chunks.npy`, by the row in the snapshot
         at = 0
         for number, segment in enumerate(self.segments):
-            part = rows[at : at + len(segment.chunks)]
-            part["id"] = chunks["id"][segment.chunks]
-            part["next"] = chunks["next"][segment.chunks]
-            part["segment"] = number
-            part["count"] = segment.counts
-            part["offset"] = np.cumsum(segment.counts) - segment.counts
-            part["ends"] = num_ends[segment.chunks]
-            place[segment.chunks] = np.arange(at, at + len(segment.chunks))
+            offset = totals(segment.counts)
+            for low, high in blocks(len(segment.chunks)):
+                part, which = rows.part(at + low, at + high), segment.chunks[low:high]
+                count = segment.counts[low:high]
+                part["id"][:] = ids[which]
+                part["next"][:] = chunks["next"][which]
+                part["segment"][:] = number
+                part["count"][:] = count
+                part["offset"][:] = offset[low:high] - count
+                part["ends"][:] = ends_of[which]
+                place[which] = np.arange(at + low, at + high)
             at += len(segment.chunks)
-        order = np.argsort(place[of_end], kind="stable")
-        return rows, [ends[name][order] for name in ROWS["ends"].names]
+        order = np.argsort(
+            filled(num_ends, np.int64, lambda a, b: place[row[a:b]]), kind="stable"
+        )
+        fields = (ends[name] for name in ROWS["ends"].names)
+        return rows, [_taken(field, order) for field in fields]
 
     def _described(self, names: Sequence[str], rows: Sequence[RowFile]) -> Iterator[FileEntry]:
         """All files; their sizes are known before they are written."""
@@ -242,13 +254,51 @@ def _segments(
 ) -> Iterator[PlannedSegment]:
     """Chunks per segment: one layout each; sealed ones and open ones never share a file."""
     chunks = snapshot.chunks
-    layout = np.array(numbers, np.int64)[chunks["layout"].astype(np.int64)]
+    layout = np.array(numbers, np.int64)
     for number, one in enumerate(layouts):
         for sealed in (True, False):
-            rows = np.flatnonzero((layout == number) & ((chunks["sealed"] != 0) == sealed))
-            counts = chunks["nbytes" if one.variable else "count"][rows].astype(np.int64)
-            for low, high in together(counts * one.nbytes, SEGMENT_NBYTES):
+            is_here = partial(_is_in, chunks, layout == number, sealed)
+            rows = _where(len(chunks["id"]), is_here)
+            counts = _taken(chunks["nbytes" if one.variable else "count"], rows, np.int64)
+            for low, high in together(_times(counts, one.nbytes), SEGMENT_NBYTES):
                 yield PlannedSegment(number, sealed, rows[low:high], counts[low:high])
+
+
+def _is_in(
+    chunks: Mapping[str, NDArray[Any]],
+    layouts: NDArray[np.bool_],
+    sealed: bool,
+    low: int,
+    high: int,
+) -> NDArray[np.bool_]:
+    """Which of the chunks low..high-1 have one of these layouts and are sealed, or not."""
+    is_sealed = chunks["sealed"][low:high] != 0
+    return np.asarray(layouts[chunks["layout"][low:high]] & (is_sealed == sealed), np.bool_)
+
+
+def _where(count: int, mask: Callable[[int, int], NDArray[np.bool_]]) -> NDArray[np.int64]:
+    """The rows that `mask` says True of, asked block by block."""
+    parts = [low + np.flatnonzero(mask(low, high)) for low, high in blocks(count)]
+    found: NDArray[np.int64] = scratch(sum(map(len, parts)), np.int64)
+    return np.concatenate(parts, out=found) if parts else found
+
+
+def _taken(
+    values: NDArray[Any], rows: NDArray[np.int64], dtype: DTypeLike | None = None
+) -> NDArray[Any]:
+    """The values in these rows."""
+    return filled(len(rows), dtype or values.dtype, lambda a, b: values[rows[a:b]])
+
+
+def _times(counts: NDArray[np.int64], nbytes: int) -> NDArray[np.int64]:
+    """Bytes of so many elements."""
+    return filled(len(counts), np.int64, lambda a, b: counts[a:b] * nbytes)
+
+
+def _number(ordered: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
+    """How often each value stands in an ordered vector."""
+    after, before = (np.searchsorted(ordered, values, side) for side in ("right", "left"))
+    return np.asarray(after - before)
 
 
 def _entry(

@@ -20,6 +20,7 @@ from reverie.checkpoint.disk.files import (
     failing_path,
     opened_folder,
 )
+from reverie.checkpoint.disk.scratch import BLOCK, blocks, scratch
 from reverie.checkpoint.folder.names import (
     CHUNKS_NAME,
     ENDS_NAME,
@@ -31,7 +32,7 @@ from reverie.checkpoint.format.decode import MAX_NBYTES, decode_manifest
 from reverie.checkpoint.format.items import TableArrays
 from reverie.checkpoint.format.layouts import Layout
 from reverie.checkpoint.format.manifest import FileEntry, Manifest, TableEntry
-from reverie.checkpoint.format.rows import ROWS, role_of
+from reverie.checkpoint.format.rows import ROWS, Columns, role_of
 from reverie.errors import CheckpointCorruptError, CheckpointLimitError
 from reverie.tables.text_cells import MARK, check_text
 
@@ -106,22 +107,26 @@ class Reader:
         """Where the chunks stand; checked."""
         manifest = self._manifest
         return ChunkIndex(
-            self._rows(folder, CHUNKS_NAME),
+            self._columns(folder, CHUNKS_NAME),
             manifest.layouts,
             [segment.layout for segment in manifest.segments],
             [manifest.files[segment.file].count or 0 for segment in manifest.segments],
             self.where(CHUNKS_NAME if manifest.segments else MANIFEST_NAME),
         )
 
-    def ends(self, folder: OpenFolder, chunks: ChunkIndex) -> NDArray[Any]:
+    def ends(self, folder: OpenFolder, chunks: ChunkIndex) -> Columns:
         """Where episodes end, chunk by chunk; checked."""
-        ends = self._rows(folder, ENDS_NAME)
+        ends = self._columns(folder, ENDS_NAME)
         chunks.check_ends(ends, self.where(ENDS_NAME), self.where(CHUNKS_NAME))
         return ends
 
     def table(self, folder: OpenFolder, entry: TableEntry, chunks: ChunkIndex) -> TableArrays:
         """One table's files; checked."""
-        arrays = TableArrays.read(entry, lambda name: self._rows(folder, name))
+        arrays = TableArrays.read(
+            entry,
+            lambda name: self._columns(folder, name),
+            lambda name: self._vector(folder, name),
+        )
         arrays.check(
             chunks,
             entry,
@@ -134,6 +139,7 @@ class Reader:
 
         Small ones that touch are read together, so that their number costs few calls.
         """
+        room = scratch(BLOCK_NBYTES, np.uint8)
         for number, segment in enumerate(self._manifest.segments):
             entry = self._manifest.files[segment.file]
             layout, rows = self._manifest.layouts[segment.layout], chunks.segment(number)
@@ -143,7 +149,8 @@ class Reader:
                 for low, high in _batches(rows, layout.nbytes):
                     gap = (int(rows["offset"][low]) - end) * layout.nbytes
                     file.skip(gap)
-                    self._read_chunks(file, segment.layout, rows[low:high], target)
+                    part = rows.part(low, high)
+                    self._read_chunks(file, segment.layout, part, target, room)
                     end = int(rows["offset"][high - 1] + rows["count"][high - 1])
                     self._tell(end * layout.nbytes - at)
                     at = end * layout.nbytes
@@ -169,16 +176,22 @@ class Reader:
                 yield self._manifest.files[name]
 
     def _read_chunks(
-        self, file: CheckedFile, layout_number: int, rows: NDArray[Any], target: Target
+        self,
+        file: CheckedFile,
+        layout_number: int,
+        rows: Columns,
+        target: Target,
+        room: NDArray[np.uint8],
     ) -> None:
-        """Reads neighbours."""
+        """Reads neighbours, several of them by way of `room`."""
         layout = self._manifest.layouts[layout_number]
         ids, counts = rows["id"].tolist(), rows["count"].tolist()
         if len(rows) == 1:
             elements = target(layout_number, ids[0], counts[0])
             elements = elements.reshape(counts[0], layout.nbytes)
         else:
-            elements = np.empty((sum(counts), layout.nbytes), np.uint8)
+            nbytes = sum(counts) * layout.nbytes
+            elements = room[:nbytes].reshape(sum(counts), layout.nbytes)
         view = elements.reshape(-1).data
         file.read_into(view, checksum=False)
         _check_crcs(view, rows, layout.nbytes, file.where)
@@ -188,19 +201,48 @@ class Reader:
                 into = target(layout_number, chunk_id, count)
                 into.reshape(count, layout.nbytes)[:] = elements[start : start + count]
 
-    def _rows(self, folder: OpenFolder, name: str) -> NDArray[Any]:
-        """The rows of a small file; none where there is no such file."""
-        rows, entry = ROWS[role_of(name)], self._manifest.files.get(name)
-        if entry is None:
-            return np.empty(0, rows.dtype)
-        count = entry.count or 0
-        header = rows.header(count)
-        with self._open(folder, entry, header) as file:
-            raw = np.empty(count * rows.dtype.itemsize, np.uint8)
-            file.read_into(raw.data)
+    def _columns(self, folder: OpenFolder, name: str) -> Columns:
+        """The rows of a small file of several fields; none where there is no such file."""
+        role, entry = role_of(name), self._manifest.files.get(name)
+        found = Columns.empty(role, 0 if entry is None else entry.count or 0)
+        if entry is not None:
+            block = scratch(min(len(found), BLOCK), ROWS[role].dtype)
+
+            def read(file: CheckedFile, low: int, high: int) -> None:
+                part = block[: high - low]
+                file.read_into(part.view(np.uint8).data)
+                for field, values in found.fields.items():
+                    values[low:high] = part[field]
+
+            self._read_rows(folder, entry, read)
+        return found
+
+    def _vector(self, folder: OpenFolder, name: str) -> NDArray[Any]:
+        """The rows of a small file of one field."""
+        entry = self._manifest.files[name]
+        found = scratch(entry.count or 0, ROWS[role_of(name)].dtype)
+        data = found.view(np.uint8).data
+        width = found.itemsize
+        self._read_rows(
+            folder,
+            entry,
+            lambda file, low, high: file.read_into(data[low * width : high * width]),
+        )
+        return found
+
+    def _read_rows(
+        self,
+        folder: OpenFolder,
+        entry: FileEntry,
+        read: Callable[[CheckedFile, int, int], None],
+    ) -> None:
+        """Has `read` take the rows of a small file, block by block."""
+        rows, count = ROWS[role_of(entry.name)], entry.count or 0
+        with self._open(folder, entry, rows.header(count)) as file:
+            for low, high in blocks(count):
+                read(file, low, high)
             file.check_crc(entry.crc32 or 0)
-        self._tell(raw.nbytes)
-        return raw.view(rows.dtype)
+        self._tell(count * rows.dtype.itemsize)
 
     def _open(self, folder: OpenFolder, entry: FileEntry, header: bytes) -> CheckedFile:
         """Opens a file and reads its header; what is left to read is exactly its data."""
@@ -221,13 +263,13 @@ class Reader:
             self._progress(self._done, self._manifest.nbytes)
 
 
-def _starts(rows: NDArray[Any]) -> NDArray[np.int64]:
+def _starts(rows: Columns) -> NDArray[np.int64]:
     """Where each of these neighbours begins, from the first on."""
     starts: NDArray[np.int64] = (rows["offset"] - rows["offset"][:1]).astype(np.int64)
     return starts
 
 
-def _check_crcs(data: memoryview, rows: NDArray[Any], width: int, where: str) -> None:
+def _check_crcs(data: memoryview, rows: Columns, width: int, where: str) -> None:
     """Refuses chunks whose bytes are not those that were written."""
     start = 0
     for row, (count, wanted) in enumerate(
@@ -244,7 +286,7 @@ def _check_crcs(data: memoryview, rows: NDArray[Any], width: int, where: str) ->
 
 
 def _check_values(
-    layout: Layout, elements: NDArray[np.uint8], rows: NDArray[Any], where: str
+    layout: Layout, elements: NDArray[np.uint8], rows: Columns, where: str
 ) -> None:
     """Refuses bools that are none, and arrays of texts that are none."""
     bad = layout.bad_bools(elements)
@@ -268,11 +310,13 @@ def _check_values(
             ) from error
 
 
-def _batches(rows: NDArray[Any], width: int) -> Iterator[tuple[int, int]]:
+def _batches(rows: Columns, width: int) -> Iterator[tuple[int, int]]:
     """Neighbours to be read together: a large chunk alone, small ones up to a block."""
-    touching = rows["offset"][1:] == (rows["offset"] + rows["count"])[:-1]
-    gaps = [0, *(np.flatnonzero(~touching) + 1).tolist(), len(rows)]
-    nbytes = rows["count"].astype(np.int64) * width
-    for first, last in itertools.pairwise(gaps):
-        for low, high in together(nbytes[first:last], BLOCK_NBYTES):
-            yield first + low, first + high
+    for start, stop in blocks(len(rows)):
+        part = rows.part(start, stop)
+        touching = part["offset"][1:] == (part["offset"] + part["count"])[:-1]
+        gaps = [0, *(np.flatnonzero(~touching) + 1).tolist(), len(part)]
+        nbytes = part["count"].astype(np.int64) * width
+        for first, last in itertools.pairwise(gaps):
+            for low, high in together(nbytes[first:last], BLOCK_NBYTES):
+                yield start + first + low, start + first + high

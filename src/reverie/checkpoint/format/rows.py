@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from reverie.checkpoint.disk.crc_file import Part
 from reverie.checkpoint.disk.npy import Descr, encode_header
+from reverie.checkpoint.disk.scratch import BLOCK, blocks, scratch
 from reverie.errors import CheckpointCorruptError
-
-_BLOCK = 1 << 14  # rows that stay in the cache while they are put together
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +72,35 @@ ROWS = {
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Columns:
+    """Rows that were read, field by field: what the core takes, and no row twice.
+
+    Attributes:
+        fields: by name, all of one length.
+    """
+
+    fields: Mapping[str, NDArray[Any]]
+
+    @staticmethod
+    def empty(role: str, count: int) -> Columns:
+        """So many rows of a file of this role, of any content."""
+        dtype = ROWS[role].dtype
+        return Columns({name: scratch(count, dtype[name]) for name in dtype.names or ()})
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(next(iter(self.fields.values())))
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """One field of all rows."""
+        return self.fields[name]
+
+    def part(self, low: int, high: int) -> Columns:
+        """The rows low..high-1; copies nothing."""
+        return Columns({name: field[low:high] for name, field in self.fields.items()})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class RowFile:
     """A small file on its way to the disk.
 
@@ -101,11 +129,11 @@ class RowFile:
         """The bytes of the file; each part is good until the next is asked for."""
         rows = ROWS[self.role]
         yield rows.header(len(self))
-        block = np.empty(min(len(self), _BLOCK), rows.dtype)
-        for low in range(0, len(self), _BLOCK):
-            part = block[: len(self) - low]
+        block = scratch(min(len(self), BLOCK), rows.dtype)
+        for low, high in blocks(len(self)):
+            part = block[: high - low]
             for name, field in zip(rows.names, self.fields, strict=True):
-                part[name] = field[low : low + _BLOCK]
+                part[name] = field[low:high]
             yield part.view(np.uint8).data
 
 
@@ -114,23 +142,38 @@ def role_of(file: str) -> str:
     return file.partition("-")[0].removesuffix(".npy")
 
 
-def refuse(
-    rows: NDArray[Any], where: str, checks: Iterable[tuple[NDArray[np.bool_], str, str]]
-) -> None:
+Wrong = tuple[NDArray[np.bool_], NDArray[Any], str, str]
+"""Which of some rows are wrong, the values that show it, how one is told ("key {}"), and what
+was expected."""
+
+
+def refuse(count: int, where: str, checks: Callable[[int, int], Iterable[Wrong]]) -> None:
     """Refuses the first row that is wrong by the first check that finds one.
 
     Args:
-        rows: structured.
+        count: rows in all.
         where: their file, for messages.
-        checks: which rows are wrong, the field that shows it, what was expected.
+        checks: the checks of the rows from one number up to another, always the same ones;
+            asked block by block, so that no mask is as long as the file.
 
     Raises:
-        CheckpointCorruptError: naming file, row, field and value.
+        CheckpointCorruptError: naming file, row and value.
     """
-    for wrong, name, wanted in checks:
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            raise bad_row(where, row, f"{name} {rows[name][row]}", wanted)
+    refuse_in(where, ((range(a, b), checks(a, b)) for a, b in blocks(count)))
+
+
+def refuse_in(
+    where: str, parts: Iterable[tuple[Sequence[int] | NDArray[Any], Iterable[Wrong]]]
+) -> None:
+    """As `refuse`; for each block the numbers of its rows, and the checks of them."""
+    found: dict[int, tuple[int, str, str]] = {}  # by the number of the check
+    for rows, checks in parts:
+        for number, (wrong, values, told, wanted) in enumerate(checks):
+            if number not in found and wrong.any():
+                at = int(np.argmax(wrong))
+                found[number] = int(rows[at]), told.format(values[at]), wanted
+    if found:
+        raise bad_row(where, *found[min(found)])
 
 
 def bad_file(where: str, found: str, wanted: str) -> CheckpointCorruptError:

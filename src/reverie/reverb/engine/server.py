@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from reverie.errors import EndlessWaitError, InvalidArgumentError
 from reverie.reverb.engine import registry
+from reverie.reverb.engine.writing.known_columns import Shared
 from reverie.reverb.errors import UnknownTableError, UnreachableServerError
 from reverie.runtime.checks import as_int
 from reverie.tables.store import Store
@@ -101,6 +102,7 @@ class Server:
             anew="Make a Server",
         )
         self.tables: dict[str, Table] = {}
+        self.shared = Shared()  # by its writers
         before = [table.settings for table in tables]
         try:
             for table in tables:

@@ -29,20 +29,36 @@ class CellWriter:
     of each decides its dtype and shape. Cells are numbered per column, from 0.
     """
 
-    def __init__(self, server: Server, options: ChunkerOptions) -> None:
+    # A program may have thousands of writers: what is the same in all of them they share.
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_columns",
+        "_core",
+        "_default_keep",
+        "_keeps",
+        "_open",
+        "_server",
+        "_store",
+        "_uniform",
+        "_weak",
+        "episode_steps",
+        "max_num_keep_alive_refs",
+    )
+
+    def __init__(self, server: Server, options: ChunkerOptions, checks: str) -> None:
         self.max_num_keep_alive_refs = keep_of(options)
         server.check_open()
         self.episode_steps = 0
+        self._server = server
         self._store = server.store
         self._core = self._store.core.create_trajectory_writer()
         self._store.watch(self)
         self._default_keep = self.max_num_keep_alive_refs
-        self._keeps: dict[int, int] = {}
-        # By column, once its first cell is known: its index in the core, and what cells are.
-        self._core_of: dict[int, int] = {}
-        self._spec_of: dict[int, CellSpec] = {}
-        self._uniform = False  # the core has the columns in the same order
-        self._weak: set[int] = set()  # columns whose leaves want converting
+        self._keeps: dict[int, int] | None = None  # by column, where it is not the default
+        self._columns = server.shared.columns(checks)  # those whose first cell came
+        self._uniform = False  # open, and the core has the columns in the same order
+        self._weak: tuple[int, ...] = ()  # columns whose leaves want converting
         self._open: set[int] | None = None  # columns that the open step has already
         self._closed = False
 
@@ -80,7 +96,7 @@ class CellWriter:
         for leaf in leaves:
             if leaf is None:
                 return False
-        if len(leaves) != len(self._core_of):
+        if len(leaves) != len(self._columns):
             return False
         for i in self._weak:
             leaf = leaves[i]
@@ -113,12 +129,13 @@ class CellWriter:
     def _append_known(self, data: Sequence[Any]) -> list[int | None] | None:
         """Stores leaves that are as they should be; None, and nothing, where one is not."""
         opened = self._open or ()
-        row: list[Any] = [None] * len(self._core_of)
+        core_of = self._columns.core_of
+        row: list[Any] = [None] * len(core_of)
         numbers: list[int | None] = [None] * len(data)
         for i, leaf in enumerate(data):
             if leaf is None:
                 continue
-            index = self._core_of.get(i)
+            index = core_of.get(i)
             if index is None or i in opened:
                 return None
             if i in self._weak and type(leaf) in _SCALARS:
@@ -155,16 +172,14 @@ class CellWriter:
                     f". It is {error!s} Nothing was stored.",
                 ) from None
             self._check_leaf(i, spec)
-            if type(leaf) in _SCALARS or spec.is_text:
-                self._weak.add(i)
+            if (type(leaf) in _SCALARS or spec.is_text) and i not in self._weak:
+                self._weak = (*self._weak, i)
             found.append((i, cell, spec))
-        for i, _, spec in found:
-            if i not in self._core_of:
-                self._core_of[i] = self._core.add_column(spec.layout, self._keep_of(i))
-                self._spec_of[i] = spec
-        row: list[Any] = [None] * len(self._core_of)
+        self._add_columns(found)
+        core_of = self._columns.core_of
+        row: list[Any] = [None] * len(core_of)
         for i, cell, _ in found:
-            row[self._core_of[i]] = cell
+            row[core_of[i]] = cell
         try:
             wrong = self._core.append(row)
         except _core.Closed:
@@ -174,25 +189,37 @@ class CellWriter:
             wrong = self._core.append(row)
         if wrong >= 0:
             raise StepMismatchError(f"Column {wrong} of the core refused a leaf of its dtype.")
-        self._uniform = all(i == index for i, index in self._core_of.items())
+        self._uniform = self._columns.is_uniform
         numbers: list[int | None] = [None] * len(data)
         for i, _, _ in found:
-            numbers[i] = self._core.next_number(self._core_of[i]) - 1
+            numbers[i] = self._core.next_number(core_of[i]) - 1
         return numbers
+
+    def _add_columns(self, found: Sequence[tuple[int, Any, CellSpec]]) -> None:
+        """Makes columns of those that are new."""
+        added: list[tuple[int, CellSpec]] = []
+        try:
+            for i, _, spec in found:
+                if i not in self._columns.core_of:
+                    self._core.add_column(spec.layout, self._keep_of(i))
+                    added.append((i, spec))
+        finally:  # what the core has stays
+            if added:
+                self._columns = self._columns.grown(self._server.shared, added)
 
     def ConfigureChunker(self, column: int, options: ChunkerOptions) -> None:
         """Sets how many of a column's latest cells new items may refer to."""
         keep = keep_of(options)
-        self._keeps[column] = keep
+        self._keeps = {**(self._keeps or {}), column: keep}
         self.max_num_keep_alive_refs = max(self._default_keep, *self._keeps.values())
-        if column in self._core_of:
-            self._core.set_keep(self._core_of[column], keep)
+        if column in self._columns.core_of:
+            self._core.set_keep(self._columns.core_of[column], keep)
 
     # Cells.
 
     def next_number(self, column: int) -> int:
         """The number that the next cell of a column will have."""
-        index = self._core_of.get(column)
+        index = self._columns.core_of.get(column)
         return 0 if index is None else self._core.next_number(index)
 
     def ref(self, column: int, number: int) -> WeakCellRef:
@@ -211,11 +238,11 @@ class CellWriter:
 
     def keeps(self, column: int, number: int) -> bool:
         """Whether new items can refer to a cell."""
-        return number >= self._core.first_kept(self._core_of[column])
+        return number >= self._core.first_kept(self._columns.core_of[column])
 
     def spec(self, column: int) -> CellSpec:
         """What the cells of a column are."""
-        return self._spec_of[column]
+        return self._columns.spec_of[column]
 
     def read(self, column: int, number: int) -> NDArray[Any]:
         """A copy of a cell.
@@ -224,7 +251,7 @@ class CellWriter:
             RuntimeError: it has expired.
         """
         try:
-            cell = self._core.read(self._core_of[column], number)
+            cell = self._core.read(self._columns.core_of[column], number)
         except KeyError:
             raise self.expired_error(column, number) from None
         return unpack_texts(cell) if isinstance(cell, bytes) else np.asarray(cell)
@@ -254,10 +281,10 @@ class CellWriter:
         ]
 
     def _keep_of(self, column: int) -> int:
-        return self._keeps.get(column, self._default_keep)
+        return (self._keeps or {}).get(column, self._default_keep)
 
     def _check_leaf(self, column: int, found: CellSpec) -> None:
-        wanted = self._spec_of.get(column, found)
+        wanted = self._columns.spec_of.get(column, found)
         if wanted == found:
             return
         if found.dtype != wanted.dtype:

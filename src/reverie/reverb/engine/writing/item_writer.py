@@ -41,17 +41,25 @@ class TrajectoryWriter(CellWriter):
         server: where the tables are.
         options: of columns that ConfigureChunker does not speak of.
         validate_items: whether items are checked against their table's signature.
+        checks: names the checks that `create_runs` is given instead.
 
     Raises:
         InvalidArgumentError: `num_keep_alive_refs` < 1.
         UnreachableServerError, ForkedProcessError: the server does not serve.
     """
 
-    def __init__(self, server: Server, options: ChunkerOptions, validate_items: bool) -> None:
-        super().__init__(server, options)
-        self._server = server
+    __slots__ = ("_check",)
+
+    def __init__(
+        self,
+        server: Server,
+        options: ChunkerOptions,
+        validate_items: bool,
+        *,
+        checks: str = "none",
+    ) -> None:
+        super().__init__(server, options, "items" if validate_items else checks)
         self._check: Check | None = signature.check_trajectory if validate_items else None
-        self._plans: dict[Any, ItemPlan] = {}
 
     def CreateItem(
         self,
@@ -135,7 +143,7 @@ class TrajectoryWriter(CellWriter):
             check: what compares the item with the table's signature, or None.
         """
         key = (table, tuple(columns), tuple(lengths), tuple(runs), tuple(squeezed))
-        plan = self._plans.get(key)
+        plan = self._columns.plans.get(key)
         if plan is None or not self._store.is_open or self._closed:
             plan = self._plan(key, check)
         if type(priority) is not float:
@@ -224,7 +232,7 @@ class TrajectoryWriter(CellWriter):
         """`TrajectoryWriter(6 columns, 12 steps in this episode)`."""
         state = ", closed" if self._closed else ""
         return (
-            f"TrajectoryWriter({len(self._core_of)} columns, {self.episode_steps} steps in "
+            f"TrajectoryWriter({len(self._columns)} columns, {self.episode_steps} steps in "
             f"this episode{state})"
         )
 
@@ -256,13 +264,13 @@ class TrajectoryWriter(CellWriter):
         specs = []
         at = 0
         for i, count in enumerate(runs):
-            own = [self._spec_of[column] for column in columns[at : at + count]]
+            own = [self._columns.spec_of[column] for column in columns[at : at + count]]
             specs.append(joined(i, own, sum(lengths[at : at + count]), squeezed[i]))
             at += count
         table = self._table(name)
         if check is not None and table.signature is not None:
             check(name, table.signature, specs)
-        indices = [self._core_of[column] for column in columns]
+        indices = [self._columns.core_of[column] for column in columns]
         plan = ItemPlan(
             table.core,
             priority_limits(table),
@@ -271,9 +279,10 @@ class TrajectoryWriter(CellWriter):
             runs=np.array(runs, np.uint32),
             squeezed=np.array(squeezed, np.uint8),
         )
-        if len(self._plans) >= _MAX_PLANS:
-            self._plans.clear()
-        self._plans[key] = plan
+        plans = self._columns.plans
+        if len(plans) >= _MAX_PLANS:
+            plans.clear()
+        plans[key] = plan
         return plan
 
     def _table(self, name: str) -> Table:
@@ -298,7 +307,7 @@ class TrajectoryWriter(CellWriter):
             for _ in range(count):
                 column, start = columns[run], starts[run]
                 if not self.keeps(column, start):
-                    first = self._core.first_kept(self._core_of[column])
+                    first = self._core.first_kept(self._columns.core_of[column])
                     return InvalidArgumentError(
                         f"Error in column {position}: Column contains expired CellRef. It "
                         f"asks for cells {start} to {start + lengths[run] - 1} of column "

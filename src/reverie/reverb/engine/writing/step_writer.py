@@ -188,7 +188,7 @@ class Writer:
 
     def _new_stream(self) -> TrajectoryWriter:
         options = AutoTunedChunkerOptions(self._max_timesteps)
-        return TrajectoryWriter(self._server, options, validate_items=False)
+        return TrajectoryWriter(self._server, options, validate_items=False, checks="steps")
 
     def _count(self) -> None:
         self._appended += 1
