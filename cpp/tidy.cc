@@ -142,11 +142,13 @@ bool Tidy::Move() {
     Store* store;
     std::vector<Chunk*>* leaving;
     std::unordered_map<std::uint64_t, Chunk*>* homes;
+    bool all = false;  // that was to be moved was
     ~Cleanup() {
       Store::Locked locked = store->Lock();
       for (Chunk* const chunk : *leaving) chunk->leaving = false;
       for (const auto& home : *homes) {
-        locked.chunks().SetHeld(home.second, home.second->count);
+        if (home.second == nullptr) continue;
+        if (all) locked.chunks().SetHeld(home.second, home.second->count);
         locked.chunks().Leave(home.second);
         locked.chunks().Unref(home.second, locked.garbage());
       }
@@ -207,13 +209,12 @@ bool Tidy::Move() {
                                        [&](std::uint32_t slot) { return by_slot.at(slot); });
   // The copies; nobody knows them yet.
   for (const Packing::Packed& packed : packing_->chunks()) {
-    Chunk* home;
+    Chunk*& home = homes_[packed.id];  // first, as whom nobody knows nobody would free
     {
       Store::Locked locked = store_->Lock();
       home = locked.chunks().Create(packed.parts[0].chunk->layout, packed.count);
       locked.chunks().Join(home);
     }
-    homes_[packed.id] = home;
     std::uint8_t* to = home->record(0);
     for (const Packing::Part& part : packed.parts) {
       const std::size_t part_nbytes = (part.end - part.first) * packed.layout->record_nbytes();
@@ -270,6 +271,7 @@ bool Tidy::Move() {
       }
     });
   });
+  cleanup.all = true;
   return true;
 }
 
