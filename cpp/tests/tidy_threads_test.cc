@@ -244,8 +244,10 @@ TEST(NobodyNoticesThatRecordsAreMoved) {
   }
   world.done = true;
   for (auto& thread : threads) thread.join();
-  world.store->Lock().chunks().LookAgain();
-  world.store->Tidy();
+  for (int i = 0; i < 2; ++i) {  // the first one may be the keeper's, from before
+    world.store->Lock().chunks().LookAgain();
+    world.store->Tidy();
+  }
   const Store::Info info = world.store->info();
   const std::uint64_t held = world.CheckAll(*Arranged(world.store));
   CHECK(info.record_nbytes >= held);
@@ -260,6 +262,7 @@ TEST(NobodyNoticesThatRecordsAreMoved) {
   }
   for (const auto& table : world.tables) world.store->Clear(table.get());
   world.store->Clear(world.cells.get());
+  world.store->Tidy();  // after the keeper's, if it is at work
   CHECK_EQ(world.store->info().num_chunks, 0u);
   CHECK_EQ(world.store->info().allocated_nbytes, 0u);
   CHECK_EQ(world.store->Lock().chunks().arena()->used_nbytes(), 0u);
