@@ -181,18 +181,19 @@ bool Tidy::Move() {
     bool touched = false;
     std::uint32_t left = window.length;
     std::uint32_t offset = window.offset;
-    for (const Chunk* at = window.chunk; left != 0; at = at->next, offset = 0) {
+    // Its last chunk may be a writer's, who sets its `next` meanwhile.
+    for (const Chunk* at = window.chunk;; at = at->next, offset = 0) {
       touched = touched || at->leaving;
-      left -= std::min<std::uint32_t>(left, at->capacity - offset);
+      if ((left -= std::min<std::uint32_t>(left, at->capacity - offset)) == 0) break;
     }
     if (!touched) continue;
     left = window.length;
     offset = window.offset;
-    for (Chunk* at = window.chunk; left != 0; at = at->next, offset = 0) {
+    for (Chunk* at = window.chunk;; at = at->next, offset = 0) {
       const std::uint32_t here = std::min<std::uint32_t>(left, at->capacity - offset);
       wanted.Mark(*at, offset, here, [](const Chunk& chunk) { return chunk.capacity.load(); });
       by_slot[at->slot] = at;
-      left -= here;
+      if ((left -= here) == 0) break;
     }
   }
   std::unordered_map<std::uint32_t, Packing::Open> open;
