@@ -151,11 +151,13 @@ bool Tidy::Move() {
     Store* store;
     LargeVector<Chunk*>* leaving;
     std::unordered_map<std::uint64_t, Chunk*>* homes;
+    bool all = false;  // that was to be moved was
     ~Cleanup() {
       Store::Locked locked = store->Lock();
       for (Chunk* const chunk : *leaving) chunk->leaving = false;
       for (const auto& home : *homes) {
-        locked.chunks().SetHeld(home.second, home.second->count);
+        if (home.second == nullptr) continue;
+        if (all) locked.chunks().SetHeld(home.second, home.second->count);
         locked.chunks().Leave(home.second);
         locked.chunks().Unref(home.second, locked.garbage());
       }
@@ -188,18 +190,19 @@ bool Tidy::Move() {
     bool touched = false;
     std::uint32_t left = window.length;
     std::uint32_t offset = window.offset;
-    for (const Chunk* at = window.chunk; left != 0; at = at->next, offset = 0) {
+    // Its last chunk may be a writer's, who sets its `next` meanwhile.
+    for (const Chunk* at = window.chunk;; at = at->next, offset = 0) {
       touched = touched || at->leaving;
-      left -= std::min<std::uint32_t>(left, at->capacity - offset);
+      if ((left -= std::min<std::uint32_t>(left, at->capacity - offset)) == 0) break;
     }
     if (!touched) continue;
     left = window.length;
     offset = window.offset;
-    for (Chunk* at = window.chunk; left != 0; at = at->next, offset = 0) {
+    for (Chunk* at = window.chunk;; at = at->next, offset = 0) {
       const std::uint32_t here = std::min<std::uint32_t>(left, at->capacity - offset);
       wanted.Mark(*at, offset, here, [](const Chunk& chunk) { return chunk.capacity.load(); });
       by_slot[at->slot] = at;
-      left -= here;
+      if ((left -= here) == 0) break;
     }
   }
   std::unordered_map<std::uint32_t, Packing::Open> open;
@@ -214,13 +217,12 @@ bool Tidy::Move() {
                                        [&](std::uint32_t slot) { return by_slot[slot]; });
   // The copies; nobody knows them yet.
   for (const Packing::Packed& packed : packing_->chunks()) {
-    Chunk* home;
+    Chunk*& home = homes_[packed.id];  // first, as whom nobody knows nobody would free
     {
       Store::Locked locked = store_->Lock();
       home = locked.chunks().Create(packed.parts[0].chunk->layout, packed.count);
       locked.chunks().Join(home);
     }
-    homes_[packed.id] = home;
     std::uint8_t* to = home->record(0);
     for (const Packing::Part& part : packed.parts) {
       const std::size_t part_nbytes = (part.end - part.first) * packed.layout->record_nbytes();
@@ -277,6 +279,7 @@ bool Tidy::Move() {
       }
     });
   });
+  cleanup.all = true;
   return true;
 }
 

@@ -354,27 +354,86 @@ TEST(KeysGoOnAfterAClearThatWasSaved) {
   }
 }
 
-TEST(ASnapshotHoldsTheChunksOfItsItemsAndNoOthers) {
+// Chunks of which items hold nearly all records are those of the store. Of others a
+// snapshot may have what is held alone: then no record is in it that no item needs.
+TEST(ASnapshotHoldsTheRecordsOfItsItemsAndNoOthers) {
   Scene scene;
   CHECK_EQ(Arranged(scene.store)->num_chunks(), 0u);
   scene.Write(2);  // no item yet
   CHECK_EQ(Arranged(scene.store)->num_chunks(), 0u);
-  scene.Write(28);
-  const auto arranged = Arranged(scene.store);
-  const Snapshot& snapshot = *arranged;
-  std::uint64_t steps = 0;
-  const Snapshot::Chunks& chunks = snapshot.chunks;
-  for (std::size_t i = 0; i < snapshot.num_chunks(); ++i) {
-    const bool last = i + 1 == snapshot.num_chunks();
-    CHECK_EQ(chunks.next[i], last ? 0 : chunks.id[i + 1]);
-    CHECK_EQ(chunks.sealed[i], !last);
-    CHECK_EQ(chunks.count[i], last ? 2u : 4u);
-    CHECK_EQ(chunks.nbytes[i], chunks.count[i] * kStepNbytes);
-    CHECK_EQ(chunks.layout[i], 0u);
-    steps += chunks.count[i];
+  for (const std::uint64_t end : {30u, 31u, 32u, 33u}) {  // wherever the first chunk begins
+    scene.Write(end - scene.next);
+    const auto arranged = Arranged(scene.store);
+    const Snapshot& snapshot = *arranged;
+    const Snapshot::Chunks& chunks = snapshot.chunks;
+    std::vector<std::uint64_t> counters;
+    for (std::size_t i = 0; i < snapshot.num_chunks(); ++i) {
+      const bool last = i + 1 == snapshot.num_chunks();
+      CHECK_EQ(chunks.next[i], last ? 0 : chunks.id[i + 1]);
+      CHECK_EQ(chunks.nbytes[i], chunks.count[i] * kStepNbytes);
+      CHECK_EQ(chunks.layout[i], 0u);
+      // All but the first are wholly held; the last one may be open.
+      if (i != 0) CHECK(snapshot.whole(i) != nullptr);
+      CHECK(i == 0 || last || chunks.count[i] == 4);
+      CHECK(last || chunks.sealed[i]);
+      const std::vector<std::uint8_t> bytes = BytesOf(snapshot, i);
+      for (std::size_t record = 0; record < chunks.count[i]; ++record) {
+        std::uint64_t counter;
+        std::memcpy(&counter, &bytes[record * kStepNbytes], sizeof(counter));
+        counters.push_back(counter);
+      }
+    }
+    std::vector<std::uint64_t> expected;  // of 20 items
+    for (std::uint64_t step = end - 22; step < end; ++step) expected.push_back(step);
+    CHECK_EQ(counters, expected);
+    CHECK_EQ(snapshot.layouts, std::vector<const RecordLayout*>{kLayout.get()});
   }
-  CHECK_EQ(snapshot.layouts, std::vector<const RecordLayout*>{kLayout.get()});
-  CHECK_EQ(steps, 22u);  // items over steps 8 .. 29
+  CHECK(!Arranged(scene.store)->chunks.sealed.back());  // the writer's
+  scene.writer->Close();
+  CHECK(Arranged(scene.store)->chunks.sealed.back());
+}
+
+TEST(ArraysOfASnapshotHoldWhatIsWrittenHoweverLarge) {
+  constexpr std::size_t kEdge = LargeAllocator<std::uint64_t>::kLarge / 8;
+  for (const std::size_t n :
+       {std::size_t{0}, std::size_t{1}, kEdge - 1, kEdge, kEdge + 1, 8 * kEdge, 8 * kEdge + 1}) {
+    LargeVector<std::uint64_t> at_once(n);
+    LargeVector<std::uint64_t> one_by_one;
+    std::vector<std::uint64_t> plain;
+    for (std::size_t i = 0; i < n; ++i) {
+      at_once[i] = Hash(i);
+      one_by_one.push_back(Hash(i));
+      plain.push_back(Hash(i));
+    }
+    CHECK(at_once == one_by_one);
+    CHECK_EQ(at_once, plain);
+    const LargeVector<std::uint64_t> moved = std::move(at_once);
+    CHECK(moved == one_by_one);
+    one_by_one.push_back(7);
+    CHECK(moved != one_by_one);
+    one_by_one.resize(n / 2);
+    one_by_one.shrink_to_fit();
+    plain.resize(n / 2);
+    CHECK_EQ(one_by_one, plain);
+  }
+  bool refused = false;
+  try {
+    LargeVector<std::uint64_t> none;
+    none.get_allocator().allocate(std::numeric_limits<std::size_t>::max() / 4);
+  } catch (const std::bad_alloc&) {
+    refused = true;
+  }
+  CHECK(refused);
+  // So does a snapshot of as many items.
+  constexpr std::uint32_t kItems = kEdge + 100;
+  Scene scene(TableConfig(kItems));
+  scene.Write(kItems + 2);
+  const auto arranged = Arranged(scene.store);
+  const ItemColumns& items = arranged->tables[0].items;
+  REQUIRE(items.key.size() == kItems && items.offset.size() == kItems);
+  CHECK(std::set<std::uint64_t>(items.key.begin(), items.key.end()).size() == kItems);
+  Scene loaded = Load(Save(*arranged), arranged->tables[0], TableConfig(kItems));
+  CHECK(loaded.Contents() == Windows(0, kItems));
 }
 
 TEST(ARestoredStoreGoesOnWithTheVerySameSamples) {

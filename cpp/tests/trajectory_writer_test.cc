@@ -257,11 +257,11 @@ TEST(ADamagedStateIsRefused) {
   for (int i = 0; i < 4; ++i) REQUIRE(scene.Append().ok());
   REQUIRE(scene.Item({{0, 1, 3}, {1, 0, 1}}, {{1, false}, {1, true}}).ok());
   REQUIRE(scene.Item({{3, 0, 2}}, {{1, false}}).ok());
-  const TableState good = scene.store->table_state(scene.table);
+  // Whose items name the chunks that are in it, which are not those of the store.
+  const auto snapshot = Arranged(scene.store);
   const auto refused = [&](void (*damage)(TableState*)) {
-    TableState state = good;
+    TableState state = snapshot->tables[0];
     damage(&state);
-    const auto snapshot = Arranged(scene.store);
     Scene copy;
     Load(Save(*snapshot), copy.store.get());
     const Status status = copy.store->RestoreTable(copy.table.get(), state);

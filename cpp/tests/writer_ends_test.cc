@@ -51,6 +51,24 @@ std::vector<End> Ends(const std::shared_ptr<Store>& store) {
   return ends;
 }
 
+// Those of all chunks in the store, whether any item holds their steps or not.
+std::vector<End> EndsInStore(Store* store) {
+  std::vector<End> ends;
+  Store::Locked locked = store->Lock();
+  for (std::uint32_t slot = 0; slot < locked.chunks().num_slots(); ++slot) {
+    const Chunk* const chunk = locked.chunks().at(slot);
+    if (chunk == nullptr) continue;
+    for (const Chunk::End& end : chunk->ends) {
+      std::uint64_t counter;
+      std::memcpy(&counter, chunk->record(end.step), sizeof(counter));
+      ends.push_back({counter, end.how});
+    }
+  }
+  std::sort(ends.begin(), ends.end(),
+            [](const End& a, const End& b) { return a.counter < b.counter; });
+  return ends;
+}
+
 // A table that takes everything, and a writer with windows of one step, so that all
 // chunks are held, in chunks of `capacity` records.
 struct Scene {
@@ -199,23 +217,26 @@ TEST(PaddingIsNoPartOfAnyEpisode) {
   }
 }
 
+// Where an item holds the chunk; a snapshot has the ends of those steps that items hold,
+// and of the step before a gap in them.
 TEST(ADroppedEpisodeIsCut) {
-  Scene scene(5, Items::kEpisodes, 3);
-  Writer::Fate fate;
-  for (int i = 0; i < 2; ++i) REQUIRE(scene.Append(How::kGoesOn).ok());
-  REQUIRE(scene.Append(How::kTerminated).ok());  // an item, which holds the chunk
-  for (int i = 0; i < 6; ++i) {                  // too long with its fourth step
-    REQUIRE(scene.Append(i == 5 ? How::kTerminated : How::kGoesOn, 1, 1.0f, &fate).ok());
-    CHECK(fate == (i < 3    ? Writer::Fate::kStored
-                   : i == 3 ? Writer::Fate::kTooLong
-                            : Writer::Fate::kIgnored));
+  for (const std::size_t capacity : {5u, 6u, 200u}) {
+    Scene scene(capacity, Items::kEpisodes, 3);
+    Writer::Fate fate;
+    for (int i = 0; i < 2; ++i) REQUIRE(scene.Append(How::kGoesOn).ok());
+    REQUIRE(scene.Append(How::kTerminated).ok());  // an item, which holds the chunk
+    for (int i = 0; i < 6; ++i) {                  // too long with its fourth step
+      REQUIRE(scene.Append(i == 5 ? How::kTerminated : How::kGoesOn, 1, 1.0f, &fate).ok());
+      CHECK(fate == (i < 3    ? Writer::Fate::kStored
+                     : i == 3 ? Writer::Fate::kTooLong
+                              : Writer::Fate::kIgnored));
+    }
+    // The next episode begins in the chunk in which the dropped one was cut.
+    REQUIRE(scene.Append(How::kTruncated).ok());
+    CHECK(EndsInStore(scene.store.get()) ==
+          (std::vector<End>{{2, How::kTerminated}, {5, How::kCut}, {9, How::kTruncated}}));
+    CHECK(Ends(scene.store) == (std::vector<End>{{2, How::kTerminated}, {9, How::kTruncated}}));
   }
-  const auto first = Ends(scene.store);
-  CHECK(first == (std::vector<End>{{2, How::kTerminated}}));  // its chunk's other steps went on
-  // The next episode begins in the chunk in which the dropped one was cut.
-  REQUIRE(scene.Append(How::kTruncated).ok());
-  CHECK(Ends(scene.store) ==
-        (std::vector<End>{{2, How::kTerminated}, {5, How::kCut}, {9, How::kTruncated}}));
 }
 
 TEST(UnknownEndsAreRefusedAndNothingIsStored) {

@@ -111,26 +111,53 @@ TEST(StepsThatNoWindowWillTakeAreNotKept) {
   CHECK_EQ(store->table_info(*table).counters.inserts, 0);
 }
 
-TEST(ChunksGrowWithTheStream) {
+// A stream's first chunk has 64 bytes, and each next one at most twice as many, up to a
+// kilobyte or a sixteenth of what is stored, shared by all open streams; but no more than the
+// store's chunks may have.
+TEST(ChunksGrowWithTheStreamAndTheStore) {
   constexpr std::size_t kChunk = std::size_t{1} << 13;
-  const auto store = std::make_shared<Store>(Store::Options{kChunk, 1});
-  const auto table = store->CreateTable(TableConfig(100000));
-  Writer writer(store, kLayout, {table}, WriterConfig(2, 1));
-  REQUIRE(Append(&writer, 0).ok());
-  CHECK(store->info().allocated_nbytes <= 4096);
-  for (std::uint64_t i = 1; i < 20000; ++i) {
-    REQUIRE(Append(&writer, i).ok());
+  for (const std::uint32_t num_streams : {1u, 7u}) {
+    const auto store = std::make_shared<Store>(Store::Options{kChunk, 1});
+    const auto table = store->CreateTable(TableConfig(1000000));
+    Writer::Config config = WriterConfig(2, 1);
+    config.num_streams = num_streams;
+    Writer writer(store, kLayout, {table}, config);
+    const ChunkStore& chunks = store->Lock().chunks();  // of one thread
+    std::vector<std::size_t> before(num_streams);       // the stream's last chunk
+    std::vector<std::uint32_t> left(num_streams);       // free places in it
+    std::uint64_t stored = 0;
+    std::size_t largest = 0;
+    for (std::uint64_t i = 0; i < 20000u * num_streams; ++i) {
+      const std::uint32_t stream = static_cast<std::uint32_t>(i % num_streams);
+      const std::uint64_t id = chunks.last_id();
+      REQUIRE(
+          writer.AppendBatch(Step(i).columns().data(), &stream, 1, nullptr, nullptr, nullptr).ok());
+      if (chunks.last_id() != id) {
+        CHECK_EQ(left[stream], 0u);  // not before the last one was full
+        const Chunk* const chunk = chunks.at(chunks.num_slots() - 1);
+        CHECK_EQ(chunk->id, id + 1);
+        const std::size_t nbytes = chunk->capacity * kStepNbytes;
+        const std::size_t share = std::max<std::size_t>(1024, stored / (16 * num_streams));
+        CHECK(nbytes <= std::min(kChunk, share));
+        if (before[stream] == 0) CHECK_EQ(chunk->capacity, 64 / kStepNbytes);
+        // It is no smaller than it may be, but for the rounding to few sizes and records.
+        if (before[stream] != 0) {
+          CHECK(nbytes <= 2 * before[stream] + 2 * kStepNbytes);
+          const std::size_t least = std::min({2 * before[stream], kChunk, share / 4});
+          CHECK(nbytes + kStepNbytes >= least);
+        }
+        before[stream] = nbytes;
+        left[stream] = chunk->capacity;
+        largest = std::max(largest, nbytes);
+      }
+      --left[stream];
+      stored += kStepNbytes;
+    }
     const Store::Info info = store->info();
-    CHECK(info.allocated_nbytes <=
-          std::max<std::size_t>(4096, info.record_nbytes + info.record_nbytes / 16 + kChunk / 4));
+    CHECK_EQ(info.record_nbytes, stored);  // all of them are held
+    CHECK(info.allocated_nbytes <= stored + std::max(1024u * num_streams, unsigned(stored / 16)));
+    CHECK_EQ(largest, kChunk / kStepNbytes * kStepNbytes);
   }
-  CHECK(store->info().num_chunks < 120);
-  std::uint64_t largest = 0;
-  const auto snapshot = Arranged(store);
-  for (std::size_t i = 0; i < snapshot->num_chunks(); ++i) {
-    largest = std::max<std::uint64_t>(largest, snapshot->count(i));
-  }
-  CHECK_EQ(largest, kChunk / kStepNbytes);
 }
 
 TEST(AClosedWriterLeavesASealedChunkAndMayStartANewStream) {
