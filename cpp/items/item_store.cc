@@ -143,13 +143,14 @@ std::int64_t ItemStore::Restore(const std::uint64_t* live, std::size_t num_live,
   const auto key_at = [&](std::size_t i) { return i < num_live ? live[i] : free[i - num_live]; };
   // What lies below the cursor is named, but for retired slots: that bounds what it costs.
   constexpr std::size_t kMostRetired = 1024;
+  const std::size_t limit = num_live + num_free + kMostRetired;
   for (std::size_t i = 0; i < num_live + num_free; ++i) {
     const std::uint64_t key = key_at(i);
     const auto slot = static_cast<std::uint32_t>(key);
     const auto generation = static_cast<std::uint32_t>(key >> 32);
     // A slot that is free has a generation left for its next item.
     const std::uint32_t last = i < num_live ? kRetired - 1 : kRetired - 3;
-    if (slot == kNoSlot || generation % 2 == 0 || generation > last) {
+    if (slot == kNoSlot || (cursor == kNoSlot && slot >= limit) || generation % 2 == 0 || generation > last) {
       return static_cast<std::int64_t>(i);
     }
     MakePage(slot);
@@ -164,7 +165,7 @@ std::int64_t ItemStore::Restore(const std::uint64_t* live, std::size_t num_live,
     if (i < num_live) ++used_in_page_[slot / kPageSize];
   }
   cursor_ = cursor != kNoSlot ? cursor : num_slots_;
-  if (cursor_ > num_live + num_free + kMostRetired) return 0;
+  if (cursor_ > limit) return 0;
   for (std::uint32_t slot = 0; slot < cursor_; ++slot) {
     MakePage(slot);
     Item& item = items_.Edit(slot);

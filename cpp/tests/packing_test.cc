@@ -50,6 +50,7 @@ struct World {
       for (std::uint32_t s = 0; s < options.streams; ++s) {
         const auto& layout = layouts[s % 2];
         Chunk* const chunk = chunks.Create(layout, 1 + rng.Below(options.most));
+        chunk->in_runs = true;
         const bool ends = c + 1 == options.chunks || (!options.long_stream && rng.Below(20) == 0);
         if (last[s] != nullptr) {
           last[s]->next = chunk;

@@ -102,7 +102,7 @@ TEST(TotalsDoNotDrift) {
   Pages pages;
   const ItemOrder order(&pages.pool, 0);
   Prioritized selector(1.0, &order, &pages.pool);
-  selector.Reserve(3000);
+  for (std::uint32_t slot = 0; slot < 3000; ++slot) selector.Reserve(slot);
   Rng rng(5);
   for (int i = 0; i < 300000; ++i) {
     const std::uint32_t slot = rng.Below(3000);

@@ -69,7 +69,7 @@ struct Modelled {
 
   void Insert(std::uint32_t slot, double priority) {
     order.Reserve(slot);
-    selector->Reserve(slot + 1);
+    selector->Reserve(slot);
     priorities.Reserve(slot, priority, !model.empty());
     const std::size_t used = pages.arena->used_nbytes();
     allocations_left = 0;  // from here on nothing may allocate
@@ -139,7 +139,7 @@ struct Modelled {
   // One made of the present items alone.
   std::unique_ptr<Selector> Rebuilt(std::uint32_t reserve) {
     auto rebuilt = MakeSelector(config, &order, &priorities, &pages.pool);
-    rebuilt->Reserve(reserve);
+    rebuilt->Reserve(reserve);  // of another height, where it is a tree
     std::vector<Item> items = model;
     const PagedView<std::uint64_t> touched = selector->ShareTouched();
     if (config.kind == SelectorKind::kMinHeap || config.kind == SelectorKind::kMaxHeap) {
@@ -148,7 +148,10 @@ struct Modelled {
     } else {
       CHECK(touched.Find(0) == nullptr);
     }
-    for (const Item& item : items) rebuilt->Insert(item.slot, item.priority);
+    for (const Item& item : items) {
+      rebuilt->Reserve(item.slot);
+      rebuilt->Insert(item.slot, item.priority);
+    }
     return rebuilt;
   }
 };

@@ -85,9 +85,9 @@ enum class Fault { kNone, kForgetsUpdates, kForgetsDeletes, kTies, kWeightless, 
 class Broken final : public Selector {
  public:
   Broken(std::unique_ptr<Selector> sound, Fault fault) : sound_(std::move(sound)), fault_(fault) {}
-  void Reserve(std::uint32_t num_slots) override {
-    sound_->Reserve(num_slots);
-    priorities_.resize(num_slots);
+  void Reserve(std::uint32_t slot) override {
+    sound_->Reserve(slot);
+    priorities_.resize(std::max<std::size_t>(priorities_.size(), slot + 1));
   }
   void Insert(std::uint32_t slot, double priority) override {
     sound_->Insert(slot, fault_ == Fault::kWeightless ? priority + 1 : priority);
