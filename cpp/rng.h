@@ -16,11 +16,33 @@ class Rng {
 
   explicit Rng(std::uint64_t seed);
 
-  std::uint64_t Next();
+  std::uint64_t Next() {
+    const auto rotated = [](std::uint64_t x, int k) { return (x << k) | (x >> (64 - k)); };
+    const std::uint64_t result = rotated(state_[1] * 5, 7) * 9;
+    const std::uint64_t t = state_[1] << 17;
+    state_[2] ^= state_[0];
+    state_[3] ^= state_[1];
+    state_[1] ^= state_[2];
+    state_[0] ^= state_[3];
+    state_[2] ^= t;
+    state_[3] = rotated(state_[3], 45);
+    return result;
+  }
 
   // Uniform in [0, bound), exactly (Lemire, "Fast random integer generation in
   // an interval", 2019). Requires bound > 0.
-  std::uint32_t Below(std::uint32_t bound);
+  std::uint32_t Below(std::uint32_t bound) {
+    std::uint64_t product = (Next() >> 32) * bound;
+    auto low = static_cast<std::uint32_t>(product);
+    if (low < bound) {
+      const std::uint32_t threshold = (0u - bound) % bound;
+      while (low < threshold) {
+        product = (Next() >> 32) * bound;
+        low = static_cast<std::uint32_t>(product);
+      }
+    }
+    return static_cast<std::uint32_t>(product >> 32);
+  }
 
   const State& state() const { return state_; }
 

@@ -220,9 +220,6 @@ class Table {
   }
 
  private:
-  // Whether an item is a plain run of `steps` > 0 records of `layout`: the common case
-  // of Check(), without its words.
-  bool Fits(const RecordLayout* layout, std::uint32_t slot, std::uint32_t steps) const;
   Status Check(const BatchSpec& spec, std::uint32_t slot) const;
   // Sample() for n rows from `first` on; `info` is of the first of them.
   Status SampleSome(const BatchSpec& spec, std::size_t first, std::size_t n, BatchRows* rows,
@@ -273,6 +270,7 @@ class Table {
   std::int64_t num_deleted_episodes_ = 0;
   std::vector<std::uint32_t> slots_;  // scratch of Sample()
   std::vector<double> probabilities_;
+  std::vector<Item*> chosen_;
 };
 
 }  // namespace reverie

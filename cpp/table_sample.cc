@@ -9,12 +9,11 @@
 // Choosing items, and finding them: the part of Table that does not change what is in it.
 
 namespace reverie {
+namespace {
 
-bool Table::Fits(const RecordLayout* layout, std::uint32_t slot, std::uint32_t steps) const {
-  // The length of a trajectory, which has no chunk, is 0.
-  return own_->items.length.Get(slot) == steps &&
-         chunks_->place(own_->items.at(slot).chunk).layout == layout;
-}
+constexpr std::size_t kAhead = 32;  // items whose cache lines are asked for before their turn
+
+}  // namespace
 
 Status Table::Check(const BatchSpec& spec, std::uint32_t slot) const {
   const auto& wanted = spec.layout->columns();
@@ -86,27 +85,36 @@ Status Table::SampleSome(const BatchSpec& spec, std::size_t first, std::size_t n
                          const SampleInfo& info, Garbage* garbage) {
   if (slots_.size() < n) {
     probabilities_.resize(n);
-    slots_.resize(n);  // last, as its size tells whether both are long enough
+    chosen_.resize(n);
+    slots_.resize(n);  // last, as its size tells whether all are long enough
   }
   Row* const rows = to->rows.data() + first;
   ItemStore& items = own_->items;
   // A batch that fails must not use up randomness: the next one is as it was.
   const Rng::State before = rng_.state();
   own_->sampler->Select(&rng_, n, slots_.data(), probabilities_.data());
-  // Two misses for each: its item, then its chunk's place; so the first one is asked for
-  // early. The records themselves are the gather's.
-  constexpr std::size_t kAhead = 32;
-  for (std::size_t i = 0; i < std::min(kAhead, n); ++i) Prefetch(&items.at(slots_[i]));
   const RecordLayout* const layout = spec.lengths == nullptr ? spec.layout : nullptr;
-  const bool copies = chunks_->pages()->shared() || config_.max_times_sampled != 0;
   try {
+    if (chunks_->pages()->shared() || config_.max_times_sampled != 0) {
+      for (std::size_t i = 0; i < n; ++i) ReserveCount(slots_[i]);
+    }
+    // Two misses for each: its item, then its chunk's place; so the first one is asked for
+    // early. The records themselves are the gather's.
+    const auto look = [&](std::size_t i) {
+      chosen_[i] = &items.Edit(slots_[i]);
+      Prefetch(chosen_[i]);
+    };
+    for (std::size_t i = 0; i < std::min(kAhead, n); ++i) look(i);
     for (std::size_t i = 0; i < n; ++i) {
-      if (i + kAhead < n) Prefetch(&items.at(slots_[i + kAhead]));
-      if (copies) ReserveCount(slots_[i]);
-      if (Fits(layout, slots_[i], spec.steps)) {
-        const Item& item = items.at(slots_[i]);
-        rows[i] = Row::Of(chunks_->place(item.chunk), item.offset);
-        continue;
+      if (i + kAhead < n) look(i + kAhead);
+      const Item& item = *chosen_[i];
+      // The length of a trajectory, which has no chunk, is 0.
+      if (items.length.Get(slots_[i]) == spec.steps) {
+        const ChunkStore::Place& place = chunks_->place(item.chunk);
+        if (place.layout == layout) {
+          rows[i] = Row::Of(place, item.offset);
+          continue;
+        }
       }
       const Status status = Check(spec, slots_[i]);
       if (!status.ok()) {
@@ -122,21 +130,18 @@ Status Table::SampleSome(const BatchSpec& spec, std::size_t first, std::size_t n
   // The gather begins with these, while what follows here is told of all.
   for (std::size_t i = 0; i < std::min(kAhead, n); ++i) Prefetch(rows[i].record);
   const auto table_size = static_cast<std::int64_t>(size());
+  const std::size_t repeat = info.repeat;
   for (std::size_t i = 0; i < n; ++i) {
     const std::uint32_t slot = slots_[i];
-    Item& item = items.Edit(slot);
+    Item& item = *chosen_[i];
     const bool spent = Count(&item);
-    const std::uint64_t key = ItemStore::KeyOf(item, slot);
-    const double priority = items.priority.Get(slot);
-    for (std::size_t r = i * info.repeat; r < (i + 1) * info.repeat; ++r) {
-      info.key[r] = key;
-      info.probability[r] = probabilities_[i];
-      info.table_size[r] = table_size;
-      info.priority[r] = priority;
-      info.times_sampled[r] = item.times_sampled;
-    }
+    std::fill_n(info.key + i * repeat, repeat, ItemStore::KeyOf(item, slot));
+    std::fill_n(info.probability + i * repeat, repeat, probabilities_[i]);
+    std::fill_n(info.priority + i * repeat, repeat, items.priority.Get(slot));
+    std::fill_n(info.times_sampled + i * repeat, repeat, item.times_sampled);
     if (spent) Remove(slot, garbage);
   }
+  std::fill_n(info.table_size, n * repeat, table_size);
   limiter_.Sampled(static_cast<std::int64_t>(n));
   return Status();
 }
