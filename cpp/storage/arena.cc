@@ -168,7 +168,7 @@ Arena::Block* Arena::FromTop(std::size_t size) {
     auto* const base = static_cast<char*>(AllocateRegion(wanted, huge));
     // So that what follows a block's mark is aligned.
     char* const top = base + kAlignment - kMark;
-    const Region added{base, wanted, top, top, grain, 0};
+    const Region added{base, wanted, top, top, grain, huge, 0};
     region = regions_.insert(
         std::upper_bound(regions_.begin(), regions_.end(), added,
                          [](const Region& a, const Region& b) { return a.base < b.base; }),
@@ -340,16 +340,31 @@ const Arena::Region* Arena::Ahead() const {
   return ahead < limit / 2 && ahead + kHugePage <= limit ? next : nullptr;
 }
 
+// A region with small pages, where more is in use than such are for; null: none.
+const Arena::Region* Arena::Small() const {
+  if (used_ < 2 * kHugeFrom) return nullptr;
+  for (const Region& region : regions_) {
+    if (!region.huge) return &region;
+  }
+  return nullptr;
+}
+
 bool Arena::WantsAhead() const {
   const std::lock_guard<std::mutex> lock(mutex_);
-  return Ahead() != nullptr;
+  return Ahead() != nullptr || Small() != nullptr;
 }
 
 void Arena::FaultAhead() {
   char* from = nullptr;
   char* to = nullptr;
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    std::unique_lock<std::mutex> lock(mutex_);
+    if (const Region* const small = Small()) {
+      const Region region = *small;
+      RegionOf(region.base)->huge = true;
+      lock.unlock();
+      return MakeHuge(region.base, region.size);
+    }
     const Region* const region = Ahead();
     if (region == nullptr) return;
     from = region->warm;

@@ -20,8 +20,8 @@ namespace reverie {
 // Blocks are cut from regions of address space by a two-level segregated fit (Masmano
 // et al., TLSF, 2004): a free block is found, split and joined with its free neighbours
 // in O(1), and each costs 8 bytes. A region that is used up is followed by one as large
-// as all before it. The first ones have small pages, so that a small store costs little;
-// the others have huge ones, see region.h. Whole pages that are free go back to the
+// as all before it. The first ones have small pages, so that a small store costs little,
+// until twice as much is in use; the others have huge ones, see region.h. Whole pages that are free go back to the
 // system once they are more than a sixteenth of what is in use, and a quarter of a megabyte.
 //
 // Thread-safe: a mutex of its own, the last one in the order of locks. No page is touched
@@ -41,10 +41,11 @@ class Arena {
   // Cuts the block to so many bytes, where it stands.
   void Shrink(void* block, std::size_t nbytes) noexcept;
 
-  // Whether the pages that come next had better be touched, by FaultAhead(), before they
-  // are needed. False as long as little is in use: at most 12 % of it is ever ahead.
+  // Whether the pages that come next had better be touched before they are needed, at most
+  // 12 % of what is in use; or the first, small ones had better be huge, as more is in use
+  // than they were meant for.
   bool WantsAhead() const;
-  // Touches them, from any thread: to be called where nobody waits.
+  // Sees to it, from any thread: to be called where nobody waits.
   void FaultAhead();
 
   // Called before each Allocate(), where a test has set it; may throw std::bad_alloc.
@@ -61,6 +62,7 @@ class Arena {
     char* top;   // what is above has never been used, or was given back
     char* warm;  // what is above has never been touched; at least `top`
     std::size_t grain;     // what is given back to the system are multiples of this
+    bool huge;             // it has been asked to have huge pages
     std::size_t returned;  // bytes of free blocks that the system has back
   };
   static constexpr std::size_t kSteps = 16;  // sizes of blocks within a power of two
@@ -78,6 +80,7 @@ class Arena {
   std::size_t Allowed() const;
   Region* RegionOf(const void* block);
   const Region* Ahead() const;
+  const Region* Small() const;
 
   mutable std::mutex mutex_;
   std::vector<Region> regions_;

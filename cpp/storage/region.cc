@@ -48,6 +48,16 @@ void ReturnPages(void* memory, std::size_t nbytes) noexcept {
 #endif
 }
 
+void MakeHuge(void* memory, std::size_t nbytes) noexcept {
+#if defined(MADV_HUGEPAGE)
+  constexpr int kCollapse = 25;  // MADV_COLLAPSE, of Linux 6.1; unknown to old headers
+  static_cast<void>(madvise(memory, nbytes, MADV_HUGEPAGE));
+  static_cast<void>(madvise(memory, nbytes, kCollapse));
+#else
+  static_cast<void>(memory), static_cast<void>(nbytes);
+#endif
+}
+
 void FaultAhead(void* memory, std::size_t nbytes) noexcept {
 #if defined(__linux__)
   constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE, of Linux 5.14; unknown to old headers
@@ -67,6 +77,7 @@ void FreeRegion(void* memory, std::size_t) noexcept {
   ::operator delete(memory, std::align_val_t{kHugePage});
 }
 void ReturnPages(void*, std::size_t) noexcept {}
+void MakeHuge(void*, std::size_t) noexcept {}
 void FaultAhead(void*, std::size_t) noexcept {}
 
 #endif

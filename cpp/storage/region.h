@@ -20,6 +20,8 @@ void* AllocateRegion(std::size_t nbytes, bool huge);
 void FreeRegion(void* memory, std::size_t nbytes) noexcept;
 // The bytes are nobody's and will be zero, or as they were, when next touched.
 void ReturnPages(void* memory, std::size_t nbytes) noexcept;
+// Makes large pages of what is there, as AllocateRegion() might have.
+void MakeHuge(void* memory, std::size_t nbytes) noexcept;
 // Touches the pages without changing them. Any thread, whoever writes there meanwhile.
 void FaultAhead(void* memory, std::size_t nbytes) noexcept;
 
