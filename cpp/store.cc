@@ -62,12 +62,14 @@ void Store::Keep() {
     needed_.wait(lock, [this] { return untidy_ || leaving_; });
     if (leaving_) return;
     lock.unlock();
+    bool failed = false;
     try {
       Tidy();
     } catch (const std::bad_alloc&) {
-      // Nothing is lost: what is idle stays where it is until the next need.
+      failed = true;  // nothing is lost: what is idle stays where it is until a later need
     }
     lock.lock();
+    if (failed) chunks_.Looked(true, 0);
     untidy_ = chunks_.needs_care();
   }
 }

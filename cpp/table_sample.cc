@@ -92,7 +92,8 @@ Status Table::SampleSome(const BatchSpec& spec, std::size_t first, std::size_t n
   ItemStore& items = own_->items;
   // A batch that fails must not use up randomness: the next one is as it was.
   const Rng::State before = rng_.state();
-  own_->sampler->Select(&rng_, n, slots_.data(), probabilities_.data());
+  double* const probabilities = info.repeat == 1 ? info.probability : probabilities_.data();
+  own_->sampler->Select(&rng_, n, slots_.data(), probabilities);
   const RecordLayout* const layout = spec.lengths == nullptr ? spec.layout : nullptr;
   try {
     if (chunks_->pages()->shared() || config_.max_times_sampled != 0) {
@@ -113,6 +114,7 @@ Status Table::SampleSome(const BatchSpec& spec, std::size_t first, std::size_t n
         const ChunkStore::Place& place = chunks_->place(item.chunk);
         if (place.layout == layout) {
           rows[i] = Row::Of(place, item.offset);
+          Prefetch(rows[i].record);
           continue;
         }
       }
@@ -127,18 +129,27 @@ Status Table::SampleSome(const BatchSpec& spec, std::size_t first, std::size_t n
     rng_.set_state(before);
     throw;
   }
-  // The gather begins with these, while what follows here is told of all.
-  for (std::size_t i = 0; i < std::min(kAhead, n); ++i) Prefetch(rows[i].record);
   const auto table_size = static_cast<std::int64_t>(size());
   const std::size_t repeat = info.repeat;
+  if (items.priority.uniform()) {
+    std::fill_n(info.priority, n * repeat, items.priority.Get(0));
+  } else {
+    for (std::size_t i = 0; i < n; ++i) {
+      std::fill_n(info.priority + i * repeat, repeat, items.priority.Get(slots_[i]));
+    }
+  }
   for (std::size_t i = 0; i < n; ++i) {
     const std::uint32_t slot = slots_[i];
     Item& item = *chosen_[i];
     const bool spent = Count(&item);
-    std::fill_n(info.key + i * repeat, repeat, ItemStore::KeyOf(item, slot));
-    std::fill_n(info.probability + i * repeat, repeat, probabilities_[i]);
-    std::fill_n(info.priority + i * repeat, repeat, items.priority.Get(slot));
-    std::fill_n(info.times_sampled + i * repeat, repeat, item.times_sampled);
+    if (repeat == 1) {
+      info.key[i] = ItemStore::KeyOf(item, slot);
+      info.times_sampled[i] = item.times_sampled;
+    } else {
+      std::fill_n(info.key + i * repeat, repeat, ItemStore::KeyOf(item, slot));
+      std::fill_n(info.times_sampled + i * repeat, repeat, item.times_sampled);
+      std::fill_n(info.probability + i * repeat, repeat, probabilities[i]);
+    }
     if (spent) Remove(slot, garbage);
   }
   std::fill_n(info.table_size, n * repeat, table_size);
