@@ -57,8 +57,7 @@ class Coverage {
   // What another one has of this chunk.
   void Add(const Coverage& other, const Chunk& chunk, std::uint32_t count) {
     for (const Range& range : other.Ranges(chunk.slot, count)) {
-      Mark(chunk, range.first, range.end - range.first,
-           [count](const Chunk&) { return count; });
+      Mark(chunk, range.first, range.end - range.first, [count](const Chunk&) { return count; });
     }
   }
 

@@ -1,11 +1,11 @@
 #include "store.h"
 
-#include "snapshot.h"
-#include "tidy.h"
-
 #include <algorithm>
 #include <chrono>
 #include <utility>
+
+#include "snapshot.h"
+#include "tidy.h"
 
 namespace reverie {
 namespace {
@@ -252,8 +252,10 @@ void Store::Drop(Table::Contents* contents) {
 
 Store::Info Store::info() const {
   std::lock_guard<std::mutex> lock(mutex_);
-  return {chunks_.num_chunks(),       chunks_.num_steps(),
-          chunks_.record_nbytes(),    chunks_.allocated_nbytes(),
+  return {chunks_.num_chunks(),
+          chunks_.num_steps(),
+          chunks_.record_nbytes(),
+          chunks_.allocated_nbytes(),
           chunks_.arena()->used_nbytes() + chunks_.item_arena()->used_nbytes(),
           chunks_.arena()->held_nbytes() + chunks_.item_arena()->held_nbytes()};
 }

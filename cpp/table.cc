@@ -122,9 +122,8 @@ bool Table::Drain(Garbage* garbage) noexcept {
     } catch (const std::bad_alloc&) {
       return any;  // it goes on waiting: the next drain may find memory
     }
-    EachRun(next.item, [this](Chunk* chunk, std::uint32_t, std::uint32_t) {
-      chunks_->Leave(chunk);
-    });
+    EachRun(next.item,
+            [this](Chunk* chunk, std::uint32_t, std::uint32_t) { chunks_->Leave(chunk); });
     Place(std::move(next.item), garbage);
     --next.progress->pending;
     pending_.pop_front();
@@ -135,9 +134,8 @@ bool Table::Drain(Garbage* garbage) noexcept {
 
 void Table::DropPending(Garbage* garbage) {
   for (Pending& waiting : pending_) {
-    EachRun(waiting.item, [this](Chunk* chunk, std::uint32_t, std::uint32_t) {
-      chunks_->Leave(chunk);
-    });
+    EachRun(waiting.item,
+            [this](Chunk* chunk, std::uint32_t, std::uint32_t) { chunks_->Leave(chunk); });
     DropReferences(waiting.item, garbage);
     --waiting.progress->pending;
     waiting.progress->dropped = true;

@@ -215,8 +215,8 @@ class Table {
   const Config& config() const { return config_; }
   const RateLimiter& limiter() const { return limiter_; }
   Stats stats() const {
-    return {num_unique_samples_, static_cast<std::int64_t>(own_->episodes.size()), num_deleted_episodes_,
-            pending_.size()};
+    return {num_unique_samples_, static_cast<std::int64_t>(own_->episodes.size()),
+            num_deleted_episodes_, pending_.size()};
   }
 
  private:

@@ -105,9 +105,8 @@ Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks
   }
   own_ = std::make_unique<Contents>(config_, chunks_, state.first_generation);
   if (from.key.size() == n) {  // an empty table has free keys, too
-    const std::int64_t bad =
-        own_->items.Restore(from.key.data(), n, state.free_keys.data(), state.free_keys.size(),
-                            state.next_slot);
+    const std::int64_t bad = own_->items.Restore(from.key.data(), n, state.free_keys.data(),
+                                                 state.free_keys.size(), state.next_slot);
     if (bad >= 0) return Status::Invalid("key malformed or used twice", bad);
   }
   // Where a bit is set nobody stands in that place.

@@ -68,27 +68,28 @@ void Tidy::Look() {
   coverage_ = std::make_unique<Coverage>(num_slots);
   const auto count_of = [](const Chunk& chunk) { return chunk.capacity.load(); };
   EachTable([&](Table* table, std::uint32_t first, std::uint32_t end, Store::Locked* locked) {
-    table->VisitSlots(first, end, [&](std::uint32_t, const Item& item, std::uint32_t length,
-                                      const Trajectory* trajectory) {
-      ++num_items_;
-      if (trajectory != nullptr) {
-        const Piece* const pieces = trajectory->pieces();
-        for (std::uint32_t p = 0; p < trajectory->num_pieces; ++p) {
-          if (pieces[p].chunk->id > last_id_) continue;
-          coverage_->Mark(*pieces[p].chunk, pieces[p].offset, pieces[p].length, count_of);
-        }
-        return;
-      }
-      Chunk* const chunk = locked->chunks().at(item.chunk);
-      std::uint32_t left = length;
-      std::uint32_t offset = item.offset;
-      for (Chunk* at = chunk; at->id <= last_id_; at = at->next, offset = 0) {
-        const std::uint32_t here = std::min<std::uint32_t>(left, at->capacity - offset);
-        coverage_->Mark(*at, offset, here, count_of);
-        if ((left -= here) == 0) break;
-        if (at == chunk) crossings_.push_back({chunk, item.offset, length});
-      }
-    });
+    table->VisitSlots(
+        first, end,
+        [&](std::uint32_t, const Item& item, std::uint32_t length, const Trajectory* trajectory) {
+          ++num_items_;
+          if (trajectory != nullptr) {
+            const Piece* const pieces = trajectory->pieces();
+            for (std::uint32_t p = 0; p < trajectory->num_pieces; ++p) {
+              if (pieces[p].chunk->id > last_id_) continue;
+              coverage_->Mark(*pieces[p].chunk, pieces[p].offset, pieces[p].length, count_of);
+            }
+            return;
+          }
+          Chunk* const chunk = locked->chunks().at(item.chunk);
+          std::uint32_t left = length;
+          std::uint32_t offset = item.offset;
+          for (Chunk* at = chunk; at->id <= last_id_; at = at->next, offset = 0) {
+            const std::uint32_t here = std::min<std::uint32_t>(left, at->capacity - offset);
+            coverage_->Mark(*at, offset, here, count_of);
+            if ((left -= here) == 0) break;
+            if (at == chunk) crossings_.push_back({chunk, item.offset, length});
+          }
+        });
   });
 }
 
@@ -131,8 +132,7 @@ void Tidy::Choose() {
     chosen_.push_back(one.second);
     const std::uint64_t all_here =
         one.second->count * one.second->layout->record_nbytes() + by_itself;
-    idle -= std::min(idle,
-                     static_cast<std::uint64_t>(one.first * static_cast<double>(all_here)));
+    idle -= std::min(idle, static_cast<std::uint64_t>(one.first * static_cast<double>(all_here)));
   }
   std::reverse(chosen_.begin(), chosen_.end());
   at_once_ = std::max(kLeastAtOnce, stored / kSparse);
@@ -244,40 +244,42 @@ bool Tidy::Move() {
     home->next_id = home->next->id;
   }
   EachTable([&](Table* table, std::uint32_t first, std::uint32_t end, Store::Locked* locked) {
-    table->VisitSlots(first, end, [&](std::uint32_t slot, const Item& item, std::uint32_t length,
-                                      const Trajectory* trajectory) {
-      std::uint32_t to = 0;
-      if (trajectory != nullptr) {
-        const Piece* const pieces = trajectory->pieces();
-        const auto leaves = [](const Piece& piece) { return piece.chunk->leaving; };
-        if (!std::any_of(pieces, pieces + trajectory->num_pieces, leaves)) return;
-        OwnTrajectory copy = Trajectory::New(store_->item_arena(), trajectory->episode,
-                                             trajectory->num_columns, trajectory->num_pieces);
-        std::uninitialized_copy_n(pieces, trajectory->num_pieces, copy->pieces());
-        std::uninitialized_copy_n(trajectory->columns(), trajectory->num_columns,
-                                  copy->columns());
-        for (std::uint32_t p = 0; p < copy->num_pieces; ++p) {
-          Piece& piece = copy->pieces()[p];
-          if (!piece.chunk->leaving) continue;
-          piece.chunk = Moved(*piece.chunk, piece.offset, &to);
-          piece.offset = to;
-        }
-        table->MoveItem(slot, std::move(copy), locked->garbage());
-        return;
-      }
-      Chunk* const chunk = locked->chunks().at(item.chunk);
-      std::uint32_t left = length;
-      std::uint32_t offset = item.offset;
-      for (Chunk* at = chunk; left != 0; at = at->next, offset = 0) {
-        if (at->leaving) {
-          if (Chunk* const home = Moved(*chunk, item.offset, &to)) {
-            table->MoveItem(slot, home, to, locked->garbage());
+    table->VisitSlots(
+        first, end,
+        [&](std::uint32_t slot, const Item& item, std::uint32_t length,
+            const Trajectory* trajectory) {
+          std::uint32_t to = 0;
+          if (trajectory != nullptr) {
+            const Piece* const pieces = trajectory->pieces();
+            const auto leaves = [](const Piece& piece) { return piece.chunk->leaving; };
+            if (!std::any_of(pieces, pieces + trajectory->num_pieces, leaves)) return;
+            OwnTrajectory copy = Trajectory::New(store_->item_arena(), trajectory->episode,
+                                                 trajectory->num_columns, trajectory->num_pieces);
+            std::uninitialized_copy_n(pieces, trajectory->num_pieces, copy->pieces());
+            std::uninitialized_copy_n(trajectory->columns(), trajectory->num_columns,
+                                      copy->columns());
+            for (std::uint32_t p = 0; p < copy->num_pieces; ++p) {
+              Piece& piece = copy->pieces()[p];
+              if (!piece.chunk->leaving) continue;
+              piece.chunk = Moved(*piece.chunk, piece.offset, &to);
+              piece.offset = to;
+            }
+            table->MoveItem(slot, std::move(copy), locked->garbage());
+            return;
           }
-          return;
-        }
-        left -= std::min<std::uint32_t>(left, at->capacity - offset);
-      }
-    });
+          Chunk* const chunk = locked->chunks().at(item.chunk);
+          std::uint32_t left = length;
+          std::uint32_t offset = item.offset;
+          for (Chunk* at = chunk; left != 0; at = at->next, offset = 0) {
+            if (at->leaving) {
+              if (Chunk* const home = Moved(*chunk, item.offset, &to)) {
+                table->MoveItem(slot, home, to, locked->garbage());
+              }
+              return;
+            }
+            left -= std::min<std::uint32_t>(left, at->capacity - offset);
+          }
+        });
   });
   cleanup.all = true;
   return true;

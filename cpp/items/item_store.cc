@@ -150,7 +150,8 @@ std::int64_t ItemStore::Restore(const std::uint64_t* live, std::size_t num_live,
     const auto generation = static_cast<std::uint32_t>(key >> 32);
     // A slot that is free has a generation left for its next item.
     const std::uint32_t last = i < num_live ? kRetired - 1 : kRetired - 3;
-    if (slot == kNoSlot || (cursor == kNoSlot && slot >= limit) || generation % 2 == 0 || generation > last) {
+    if (slot == kNoSlot || (cursor == kNoSlot && slot >= limit) || generation % 2 == 0 ||
+        generation > last) {
       return static_cast<std::int64_t>(i);
     }
     MakePage(slot);

@@ -201,8 +201,8 @@ class ItemStore {
     LargeVector<std::uint64_t> FreeKeys() const;
   };
   View Share() {
-    return {items_.Share(), length.Share(), priority.Share(), trajectories.Share(), free_head_,
-            cursor_};
+    return {items_.Share(),       length.Share(), priority.Share(),
+            trajectories.Share(), free_head_,     cursor_};
   }
 
   // Drops all pages, at most n of them; true: there are none left. Of no more use then.
@@ -220,7 +220,7 @@ class ItemStore {
   PagePool* pool_;
   PagedArray<Item> items_;
   std::uint32_t first_generation_;
-  std::uint32_t highest_;  // generation of any slot, but of retired ones
+  std::uint32_t highest_;        // generation of any slot, but of retired ones
   std::uint32_t num_slots_ = 0;  // beyond the highest one in use
   std::uint32_t size_ = 0;
   std::uint32_t free_head_ = kNoSlot;

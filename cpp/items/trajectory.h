@@ -48,9 +48,7 @@ struct Trajectory : Shed {
   const Column* columns() const { return reinterpret_cast<const Column*>(pieces() + num_pieces); }
 
   struct Free {
-    void operator()(Trajectory* trajectory) const {
-      trajectory->arena->Free(trajectory->block);
-    }
+    void operator()(Trajectory* trajectory) const { trajectory->arena->Free(trajectory->block); }
   };
   // Its columns and pieces are to be filled in. Throws std::bad_alloc.
   static std::unique_ptr<Trajectory, Free> New(Arena* arena, std::uint64_t episode,

@@ -22,7 +22,10 @@ class Heap final : public Selector {
  public:
   // `priorities` has those of the table's items: before each Insert() and Update(), too.
   Heap(bool lowest, const LazyColumn<double>* priorities, PagePool* pool)
-      : sign_(lowest ? 1.0 : -1.0), priorities_(*priorities), heap_(pool), of_slot_(pool),
+      : sign_(lowest ? 1.0 : -1.0),
+        priorities_(*priorities),
+        heap_(pool),
+        of_slot_(pool),
         touched_(pool) {}
 
   void Reserve(std::uint32_t slot) override;

@@ -21,8 +21,9 @@ namespace reverie {
 // et al., TLSF, 2004): a free block is found, split and joined with its free neighbours
 // in O(1), and each costs 8 bytes. A region that is used up is followed by one as large
 // as all before it. The first ones have small pages, so that a small store costs little,
-// until twice as much is in use; the others have huge ones, see region.h. Whole pages that are free go back to the
-// system once they are more than a sixteenth of what is in use, and a quarter of a megabyte.
+// until twice as much is in use; the others have huge ones, see region.h. Whole pages that are free
+// go back to the system once they are more than a sixteenth of what is in use, and a quarter of a
+// megabyte.
 //
 // Thread-safe: a mutex of its own, the last one in the order of locks. No page is touched
 // while it is held but those of the blocks' own marks.
@@ -59,8 +60,8 @@ class Arena {
   struct Region {
     char* base;
     std::size_t size;
-    char* top;   // what is above has never been used, or was given back
-    char* warm;  // what is above has never been touched; at least `top`
+    char* top;             // what is above has never been used, or was given back
+    char* warm;            // what is above has never been touched; at least `top`
     std::size_t grain;     // what is given back to the system are multiples of this
     bool huge;             // it has been asked to have huge pages
     std::size_t returned;  // bytes of free blocks that the system has back
@@ -85,7 +86,7 @@ class Arena {
   mutable std::mutex mutex_;
   std::vector<Region> regions_;
   std::size_t used_ = 0;
-  std::size_t peak_ = 0;  // of used_ since all free blocks were looked at
+  std::size_t peak_ = 0;      // of used_ since all free blocks were looked at
   std::uint64_t powers_ = 0;  // which of them have free blocks
   std::array<std::uint32_t, kPowers> steps_{};
   std::array<std::array<Block*, kSteps>, kPowers> free_{};

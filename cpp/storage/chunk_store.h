@@ -143,7 +143,7 @@ class ChunkStore {
   const std::shared_ptr<Arena> item_arena_ = std::make_shared<Arena>();
   Epochs epochs_;
   PagePool pages_{item_arena_, &epochs_};
-  PagedArray<Place> places_{&pages_};   // never read by a snapshot
+  PagedArray<Place> places_{&pages_};  // never read by a snapshot
   PagedArray<Chunk*> slots_{&pages_};
   std::uint32_t num_slots_ = 0;
   std::vector<std::uint32_t> free_slots_;
@@ -154,10 +154,10 @@ class ChunkStore {
   std::uint64_t record_nbytes_ = 0;
   std::uint64_t allocated_nbytes_ = 0;
   std::int64_t idle_nbytes_ = 0;  // of all chunks
-  bool wants_ahead_ = false;  // an arena does, as far as was seen
-  std::uint64_t removals_ = 0;   // of items from chunks, ever
-  std::uint64_t next_look_ = 0;  // at so many of them
-  std::uint64_t next_many_ = 0;  // and beyond so many chunks
+  bool wants_ahead_ = false;      // an arena does, as far as was seen
+  std::uint64_t removals_ = 0;    // of items from chunks, ever
+  std::uint64_t next_look_ = 0;   // at so many of them
+  std::uint64_t next_many_ = 0;   // and beyond so many chunks
   std::uint64_t look_every_ = 64;
 };
 

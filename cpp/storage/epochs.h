@@ -15,9 +15,9 @@ namespace reverie {
 // that putting it aside cannot fail.
 struct Shed {
   Shed* behind = nullptr;
-  std::uint64_t at = 0;     // the epoch in which it was put aside
-  Arena* arena = nullptr;   // null: a chunk
-  void* block = nullptr;    // of that arena
+  std::uint64_t at = 0;    // the epoch in which it was put aside
+  Arena* arena = nullptr;  // null: a chunk
+  void* block = nullptr;   // of that arena
 };
 
 // A queue of it.

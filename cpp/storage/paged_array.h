@@ -101,7 +101,8 @@ class PagedArray {
   void DropBefore(std::uint64_t index) {
     const std::uint64_t first = index / kPerPage;
     if (first <= first_) return;
-    const auto n = static_cast<std::ptrdiff_t>(std::min<std::uint64_t>(first - first_, entries_.size()));
+    const auto n =
+        static_cast<std::ptrdiff_t>(std::min<std::uint64_t>(first - first_, entries_.size()));
     for (auto entry = entries_.begin(); entry != entries_.begin() + n; ++entry) Drop(*entry);
     entries_.erase(entries_.begin(), entries_.begin() + n);
     first_ = first;

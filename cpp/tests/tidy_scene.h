@@ -10,6 +10,7 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -160,6 +161,95 @@ inline std::map<std::uint64_t, InSnapshot> Decode(const Snapshot& snapshot, std:
     }
   }
   return items;
+}
+
+constexpr std::uint64_t kRarely = std::uint64_t{1} << 50;
+
+// Neither the store's keeper nor a Tidy() looks again, until LookAgain().
+inline void Quiet(Store* store) {
+  Store::Locked locked = store->Lock();
+  locked.chunks().Looked(/*in_vain=*/false, kRarely);
+}
+
+// The same, once what tidies now, if anything does, is done.
+inline void Settle(Store* store) {
+  Quiet(store);
+  store->Tidy();  // waits for the keeper, which set anew when to look
+  Quiet(store);
+}
+
+// Has the store tidied, whatever it has found lately: by this thread, or by the keeper,
+// for which this one waits. Returns whether anything was moved.
+inline bool TidyNow(Store* store) {
+  std::uint64_t before;
+  {
+    Store::Locked locked = store->Lock();
+    before = locked.chunks().last_id();
+    locked.chunks().LookAgain();
+  }
+  store->Tidy();
+  Settle(store);
+  return store->Lock().chunks().last_id() != before;
+}
+
+// What is counted of each chunk, and of all of them; `keeper`: while it may be tidying.
+inline void CheckSums(Store* store, const std::vector<std::shared_ptr<Table>>& tables,
+                      bool keeper = false) {
+  std::map<const Chunk*, std::uint32_t> refs;
+  std::map<const Chunk*, std::set<std::uint32_t>> held;
+  std::uint64_t num_chunks = 0, num_steps = 0, nbytes = 0, allocated = 0;
+  Store::Locked locked = store->Lock();
+  ChunkStore& chunks = locked.chunks();
+  const auto hold = [&](const Chunk* chunk, std::uint32_t offset, std::uint32_t length) {
+    CHECK(length != 0 && offset + length <= chunk->count);
+    ++refs[chunk];
+    for (std::uint32_t i = offset; i < offset + length; ++i) held[chunk].insert(i);
+  };
+  for (const auto& table : tables) {
+    table->VisitSlots(
+        0, table->num_slots(),
+        [&](std::uint32_t, const Item& item, std::uint32_t length, const Trajectory* trajectory) {
+          for (std::uint32_t p = 0; trajectory != nullptr && p < trajectory->num_pieces; ++p) {
+            const Piece& piece = trajectory->pieces()[p];
+            hold(piece.chunk, piece.offset, piece.length);
+          }
+          if (trajectory != nullptr) return;
+          const Chunk* chunk = chunks.at(item.chunk);
+          std::uint32_t offset = item.offset;
+          for (std::uint32_t left = length; left != 0; offset = 0) {
+            const std::uint32_t here = std::min<std::uint32_t>(left, chunk->capacity - offset);
+            hold(chunk, offset, here);
+            if ((left -= here) != 0) chunk = chunk->next;
+          }
+        });
+  }
+  for (std::uint32_t slot = 0; slot < chunks.num_slots(); ++slot) {
+    const Chunk* const chunk = chunks.at(slot);
+    if (chunk == nullptr) continue;
+    const std::size_t record_nbytes = chunk->layout->record_nbytes();
+    ++num_chunks;
+    num_steps += chunk->count;
+    nbytes += chunk->count * record_nbytes;
+    allocated += chunk->capacity * record_nbytes;
+    CHECK_EQ(chunk->slot, slot);
+    CHECK_EQ(chunk->refs, chunk->writers + refs[chunk]);
+    CHECK(chunk->count <= chunk->capacity);
+    CHECK(chunk->sealed || chunk->writers != 0);
+    // While it moves what is held, its marks are its own, and items that leave while it
+    // looks are told of the next time.
+    if (!keeper) {
+      CHECK(!chunk->leaving);
+      CHECK(chunk->writers != 0 || chunk->held <= held[chunk].size());
+    }
+    CHECK(std::is_sorted(chunk->ends.begin(), chunk->ends.end(),
+                         [](const auto& a, const auto& b) { return a.step < b.step; }));
+    refs.erase(chunk);
+  }
+  CHECK(refs.empty());  // of chunks that are gone
+  CHECK_EQ(chunks.num_chunks(), num_chunks);
+  CHECK_EQ(chunks.num_steps(), num_steps);
+  CHECK_EQ(chunks.record_nbytes(), nbytes);
+  CHECK_EQ(chunks.allocated_nbytes(), allocated);
 }
 
 }  // namespace reverie_test

@@ -9,10 +9,9 @@ namespace reverie {
 const ChunkChain::Held* ChunkChain::Locate(std::uint64_t number) const {
   const Held* const end = held_.data() + held_.size();
   if (number >= first_) return end - 1;
-  return std::upper_bound(held_.data() + head_, end, number,
-                          [](std::uint64_t wanted, const Held& held) {
-                            return wanted < held.first;
-                          }) -
+  return std::upper_bound(
+             held_.data() + head_, end, number,
+             [](std::uint64_t wanted, const Held& held) { return wanted < held.first; }) -
          1;
 }
 
@@ -53,18 +52,18 @@ void ChunkChain::Rehome(std::uint64_t first_needed, Store::Locked* store) {
     held += held_[i].chunk->held;
   }
   constexpr std::size_t kFewNbytes = 2048;
-  const bool idle = filled * record_nbytes > kFewNbytes &&
-                    filled > 2 * std::max<std::size_t>(held, needed);
+  const bool idle =
+      filled * record_nbytes > kFewNbytes && filled > 2 * std::max<std::size_t>(held, needed);
   const std::size_t room = (open_->capacity - fill_) * record_nbytes;
-  const bool roomy = room > kFewNbytes &&
-                     room > 4 * store->chunks().NextNbytes(kLeastNbytes, max_nbytes_);
+  const bool roomy =
+      room > kFewNbytes && room > 4 * store->chunks().NextNbytes(kLeastNbytes, max_nbytes_);
   if (!idle && !roomy) return;
   ChunkChain fresh(kLeastNbytes, max_nbytes_);
   if (needed != 0) {
     const std::size_t least = kLeastNbytes / 4 / std::max<std::size_t>(1, record_nbytes);
     fresh.held_.reserve(2);
-    Chunk* const chunk = store->chunks().Create(
-        open_->layout, std::max(needed, static_cast<std::uint32_t>(least)));
+    Chunk* const chunk =
+        store->chunks().Create(open_->layout, std::max(needed, static_cast<std::uint32_t>(least)));
     store->chunks().Join(chunk);
     fresh.held_.push_back({chunk, first_needed});
     fresh.open_ = chunk;

@@ -18,9 +18,9 @@ namespace reverie {
 //
 // The n-th record ever published has number n. The first chunk is small and each next one
 // at most twice as large, up to a kilobyte or what suits the store as it is
-// (ChunkStore::NextNbytes), so that many streams cost little. A chunk is sealed once a record is in the next one, or
-// when the chain drops it. Guarded by its writer's mutex; what takes a Locked, by the
-// store's as well.
+// (ChunkStore::NextNbytes), so that many streams cost little. A chunk is sealed once a record is in
+// the next one, or when the chain drops it. Guarded by its writer's mutex; what takes a Locked, by
+// the store's as well.
 class ChunkChain {
  public:
   struct Held {

@@ -176,8 +176,7 @@ Status TrajectoryWriter::CreateItem(Table* table, double priority, const Run* ru
       const ChunkChain::Held* held = column.chain.Locate(run.start);
       auto offset = static_cast<std::uint32_t>(run.start - held->first);
       for (std::uint32_t left = run.length; left != 0; ++held, offset = 0) {
-        const std::uint32_t length =
-            std::min<std::uint32_t>(left, held->chunk->capacity - offset);
+        const std::uint32_t length = std::min<std::uint32_t>(left, held->chunk->capacity - offset);
         pieces_.push_back({held->chunk, offset, length});
         left -= length;
       }
@@ -189,8 +188,8 @@ Status TrajectoryWriter::CreateItem(Table* table, double priority, const Run* ru
     if (columns[c].squeeze && cells != 1) {
       return Status::Invalid("a squeezed column needs one cell", static_cast<std::int64_t>(r));
     }
-    output_.push_back({static_cast<std::uint32_t>(pieces_.size() - first_piece),
-                       columns[c].squeeze ? 1u : 0u});
+    output_.push_back(
+        {static_cast<std::uint32_t>(pieces_.size() - first_piece), columns[c].squeeze ? 1u : 0u});
   }
   if (r != num_runs) return Status::Invalid("runs of no column", static_cast<std::int64_t>(r));
   OwnTrajectory trajectory =
