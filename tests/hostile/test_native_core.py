@@ -114,6 +114,11 @@ CASES = {
     ),
     "end of no kind": (ChunkIndex, "check_ends", field("ends.npy", 0, "how", 9)),
     "key": (TableArrays, "check", field("items-0.npy", 0, "key", 2 << 32)),
+    "next slot": (
+        TableArrays,
+        "check",
+        put("tables", 0, "counters", "next_slot", value="5000"),
+    ),
     "trajectory twice": (
         TableArrays,
         "check",

@@ -277,6 +277,29 @@ MANIFEST: dict[str, tuple[Edit, str]] = {
         "without",
     ),
     "negative counter": (put("tables", 0, "counters", "samples", value="-1"), "a decimal"),
+    "odd first generation": (
+        put("tables", 0, "counters", "first_generation", value="3"),
+        "an even number up to 4294967292",
+    ),
+    "first generation 2**32": (
+        put("tables", 0, "counters", "first_generation", value=str(2**32)),
+        "an even number up to 4294967292",
+    ),
+    "next slot 2**32": (
+        put("tables", 0, "counters", "next_slot", value=str(2**32)),
+        r"a number below 2\*\*32",
+    ),
+    "next slot beyond the keys": (
+        put("tables", 0, "counters", "next_slot", value="5000"),
+        "5000 as the next slot",
+    ),
+    "free key as of a slot without one": (
+        both(
+            put("tables", 0, "counters", "first_generation", value="6"),
+            rewritten("free-0.npy", lambda rows: rows | np.uint64(5 << 32)),
+        ),
+        "no generation that a slot without a key has, 6",
+    ),
     "counter 2**63": (put("tables", 0, "counters", "inserts", value=str(2**63)), r"2\*\*63"),
     "unknown selector": (put("tables", 0, "settings", "sampler", value="best"), "'best'"),
     "exponent nan": (

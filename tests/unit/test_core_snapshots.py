@@ -292,3 +292,40 @@ def test_a_field_that_no_layout_has_is_refused(field: int) -> None:
     with pytest.raises(KeyError):
         table.restore(state)
     assert table.size == 0
+
+
+def _with_holes() -> tuple[_core.Store, _core.Table]:
+    store, table = _store()
+    writer = _writer(store, table)
+    for number in range(40):
+        writer.append(_leaves(number), 0)
+    keys = table.items()["key"]
+    assert table.delete(keys[1::3].copy()) == 0
+    return store, table
+
+
+def test_the_order_keeps_its_holes() -> None:
+    store, table = _with_holes()
+    snapshot = store.snapshot()
+    bits = np.unpackbits(snapshot.tables[0].items["holes"], bitorder="little")
+    assert np.flatnonzero(bits).tolist() == list(range(1, 38, 3))
+    other, copy = _restore(snapshot)
+    for _ in range(20):
+        drawn = [one.sample(_LAYOUT, 4, 1, 1, False, None) for one in (table, copy)]
+        for ours, theirs in zip(drawn[0][1], drawn[1][1], strict=True):
+            assert np.array_equal(ours, theirs)
+    again = other.snapshot().tables[0].items["holes"]
+    assert np.array_equal(again, snapshot.tables[0].items["holes"])
+
+
+@pytest.mark.parametrize(
+    "holes", [[0], [1, 60], list(range(1, 200))], ids=["first", "behind the last", "too many"]
+)
+def test_an_order_with_impossible_holes_is_refused(holes: list[int]) -> None:
+    store, _ = _with_holes()
+    snapshot = store.snapshot()
+    bits = np.zeros(256, np.uint8)
+    bits[holes] = 1
+    snapshot.tables[0].items["holes"] = np.packbits(bits, bitorder="little")
+    with pytest.raises(ValueError, match="hole"):
+        _restore(snapshot)
