@@ -114,6 +114,8 @@ class Store : public std::enable_shared_from_this<Store> {
   // To be called by who locks often for work that can wait, between two locks: lets those
   // go first who queue for it.
   void GiveWay() const;
+  // Whether the store is being destroyed, and what can be left undone had better be.
+  bool leaving() const { return leaving_.load(); }
   // Of trajectories; it has a lock of its own.
   Arena* item_arena() { return chunks_.item_arena().get(); }
   const Options& options() const { return options_; }
@@ -269,7 +271,7 @@ class Store : public std::enable_shared_from_this<Store> {
   std::thread keeper_;
   std::condition_variable needed_;
   bool untidy_ = false;   // the keeper has work
-  bool leaving_ = false;  // the store is being destroyed
+  std::atomic<bool> leaving_{false};  // the store is being destroyed
 };
 
 }  // namespace reverie

@@ -24,6 +24,7 @@ void Tidy::EachTable(const Visitor& visit) {
   for (const std::shared_ptr<Table>& table : tables_) {
     for (std::uint32_t first = 0;; first += kSlotsAtOnce) {
       store_->GiveWay();
+      if (store_->leaving()) return;
       Store::Locked locked = store_->Lock();
       if (first >= table->num_slots()) break;
       visit(table.get(), first, first + kSlotsAtOnce, &locked);
@@ -46,8 +47,10 @@ void Tidy::Run() {
     }
   } done{this};
   Look();
+  // What was not looked at must not be taken for idle.
+  if (store_->leaving()) return;
   Choose();
-  while (Move()) continue;
+  while (!store_->leaving() && Move()) continue;
 }
 
 // Learns which records are held, of all chunks that there were when it began.
