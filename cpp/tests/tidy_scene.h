@@ -165,7 +165,7 @@ inline std::map<std::uint64_t, InSnapshot> Decode(const Snapshot& snapshot, std:
 
 constexpr std::uint64_t kRarely = std::uint64_t{1} << 50;
 
-// Neither the store's keeper nor a Tidy() looks again, until LookAgain().
+// Neither the store's keeper nor a Tidy() looks again, until LookAgain() or a Clear().
 inline void Quiet(Store* store) {
   Store::Locked locked = store->Lock();
   locked.chunks().Looked(/*in_vain=*/false, kRarely);
