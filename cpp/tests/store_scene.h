@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "check.h"
+#include "quiet.h"
 #include "saved.h"
 #include "writers/writer.h"
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "check.h"
+#include "quiet.h"
 #include "saved.h"
 #include "writers/trajectory_writer.h"
 #include "writers/writer.h"
@@ -161,21 +162,6 @@ inline std::map<std::uint64_t, InSnapshot> Decode(const Snapshot& snapshot, std:
     }
   }
   return items;
-}
-
-constexpr std::uint64_t kRarely = std::uint64_t{1} << 50;
-
-// Neither the store's keeper nor a Tidy() looks again, until LookAgain().
-inline void Quiet(Store* store) {
-  Store::Locked locked = store->Lock();
-  locked.chunks().Looked(/*in_vain=*/false, kRarely);
-}
-
-// The same, once what tidies now, if anything does, is done.
-inline void Settle(Store* store) {
-  Quiet(store);
-  store->Tidy();  // waits for the keeper, which set anew when to look
-  Quiet(store);
 }
 
 // Has the store tidied, whatever it has found lately: by this thread, or by the keeper,
