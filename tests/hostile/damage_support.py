@@ -190,3 +190,18 @@ def u4(value: int) -> bytes:
 
 def u8(value: int) -> bytes:
     return value.to_bytes(8, "little")
+
+
+def chunks(row: int, name: str, value: object) -> Callable[[dict, Files], None]:
+    """Sets a field of a chunk."""
+    return field("chunks.npy", row, name, value)
+
+
+def trajectories(row: int, name: str, value: object) -> Callable[[dict, Files], None]:
+    """Sets a field of a trajectory of the second table."""
+    return field("trajectories-1.npy", row, name, value)
+
+
+def columns(row: int, name: str, value: object) -> Callable[[dict, Files], None]:
+    """Sets a field of a column of one of its trajectories."""
+    return field("columns-1.npy", row, name, value)

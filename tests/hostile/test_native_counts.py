@@ -14,10 +14,12 @@ from tests.hostile.damage_support import (
     Files,
     MemoryFileSystem,
     both,
-    field,
+    chunks,
+    columns,
     files_of,
     forge,
     rewritten,
+    trajectories,
     without_row,
 )
 
@@ -33,18 +35,6 @@ C3, C5, _, C9, _, C12, C13 = range(7)
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return files_of(save(tmp_path_factory.mktemp("good")))
-
-
-def chunks(row: int, name: str, value: object) -> Edit:
-    return field("chunks.npy", row, name, value)
-
-
-def trajectories(row: int, name: str, value: object) -> Edit:
-    return field("trajectories-1.npy", row, name, value)
-
-
-def columns(row: int, name: str, value: object) -> Edit:
-    return field("columns-1.npy", row, name, value)
 
 
 ENDS: dict[str, tuple[Edit, str]] = {

@@ -16,6 +16,8 @@ from tests.hostile.damage_support import (
     Files,
     MemoryFileSystem,
     both,
+    chunks,
+    columns,
     field,
     files_of,
     forge,
@@ -23,6 +25,7 @@ from tests.hostile.damage_support import (
     put,
     rewritten,
     swapped,
+    trajectories,
     without_row,
 )
 
@@ -51,10 +54,6 @@ def test_a_forgery_that_changes_nothing_loads(good: Files) -> None:
     assert load_files(forge(good, lambda document, files: None)) == contents(snapshot())
 
 
-def chunks(row: int, name: str, value: object) -> Edit:
-    return field("chunks.npy", row, name, value)
-
-
 def swapped_rows(file: str, one: int, two: int) -> Edit:
     def change(rows: np.ndarray) -> np.ndarray:
         order = np.arange(len(rows))
@@ -72,16 +71,8 @@ def items(row: int, name: str, value: object, table: int = 0) -> Edit:
     return field(f"items-{table}.npy", row, name, value)
 
 
-def columns(row: int, name: str, value: object) -> Edit:
-    return field("columns-1.npy", row, name, value)
-
-
 def pieces(row: int, name: str, value: object) -> Edit:
     return field("pieces-1.npy", row, name, value)
-
-
-def trajectories(row: int, name: str, value: object) -> Edit:
-    return field("trajectories-1.npy", row, name, value)
 
 
 CHUNKS: dict[str, tuple[Edit, str]] = {
