@@ -69,7 +69,7 @@ void Store::Keep() {
       failed = true;  // nothing is lost: what is idle stays where it is until a later need
     }
     lock.lock();
-    if (failed) chunks_.Looked(true, 0);
+    if (failed) chunks_.Looked(true, 0, chunks_.removals());
     untidy_ = chunks_.needs_care();
   }
 }

@@ -270,7 +270,7 @@ class Store : public std::enable_shared_from_this<Store> {
   std::unordered_set<Holder*> holders_;
   std::thread keeper_;
   std::condition_variable needed_;
-  bool untidy_ = false;   // the keeper has work
+  bool untidy_ = false;               // the keeper has work
   std::atomic<bool> leaving_{false};  // the store is being destroyed
 };
 

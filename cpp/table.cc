@@ -202,6 +202,7 @@ void Table::Remove(std::uint32_t slot, Garbage* garbage) {
   own_->items.Free(slot);
   own_->items.Tidy();
   limiter_.Deleted();
+  chunks_->Removed();
 }
 
 std::size_t Table::UpdatePriorities(const std::uint64_t* keys, const double* priorities,

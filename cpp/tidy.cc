@@ -38,12 +38,13 @@ void Tidy::Run() {
     Store::Locked locked = store_->Lock();
     visit.Enter(&locked);
     last_id_ = locked.chunks().last_id();
+    removals_ = locked.chunks().removals();
   }
   struct Done {  // whatever comes of it
     Tidy* tidy;
     ~Done() {
       Store::Locked locked = tidy->store_->Lock();
-      locked.chunks().Looked(tidy->in_vain_, tidy->num_items_);
+      locked.chunks().Looked(tidy->in_vain_, tidy->num_items_, tidy->removals_);
     }
   } done{this};
   Look();
@@ -65,7 +66,7 @@ void Tidy::Look() {
     for (std::uint32_t slot = first; slot < std::min(first + kSlotsAtOnce, num_slots); ++slot) {
       Chunk* const chunk = chunks.at(slot);
       if (chunk == nullptr || chunk->id > last_id_ || chunk->writers != 0) continue;
-      if (!chunk->layout->any_size()) seen_.push_back(chunk);
+      if (!chunk->layout->any_size()) seen_.push_back({chunk, chunk->held});
     }
   }
   coverage_ = std::make_unique<Coverage>(num_slots);
@@ -111,10 +112,12 @@ void Tidy::Choose() {
     Store::Locked locked = store_->Lock();
     const std::size_t end = std::min<std::size_t>(first + kSlotsAtOnce, seen_.size());
     for (std::size_t i = first; i < end; ++i) {
-      Chunk* const chunk = seen_[i];
+      Chunk* const chunk = seen_[i].chunk;
       if (chunk->refs == 0 || !coverage_->has(chunk->slot)) continue;
       const std::uint32_t held = coverage_->Held(chunk->slot, chunk->count);
-      locked.chunks().SetHeld(chunk, held);
+      // What has left since is not held: too much for what left before it was looked at.
+      const std::uint32_t left = seen_[i].held - std::min(seen_[i].held, chunk->held);
+      locked.chunks().SetHeld(chunk, held - std::min(held, left));
       const std::size_t record_nbytes = chunk->layout->record_nbytes();
       const std::uint64_t idle_here = (chunk->count - held) * record_nbytes + by_itself;
       const std::uint64_t all_here = chunk->count * record_nbytes + by_itself;
@@ -154,13 +157,19 @@ bool Tidy::Move() {
     Store* store;
     LargeVector<Chunk*>* leaving;
     std::unordered_map<std::uint64_t, Chunk*>* homes;
-    bool all = false;  // that was to be moved was
+    std::unique_ptr<Coverage> arrived{};  // what items came to hold there
+    bool all = false;                     // that was to be moved was
     ~Cleanup() {
       Store::Locked locked = store->Lock();
       for (Chunk* const chunk : *leaving) chunk->leaving = false;
       for (const auto& home : *homes) {
         if (home.second == nullptr) continue;
-        if (all) locked.chunks().SetHeld(home.second, home.second->count);
+        // Less than was copied, where items have left meanwhile.
+        const Chunk& chunk = *home.second;
+        const bool any = all && arrived->has(chunk.slot);
+        if (all) {
+          locked.chunks().SetHeld(home.second, any ? arrived->Held(chunk.slot, chunk.count) : 0);
+        }
         locked.chunks().Leave(home.second);
         locked.chunks().Unref(home.second, locked.garbage());
       }
@@ -246,6 +255,11 @@ bool Tidy::Move() {
     home->next = homes_.at(packed.next);
     home->next_id = home->next->id;
   }
+  {
+    Store::Locked locked = store_->Lock();
+    cleanup.arrived = std::make_unique<Coverage>(locked.chunks().num_slots());
+  }
+  const auto count_of = [](const Chunk& chunk) { return chunk.capacity.load(); };
   EachTable([&](Table* table, std::uint32_t first, std::uint32_t end, Store::Locked* locked) {
     table->VisitSlots(
         first, end,
@@ -266,6 +280,7 @@ bool Tidy::Move() {
               if (!piece.chunk->leaving) continue;
               piece.chunk = Moved(*piece.chunk, piece.offset, &to);
               piece.offset = to;
+              cleanup.arrived->Mark(*piece.chunk, to, piece.length, count_of);
             }
             table->MoveItem(slot, std::move(copy), locked->garbage());
             return;
@@ -276,6 +291,7 @@ bool Tidy::Move() {
           for (Chunk* at = chunk; left != 0; at = at->next, offset = 0) {
             if (at->leaving) {
               if (Chunk* const home = Moved(*chunk, item.offset, &to)) {
+                cleanup.arrived->MarkWindow(home, to, length, count_of);
                 table->MoveItem(slot, home, to, locked->garbage());
               }
               return;

@@ -44,6 +44,11 @@ class Tidy {
     std::uint32_t length;
   };
 
+  struct Seen {  // a chunk that had not been joined when it began, and its `held` then
+    Chunk* chunk;
+    std::uint32_t held;
+  };
+
   void Look();
   void Choose();
   bool Move();  // some of the chosen ones; false: there were none left
@@ -54,9 +59,10 @@ class Tidy {
   Store* const store_;
   const std::vector<std::shared_ptr<Table>> tables_;
   std::uint64_t num_items_ = 0;
-  std::uint64_t last_id_ = 0;  // later chunks are none of its business
+  std::uint64_t removals_ = 0;  // before it began
+  std::uint64_t last_id_ = 0;   // later chunks are none of its business
   std::unique_ptr<Coverage> coverage_;
-  LargeVector<Chunk*> seen_;  // that had not been joined when it began
+  LargeVector<Seen> seen_;
   LargeVector<Crossing> crossings_;
   LargeVector<Chunk*> chosen_;  // the fullest first, to be taken from the end
   std::uint64_t at_once_ = 0;   // bytes

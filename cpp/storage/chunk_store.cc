@@ -123,11 +123,12 @@ void ChunkStore::SetHeld(Chunk* chunk, std::uint32_t held) noexcept {
   idle_nbytes_ += IdleOf(*chunk);
 }
 
-void ChunkStore::Looked(bool in_vain, std::uint64_t num_items) {
+void ChunkStore::Looked(bool in_vain, std::uint64_t num_items, std::uint64_t removals) {
   const std::uint64_t least = std::max<std::uint64_t>(64, num_items / 32);
   look_every_ = in_vain ? std::min(2 * look_every_, 4 * least) : least;
   look_every_ = std::max(look_every_, least);
-  next_look_ = removals_ + look_every_;
+  last_look_ = removals;
+  next_look_ = removals + look_every_;
   next_many_ = num_chunks() + num_chunks() / 4;
 }
 
@@ -144,7 +145,6 @@ void ChunkStore::RefRun(Chunk* chunk, std::uint32_t offset, std::uint32_t length
 }
 
 void ChunkStore::UnrefRun(Chunk* chunk, std::uint32_t length, Garbage* garbage) {
-  ++removals_;
   const std::uint32_t gone = std::min(chunk->held, length);
   chunk->held -= gone;
   idle_nbytes_ += static_cast<std::int64_t>(gone * chunk->layout->record_nbytes());

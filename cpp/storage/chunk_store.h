@@ -1,6 +1,7 @@
 #ifndef REVERIE_STORAGE_CHUNK_STORE_H_
 #define REVERIE_STORAGE_CHUNK_STORE_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -79,8 +80,10 @@ class ChunkStore {
     // What open streams keep for items to come is theirs.
     const std::uint64_t part = record_nbytes_ / 8 + kIdleNbytes + open_.size() * kOpenNbytes;
     if (num_chunks() > next_many_ && has_many()) return true;
-    return removals_ >= next_look_ && (idle_nbytes_ > static_cast<std::int64_t>(part) ||
-                                       allocated_nbytes_ - record_nbytes_ > part);
+    // A store that has become small since the last look need not wait for what suits a large one.
+    const std::uint64_t next = std::min(next_look_, last_look_ + 64 + num_steps_ / 8);
+    return removals_ >= next && (idle_nbytes_ > static_cast<std::int64_t>(part) ||
+                                 allocated_nbytes_ - record_nbytes_ > part);
   }
   // Whether chunks are so many, beyond what open streams may have of them, that what they
   // cost by themselves is too much.
@@ -92,8 +95,15 @@ class ChunkStore {
   // Whether there is anything that the store's keeper should do.
   bool needs_care() const { return wants_ahead_ || untidy(); }
   void Cared() { wants_ahead_ = false; }
-  void Looked(bool in_vain, std::uint64_t num_items);
-  void LookAgain() { next_look_ = next_many_ = 0; }
+  // `removals`: how many there had been when the look began, as what has left since may not
+  // have been seen.
+  void Looked(bool in_vain, std::uint64_t num_items, std::uint64_t removals);
+  // An item has left a table.
+  void Removed() { ++removals_; }
+  std::uint64_t removals() const { return removals_; }
+  void LookAgain() { next_look_ = last_look_ = next_many_ = 0; }
+  // Until then nothing is worth looking.
+  void LookNoMore() { next_look_ = last_look_ = next_many_ = ~std::uint64_t{0} / 2; }
   // The number of held records, once it is known.
   void SetHeld(Chunk* chunk, std::uint32_t held) noexcept;
 
@@ -155,8 +165,9 @@ class ChunkStore {
   std::uint64_t allocated_nbytes_ = 0;
   std::int64_t idle_nbytes_ = 0;  // of all chunks
   bool wants_ahead_ = false;      // an arena does, as far as was seen
-  std::uint64_t removals_ = 0;    // of items from chunks, ever
-  std::uint64_t next_look_ = 0;   // at so many of them
+  std::uint64_t removals_ = 0;    // of items, ever
+  std::uint64_t last_look_ = 0;   // at so many of them
+  std::uint64_t next_look_ = 0;   // likewise
   std::uint64_t next_many_ = 0;   // and beyond so many chunks
   std::uint64_t look_every_ = 64;
 };

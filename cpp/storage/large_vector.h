@@ -16,7 +16,7 @@ namespace reverie {
 template <typename T>
 struct LargeAllocator {
   using value_type = T;
-  static constexpr std::size_t kLarge = std::size_t{1} << 18;
+  static constexpr std::size_t kLarge = std::size_t{1} << 16;
 
   LargeAllocator() = default;
   template <typename U>

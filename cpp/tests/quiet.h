@@ -3,20 +3,16 @@
 
 // The store's own thread, kept from moving what a test looks at.
 
-#include <cstdint>
-
 #include "store.h"
 
 namespace reverie_test {
 
 using namespace reverie;  // NOLINT: a header of tests only
 
-constexpr std::uint64_t kRarely = std::uint64_t{1} << 50;
-
 // Neither the store's keeper nor a Tidy() looks again, until LookAgain() or a Clear().
 inline void Quiet(Store* store) {
   Store::Locked locked = store->Lock();
-  locked.chunks().Looked(/*in_vain=*/false, kRarely);
+  locked.chunks().LookNoMore();
 }
 
 // The same, once what tidies now, if anything does, is done.

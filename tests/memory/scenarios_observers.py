@@ -322,9 +322,9 @@ SCENARIOS = {
     "long_windows": environments(64, 500, 20_000, 80, 1000),
     "images": environments(8, 28_672, 2000, 2, 400),
     "cleared": environments(64, 1024, 200_000, 2, 1600, clear=True),
-    "cleared_of_tiny_items": environments(256, 16, 1_000_000, 2, 3000, clear=True),
+    "cleared_of_tiny_items": environments(512, 16, 1_000_000, 2, 1500, clear=True),
     "short_streams": short_streams(20_000, 65, 2000, 150_000),
     "a_million_short_streams": short_streams(0, 400, 2500, 10_000),
     "best_episodes": best_episodes(10_000, 5, 500, 200),
-    "deleted": deleted(100_000, 500, 100),
+    "deleted": deleted(60_000, 500, 60),
 }  # fmt: skip
