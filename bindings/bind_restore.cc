@@ -198,8 +198,6 @@ void BindRestore(nb::module_& m) {
     };
   };
   nb::class_<SnapshotHandle>(m, "Snapshot")
-      .def_prop_ro("num_tables",
-                   [](const SnapshotHandle& self) { return self.snapshot->num_tables(); })
       .def_prop_ro("chunks", part(&SnapshotHandle::chunks))
       .def_prop_ro("layouts", part(&SnapshotHandle::layouts))
       .def_prop_ro("ends", part(&SnapshotHandle::ends))

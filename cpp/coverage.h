@@ -45,13 +45,9 @@ class Coverage {
   template <typename CountOf>
   void MarkWindow(const Chunk* chunk, std::uint32_t offset, std::uint32_t length,
                   const CountOf& count_of) {
-    for (;;) {
-      const std::uint32_t here = std::min(length, chunk->capacity - offset);
-      Mark(*chunk, offset, here, count_of);
-      if ((length -= here) == 0) return;
-      offset = 0;
-      chunk = chunk->next;
-    }
+    EachPart(chunk, offset, length, [&](const Chunk* one, std::uint32_t at, std::uint32_t here) {
+      Mark(*one, at, here, count_of);
+    });
   }
 
   // What another one has of this chunk.

@@ -85,6 +85,7 @@ void Snapshot::ArrangeTables() {
 
 TableState Snapshot::StateOf(const TableView& view) const {
   TableState state;
+  static_cast<TableFacts&>(state) = view;
   ItemColumns& to = state.items;
   const std::size_t n = view.order.size();
   to.key.resize(n);
@@ -140,12 +141,7 @@ TableState Snapshot::StateOf(const TableView& view) const {
     ++row;
   }
   state.free_keys = view.items.FreeKeys();
-  state.first_generation = view.first_generation;
   state.next_slot = view.items.cursor;
-  state.counters = view.counters;
-  state.num_unique_samples = view.num_unique_samples;
-  state.num_deleted_episodes = view.num_deleted_episodes;
-  state.rng = view.rng;
   return state;
 }
 

@@ -55,7 +55,6 @@ class Snapshot {
   // Of the tables alone, whose items then name the chunks as they are in the store.
   void ArrangeTables();
 
-  std::size_t num_tables() const { return views_.size(); }
   std::size_t num_chunks() const { return packing_->chunks().size(); }
   std::uint32_t count(std::size_t row) const { return packing_->chunks()[row].count; }
   std::size_t record_nbytes(std::size_t row) const {

@@ -220,33 +220,20 @@ void Store::Clear(Table* table) {
 // pages, are anyone's, and those are dropped a few at a time.
 void Store::Drop(Table::Contents* contents) {
   constexpr std::size_t kAtOnce = 1024;
-  const ItemStore& items = contents->items;
   for (std::uint64_t i = 0; i < contents->order.span();) {
     GiveWay();
     Locked locked = Lock();
     const std::uint64_t end = std::min(i + kAtOnce, contents->order.span());
     for (; i < end; ++i) {
       const std::uint32_t slot = contents->order[i];
-      if (slot == kNoSlot) continue;
-      if (Trajectory* const trajectory = items.trajectory(slot)) {
-        for (std::uint32_t p = 0; p < trajectory->num_pieces; ++p) {
-          const Piece& piece = trajectory->pieces()[p];
-          chunks_.UnrefRun(piece.chunk, piece.length, locked.garbage());
-        }
-        chunks_.epochs()->Retire(trajectory, true, locked.garbage());
-      } else {
-        const Item& item = items.at(slot);
-        chunks_.UnrefWindow(chunks_.at(item.chunk), item.offset, items.length.Get(slot),
-                            locked.garbage());
-      }
+      if (slot != kNoSlot) contents->DropChunks(slot, &chunks_, locked.garbage());
     }
   }
   for (bool gone = false; !gone;) {
     GiveWay();
     Locked locked = Lock();
     chunks_.LookAgain();
-    gone = contents->items.ClearSome(kAtOnce) && contents->order.ClearSome(kAtOnce) &&
-           contents->sampler->ClearSome(kAtOnce) && contents->remover->ClearSome(kAtOnce);
+    gone = contents->ClearSome(kAtOnce);
   }
 }
 

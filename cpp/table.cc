@@ -68,15 +68,7 @@ void Table::EachRun(const NewItem& item, const Run& run) {
     }
     return;
   }
-  Chunk* chunk = item.chunk;
-  std::uint32_t offset = item.offset;
-  for (std::uint32_t left = item.length; left != 0; offset = 0) {
-    Chunk* const next = chunk->next;
-    const std::uint32_t here = std::min<std::uint32_t>(left, chunk->capacity - offset);
-    run(chunk, offset, here);
-    left -= here;
-    chunk = next;
-  }
+  EachPart(item.chunk, item.offset, item.length, run);
 }
 
 void Table::TakeReferences(const NewItem& item) {
@@ -171,17 +163,16 @@ void Table::Evict(Garbage* garbage) {
   Remove(victim, garbage);
 }
 
-void Table::DropChunks(std::uint32_t slot, Garbage* garbage) {
-  const Item& item = own_->items.at(slot);
-  if (Trajectory* const trajectory = own_->items.trajectory(slot)) {
+void Table::Contents::DropChunks(std::uint32_t slot, ChunkStore* chunks, Garbage* garbage) {
+  const Item& item = items.at(slot);
+  if (Trajectory* const trajectory = items.trajectory(slot)) {
     const Piece* const pieces = trajectory->pieces();
     for (std::uint32_t p = 0; p < trajectory->num_pieces; ++p) {
-      chunks_->UnrefRun(pieces[p].chunk, pieces[p].length, garbage);
+      chunks->UnrefRun(pieces[p].chunk, pieces[p].length, garbage);
     }
-    chunks_->epochs()->Retire(trajectory, true, garbage);
+    chunks->epochs()->Retire(trajectory, true, garbage);
   } else if (item.chunk != kNoSlot) {  // as it may be where restoring failed half-way
-    chunks_->UnrefWindow(chunks_->at(item.chunk), item.offset, own_->items.length.Get(slot),
-                         garbage);
+    chunks->UnrefWindow(chunks->at(item.chunk), item.offset, items.length.Get(slot), garbage);
   }
 }
 
@@ -197,7 +188,7 @@ void Table::Remove(std::uint32_t slot, Garbage* garbage) {
       ++num_deleted_episodes_;
     }
   }
-  DropChunks(slot, garbage);
+  own_->DropChunks(slot, chunks_, garbage);
   if (config_.max_times_sampled != 0) remaining_samples_ -= Remaining(item);
   own_->items.Free(slot);
   own_->items.Tidy();
@@ -216,7 +207,6 @@ std::size_t Table::UpdatePriorities(const std::uint64_t* keys, const double* pri
     }
     own_->sampler->Own(slot);
     own_->remover->Own(slot);
-    own_->items.priority.Reserve(slot, priorities[i], own_->items.size() > 1);
     own_->items.priority.Set(slot, priorities[i], own_->items.size() > 1);
     own_->sampler->Update(slot, priorities[i]);
     own_->remover->Update(slot, priorities[i]);

@@ -69,29 +69,28 @@ struct ItemColumns {
   LargeVector<std::uint32_t> piece_length;
 };
 
-struct TableState {
-  ItemColumns items;
-  LargeVector<std::uint8_t> holes;  // of the order of items: a bit a place, from the lowest
-  LargeVector<std::uint64_t> free_keys;
+// What a table at one point in time has beside its items.
+struct TableFacts {
   std::uint32_t first_generation = 0;  // of slots that are free without a name
-  std::uint32_t next_slot = kNoSlot;   // they begin here; kNoSlot: beyond all that are named
   RateLimiter::Counters counters;
   std::int64_t num_unique_samples = 0;
   std::int64_t num_deleted_episodes = 0;
   Rng::State rng;
 };
 
+struct TableState : TableFacts {
+  ItemColumns items;
+  LargeVector<std::uint8_t> holes;  // of the order of items: a bit a place, from the lowest
+  LargeVector<std::uint64_t> free_keys;
+  std::uint32_t next_slot = kNoSlot;  // those begin here; kNoSlot: beyond all that are named
+};
+
 // A table at one point in time: what it shares with the table is never changed again.
-struct TableView {
+struct TableView : TableFacts {
   ItemStore::View items;
   ItemOrder::View order;
   PagedView<std::uint64_t> touched;
   bool has_heap = false;
-  std::uint32_t first_generation = 0;
-  RateLimiter::Counters counters;
-  std::int64_t num_unique_samples = 0;
-  std::int64_t num_deleted_episodes = 0;
-  Rng::State rng;
 };
 
 // Items, a sampler, a remover and a rate limiter over the steps of a chunk store.
@@ -180,6 +179,14 @@ class Table {
     std::unique_ptr<Selector> sampler;
     std::unique_ptr<Selector> remover;
     std::unordered_map<std::uint64_t, std::uint64_t> episodes;  // trajectories of each
+
+    // The references of a live item.
+    void DropChunks(std::uint32_t slot, ChunkStore* chunks, Garbage* garbage);
+    // Drops all pages, at most n of each kind; true: there are none left.
+    bool ClearSome(std::size_t n) noexcept {
+      return items.ClearSome(n) && order.ClearSome(n) && sampler->ClearSome(n) &&
+             remover->ClearSome(n);
+    }
   };
   // Deletes all items and resets the limiter. A table of many items gives them away
   // instead, in exchange for `fresh`, which is null again then: Store::Clear() drops them.
@@ -229,8 +236,6 @@ class Table {
   void ReserveCount(std::uint32_t slot);
   SampledItem Sampled(std::uint32_t slot) const;
   void Remove(std::uint32_t slot, Garbage* garbage);
-  // The references of a live item.
-  void DropChunks(std::uint32_t slot, Garbage* garbage);
   void Evict(Garbage* garbage);
 
   struct Pending {

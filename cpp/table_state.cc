@@ -94,7 +94,7 @@ Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks
       if (table == nullptr) return;
       for (std::uint64_t i = 0; i < table->own_->order.span(); ++i) {
         const std::uint32_t slot = table->own_->order[i];
-        if (slot != kNoSlot) table->DropChunks(slot, &garbage);
+        if (slot != kNoSlot) table->own_->DropChunks(slot, table->chunks_, &garbage);
       }
       table->own_ = std::move(empty);
       table->remaining_samples_ = 0;

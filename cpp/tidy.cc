@@ -15,6 +15,9 @@ constexpr std::uint64_t kLeastAtOnce = std::uint64_t{1} << 22;
 // A chunk of which less than one part in so many is idle is left where it is.
 constexpr std::uint64_t kSparse = 16;
 
+// For a Coverage: at least as many as there are records, whoever appends meanwhile.
+std::uint32_t CapacityOf(const Chunk& chunk) { return chunk.capacity; }
+
 }  // namespace
 
 // Calls visit(table, first slot, end, locked) for all slots, with the mutex held for a few
@@ -70,7 +73,6 @@ void Tidy::Look() {
     }
   }
   coverage_ = std::make_unique<Coverage>(num_slots);
-  const auto count_of = [](const Chunk& chunk) { return chunk.capacity.load(); };
   EachTable([&](Table* table, std::uint32_t first, std::uint32_t end, Store::Locked* locked) {
     table->VisitSlots(
         first, end,
@@ -80,19 +82,17 @@ void Tidy::Look() {
             const Piece* const pieces = trajectory->pieces();
             for (std::uint32_t p = 0; p < trajectory->num_pieces; ++p) {
               if (pieces[p].chunk->id > last_id_) continue;
-              coverage_->Mark(*pieces[p].chunk, pieces[p].offset, pieces[p].length, count_of);
+              coverage_->Mark(*pieces[p].chunk, pieces[p].offset, pieces[p].length, CapacityOf);
             }
             return;
           }
           Chunk* const chunk = locked->chunks().at(item.chunk);
-          std::uint32_t left = length;
-          std::uint32_t offset = item.offset;
-          for (Chunk* at = chunk; at->id <= last_id_; at = at->next, offset = 0) {
-            const std::uint32_t here = std::min<std::uint32_t>(left, at->capacity - offset);
-            coverage_->Mark(*at, offset, here, count_of);
-            if ((left -= here) == 0) break;
-            if (at == chunk) crossings_.push_back({chunk, item.offset, length});
-          }
+          if (chunk->id > last_id_) return;
+          EachPart(chunk, item.offset, length, [&](Chunk* one, std::uint32_t at, std::uint32_t n) {
+            if (one->id > last_id_) return;
+            coverage_->Mark(*one, at, n, CapacityOf);
+            if (one == chunk && n != length) crossings_.push_back({chunk, item.offset, length});
+          });
         });
   });
 }
@@ -142,6 +142,15 @@ void Tidy::Choose() {
   }
   std::reverse(chosen_.begin(), chosen_.end());
   at_once_ = std::max(kLeastAtOnce, stored / kSparse);
+}
+
+// Whether a window reaches into a chunk that is being left.
+bool Tidy::Touches(const Chunk* chunk, std::uint32_t offset, std::uint32_t length) {
+  bool touched = false;
+  EachPart(chunk, offset, length, [&touched](const Chunk* one, std::uint32_t, std::uint32_t) {
+    touched = touched || one->leaving;
+  });
+  return touched;
 }
 
 Chunk* Tidy::Moved(const Chunk& chunk, std::uint32_t offset, std::uint32_t* to) const {
@@ -199,23 +208,12 @@ bool Tidy::Move() {
     wanted.Add(*coverage_, *chunk, chunk->count);
   }
   for (const Crossing& window : crossings_) {
-    bool touched = false;
-    std::uint32_t left = window.length;
-    std::uint32_t offset = window.offset;
-    // Its last chunk may be a writer's, who sets its `next` meanwhile.
-    for (const Chunk* at = window.chunk;; at = at->next, offset = 0) {
-      touched = touched || at->leaving;
-      if ((left -= std::min<std::uint32_t>(left, at->capacity - offset)) == 0) break;
-    }
-    if (!touched) continue;
-    left = window.length;
-    offset = window.offset;
-    for (Chunk* at = window.chunk;; at = at->next, offset = 0) {
-      const std::uint32_t here = std::min<std::uint32_t>(left, at->capacity - offset);
-      wanted.Mark(*at, offset, here, [](const Chunk& chunk) { return chunk.capacity.load(); });
-      by_slot[at->slot] = at;
-      if ((left -= here) == 0) break;
-    }
+    if (!Touches(window.chunk, window.offset, window.length)) continue;
+    EachPart(window.chunk, window.offset, window.length,
+             [&](Chunk* one, std::uint32_t at, std::uint32_t n) {
+               wanted.Mark(*one, at, n, CapacityOf);
+               by_slot[one->slot] = one;
+             });
   }
   std::unordered_map<std::uint32_t, Packing::Open> open;
   {
@@ -259,7 +257,6 @@ bool Tidy::Move() {
     Store::Locked locked = store_->Lock();
     cleanup.arrived = std::make_unique<Coverage>(locked.chunks().num_slots());
   }
-  const auto count_of = [](const Chunk& chunk) { return chunk.capacity.load(); };
   EachTable([&](Table* table, std::uint32_t first, std::uint32_t end, Store::Locked* locked) {
     table->VisitSlots(
         first, end,
@@ -280,24 +277,17 @@ bool Tidy::Move() {
               if (!piece.chunk->leaving) continue;
               piece.chunk = Moved(*piece.chunk, piece.offset, &to);
               piece.offset = to;
-              cleanup.arrived->Mark(*piece.chunk, to, piece.length, count_of);
+              cleanup.arrived->Mark(*piece.chunk, to, piece.length, CapacityOf);
             }
             table->MoveItem(slot, std::move(copy), locked->garbage());
             return;
           }
           Chunk* const chunk = locked->chunks().at(item.chunk);
-          std::uint32_t left = length;
-          std::uint32_t offset = item.offset;
-          for (Chunk* at = chunk; left != 0; at = at->next, offset = 0) {
-            if (at->leaving) {
-              if (Chunk* const home = Moved(*chunk, item.offset, &to)) {
-                cleanup.arrived->MarkWindow(home, to, length, count_of);
-                table->MoveItem(slot, home, to, locked->garbage());
-              }
-              return;
-            }
-            left -= std::min<std::uint32_t>(left, at->capacity - offset);
-          }
+          if (!Touches(chunk, item.offset, length)) return;
+          Chunk* const home = Moved(*chunk, item.offset, &to);
+          if (home == nullptr) return;
+          cleanup.arrived->MarkWindow(home, to, length, CapacityOf);
+          table->MoveItem(slot, home, to, locked->garbage());
         });
   });
   cleanup.all = true;

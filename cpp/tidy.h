@@ -52,6 +52,7 @@ class Tidy {
   void Look();
   void Choose();
   bool Move();  // some of the chosen ones; false: there were none left
+  static bool Touches(const Chunk* chunk, std::uint32_t offset, std::uint32_t length);
   Chunk* Moved(const Chunk& chunk, std::uint32_t offset, std::uint32_t* to) const;
   template <typename Visitor>
   void EachTable(const Visitor& visit);

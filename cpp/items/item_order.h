@@ -57,9 +57,7 @@ class ItemOrder {
     std::uint64_t span() const { return implicit_ ? size_ : span_; }
     std::uint32_t size() const { return size_; }
     std::uint32_t operator[](std::uint64_t i) const {
-      if (!implicit_) return queue_[front_ + i];
-      const std::uint64_t slot = first_ + i;
-      return static_cast<std::uint32_t>(slot < ring_ ? slot : slot - ring_);
+      return implicit_ ? Wrap(first_ + i, ring_) : queue_[front_ + i];
     }
 
    private:
@@ -78,10 +76,10 @@ class ItemOrder {
   bool ClearSome(std::size_t n) noexcept { return queue_.ClearSome(n) && places_.ClearSome(n); }
 
  private:
-  std::uint32_t Wrapped(std::uint64_t i) const {
-    const std::uint64_t slot = first_ + i;
-    return static_cast<std::uint32_t>(slot < ring_ ? slot : slot - ring_);
+  static std::uint32_t Wrap(std::uint64_t slot, std::uint32_t ring) {
+    return static_cast<std::uint32_t>(slot < ring ? slot : slot - ring);
   }
+  std::uint32_t Wrapped(std::uint64_t i) const { return Wrap(first_ + i, ring_); }
   // From the front. Places are kept as 32 bits; the queue spans fewer, so they are
   // unambiguous.
   std::uint32_t Distance(std::uint32_t slot) const {

@@ -49,9 +49,14 @@ char* Up(char* address, std::size_t grain) {
   return past == 0 ? address : address + (grain - past);
 }
 
+// With its mark, no smaller than any block and a multiple of what blocks are aligned to.
+std::size_t Exactly(std::size_t nbytes) {
+  return std::max(kSmallest, (nbytes + kMark + 15) / 16 * 16);
+}
+
 std::size_t SizeFor(std::size_t nbytes) {
   if (nbytes > kMost) throw std::bad_alloc();
-  const std::size_t size = std::max(kSmallest, (nbytes + kMark + 15) / 16 * 16);
+  const std::size_t size = Exactly(nbytes);
   if (size < kRounded) return size;
   const std::size_t step = std::size_t{1} << (PowerOf(size) - 4);
   return (size + step - 1) / step * step;
@@ -140,7 +145,7 @@ Arena::Block* Arena::Find(std::size_t size) {
   const std::size_t own = PowerOf(size);
   Block* const like = free_[own][size >> (own - 4) & (kSteps - 1)];
   if (like != nullptr && like->size() >= size) return like;
-  const std::size_t rounded = size + (std::size_t{1} << (PowerOf(size) - 4)) - 1;
+  const std::size_t rounded = size + (std::size_t{1} << (own - 4)) - 1;
   const std::size_t power = PowerOf(rounded);
   const std::size_t step = rounded >> (power - 4) & (kSteps - 1);
   if (power >= kPowers) return nullptr;
@@ -243,7 +248,7 @@ void Arena::Free(void* memory) noexcept {
 void Arena::Shrink(void* memory, std::size_t nbytes) noexcept {
   auto* const block = reinterpret_cast<Block*>(static_cast<char*>(memory) - kMark);
   const std::lock_guard<std::mutex> lock(mutex_);
-  const std::size_t size = std::max(kSmallest, (nbytes + kMark + 15) / 16 * 16);
+  const std::size_t size = Exactly(nbytes);
   if (size + kSmallest > block->size()) return;
   const std::size_t rest = block->size() - size;
   block->mark = size | (block->mark & kBeforeFree);
@@ -260,17 +265,23 @@ void Arena::GiveBack(Block* block) noexcept {
   Region* const region = RegionOf(block);
   if (block->begin() != region->top) {
     Return(block, region);
-  } else if (region->top == region->base + kAlignment - kMark) {  // it is empty
-    FreeRegion(region->base, region->size);
-    regions_.erase(regions_.begin() + (region - regions_.data()));
   } else {
-    char* const first = Up(region->top, region->grain);
-    if (first < region->warm) {
-      ReturnPages(first, static_cast<std::size_t>(region->warm - first));
-      region->warm = first;
-    }
+    ReturnTop(region);
   }
   if (used_ < peak_ - peak_ / 8 && Held() > used_ + 2 * Allowed()) ReturnAll();
+}
+
+// What is above a region's top; of an empty one, all of it: it is no region any more.
+void Arena::ReturnTop(Region* region) noexcept {
+  if (region->top == region->base + kAlignment - kMark) {
+    FreeRegion(region->base, region->size);
+    regions_.erase(regions_.begin() + (region - regions_.data()));
+    return;
+  }
+  char* const first = Up(region->top, region->grain);
+  if (first >= region->warm) return;
+  ReturnPages(first, static_cast<std::size_t>(region->warm - first));
+  region->warm = first;
 }
 
 void Arena::Return(Block* block, Region* region) noexcept {
@@ -296,18 +307,7 @@ void Arena::ReturnAll() noexcept {
     }
     for (Region& region : regions_) region.grain = SystemPage();
   }
-  for (std::size_t i = regions_.size(); i-- > 0;) {
-    Region& region = regions_[i];
-    if (region.top == region.base + kAlignment - kMark) {
-      FreeRegion(region.base, region.size);
-      regions_.erase(regions_.begin() + static_cast<std::ptrdiff_t>(i));
-      continue;
-    }
-    char* const first = Up(region.top, region.grain);
-    if (first >= region.warm) continue;
-    ReturnPages(first, static_cast<std::size_t>(region.warm - first));
-    region.warm = first;
-  }
+  for (std::size_t i = regions_.size(); i-- > 0;) ReturnTop(&regions_[i]);
   for (std::size_t power = PowerOf(SystemPage()); power < kPowers; ++power) {
     for (std::uint32_t steps = steps_[power]; steps != 0; steps &= steps - 1) {
       for (Block* block = free_[power][LowestBit(steps)]; block != nullptr; block = block->next) {

@@ -76,6 +76,7 @@ class Arena {
   Block* Release(Block* block) noexcept;
   void GiveBack(Block* block) noexcept;
   void Return(Block* block, Region* region) noexcept;
+  void ReturnTop(Region* region) noexcept;
   void ReturnAll() noexcept;
   std::size_t Held() const;
   std::size_t Allowed() const;

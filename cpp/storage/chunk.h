@@ -74,6 +74,22 @@ struct Chunk final : Shed, std::enable_shared_from_this<Chunk> {
   }
 };
 
+// Calls run(chunk, offset, length) for each chunk that a window touches, with what it takes
+// of it. The `next` of the last one, which a writer may be setting, is not looked at, and
+// none is after its chunk's turn: it may be freed by then.
+template <typename AnyChunk, typename Run>
+void EachPart(AnyChunk* chunk, std::uint32_t offset, std::uint32_t length, const Run& run) {
+  for (;;) {
+    const std::uint32_t here = std::min<std::uint32_t>(length, chunk->capacity - offset);
+    length -= here;
+    AnyChunk* const next = length != 0 ? chunk->next : nullptr;
+    run(chunk, offset, here);
+    if (length == 0) return;
+    chunk = next;
+    offset = 0;
+  }
+}
+
 }  // namespace reverie
 
 #endif  // REVERIE_STORAGE_CHUNK_H_

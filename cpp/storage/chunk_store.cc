@@ -152,26 +152,16 @@ void ChunkStore::UnrefRun(Chunk* chunk, std::uint32_t length, Garbage* garbage) 
 }
 
 void ChunkStore::RefWindow(Chunk* chunk, std::uint32_t offset, std::uint32_t length) {
-  while (true) {
-    const std::uint32_t here = std::min<std::uint32_t>(length, chunk->capacity - offset);
-    RefRun(chunk, offset, here);
-    if (!chunk->in_runs.load(std::memory_order_relaxed)) chunk->in_runs = true;
-    if ((length -= here) == 0) return;
-    offset = 0;
-    chunk = chunk->next;
-  }
+  EachPart(chunk, offset, length, [this](Chunk* one, std::uint32_t at, std::uint32_t here) {
+    RefRun(one, at, here);
+    if (!one->in_runs.load(std::memory_order_relaxed)) one->in_runs = true;
+  });
 }
 
 void ChunkStore::UnrefWindow(Chunk* chunk, std::uint32_t offset, std::uint32_t length,
                              Garbage* garbage) {
-  while (true) {
-    Chunk* const next = chunk->next;
-    const std::uint32_t here = std::min<std::uint32_t>(length, chunk->capacity - offset);
-    UnrefRun(chunk, here, garbage);
-    if ((length -= here) == 0) return;
-    offset = 0;
-    chunk = next;
-  }
+  EachPart(chunk, offset, length,
+           [&](Chunk* one, std::uint32_t, std::uint32_t here) { UnrefRun(one, here, garbage); });
 }
 
 }  // namespace reverie

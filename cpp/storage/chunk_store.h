@@ -32,7 +32,7 @@ class ChunkStore {
     std::uint8_t* data;
     const RecordLayout* layout;
     std::uint32_t capacity;
-    std::uint32_t spare;
+    std::uint32_t unused;  // places stand in pages, which their size must divide
   };
 
   ChunkStore();
@@ -41,7 +41,7 @@ class ChunkStore {
   // A new, empty, open chunk with one reference. `id` 0 issues the next one.
   Chunk* Create(std::shared_ptr<const RecordLayout> layout, std::uint32_t capacity,
                 std::uint64_t id = 0);
-  // Of a chunk that gets no more records, and has no `next`.
+  // Of a chunk that gets no more records, nor ends.
   void Seal(Chunk* chunk) noexcept;
   // Seals it, and gives back the memory of the records that never came.
   void Trim(Chunk* chunk) noexcept;
@@ -53,7 +53,6 @@ class ChunkStore {
 
   Chunk* at(std::uint32_t slot) const { return places_[slot].chunk; }
   const Place& place(std::uint32_t slot) const { return places_[slot]; }
-  const Place* address(std::uint32_t slot) const { return places_.address(slot); }
   std::shared_ptr<Chunk> share(std::uint32_t slot) const { return at(slot)->shared_from_this(); }
   std::uint32_t num_slots() const { return num_slots_; }
   std::uint64_t last_id() const { return last_id_; }

@@ -67,32 +67,29 @@ void ChunkChain::Rehome(std::uint64_t first_needed, Store::Locked* store) {
     store->chunks().Join(chunk);
     fresh.held_.push_back({chunk, first_needed});
     fresh.open_ = chunk;
-    for (std::uint64_t number = first_needed; number < next(); ++number) {
-      const Held& from = *Locate(number);
-      const auto at = static_cast<std::uint32_t>(number - from.first);
-      const auto to = static_cast<std::uint32_t>(number - first_needed);
-      if (record_nbytes != 0) std::memcpy(chunk->record(to), from.chunk->record(at), record_nbytes);
-      const auto end = std::lower_bound(
-          from.chunk->ends.begin(), from.chunk->ends.end(), at,
-          [](const Chunk::End& one, std::uint32_t step) { return one.step < step; });
-      if (end == from.chunk->ends.end() || end->step != at) continue;
-      try {
-        chunk->ReserveEnds();
-      } catch (...) {
-        store->chunks().Leave(chunk);
-        store->chunks().Unref(chunk, store->garbage());
-        throw;
-      }
-      chunk->ends.push_back({to, end->how});
-    }
-    store->chunks().Publish(chunk, needed);
     try {
+      for (std::uint64_t number = first_needed; number < next(); ++number) {
+        const Held& from = *Locate(number);
+        const auto at = static_cast<std::uint32_t>(number - from.first);
+        const auto to = static_cast<std::uint32_t>(number - first_needed);
+        if (record_nbytes != 0) {
+          std::memcpy(chunk->record(to), from.chunk->record(at), record_nbytes);
+        }
+        const auto& ends = from.chunk->ends;
+        const auto end = std::lower_bound(
+            ends.begin(), ends.end(), at,
+            [](const Chunk::End& one, std::uint32_t step) { return one.step < step; });
+        if (end == ends.end() || end->step != at) continue;
+        chunk->ReserveEnds();
+        chunk->ends.push_back({to, end->how});
+      }
       chunk->ReserveEnds();  // a chunk whose last step is no end always has room for one
     } catch (...) {
       store->chunks().Leave(chunk);
       store->chunks().Unref(chunk, store->garbage());
       throw;
     }
+    store->chunks().Publish(chunk, needed);
   }
   fresh.first_ = first_needed;
   fresh.fill_ = needed;

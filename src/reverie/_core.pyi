@@ -336,8 +336,6 @@ class Snapshot:
     """
 
     @property
-    def num_tables(self) -> int: ...
-    @property
     def chunks(self) -> dict[str, NDArray[Any]]:
         """The chunks, (C,), ascending by id: id u64, next u64 (the stream goes on there; 0
         where it ends, or its next chunk holds no item's step), count u32 (records; 1 of a
