@@ -96,10 +96,13 @@ TypedLayout::TypedLayout(nb::sequence columns) {
     column.dtype = nb::borrow(nb::object(entry[0]));
     if (!PyArray_DescrCheck(column.dtype.ptr())) throw nb::type_error("expected a numpy.dtype");
     auto* descr = reinterpret_cast<PyArray_Descr*>(column.dtype.ptr());
-    // Of the types left out, two of one number may differ in bytes or in meaning.
-    if (PyTypeNum_ISFLEXIBLE(descr->type_num) || PyTypeNum_ISDATETIME(descr->type_num) ||
-        PyDataType_REFCHK(descr) || PyDataType_ELSIZE(descr) <= 0 ||
-        !PyArray_ISNBO(descr->byteorder)) {
+    // Of the types left out, two of one number may differ in bytes or in meaning; those
+    // without a number are not NumPy's old kind of user-defined type, as ml_dtypes' are.
+    const bool is_known = descr->type_num >= 0 && (descr->type_num < NPY_NTYPES_LEGACY ||
+                                                   PyTypeNum_ISUSERDEF(descr->type_num));
+    if (!is_known || PyTypeNum_ISFLEXIBLE(descr->type_num) ||
+        PyTypeNum_ISDATETIME(descr->type_num) || PyDataType_REFCHK(descr) ||
+        PyDataType_ELSIZE(descr) <= 0 || !PyArray_ISNBO(descr->byteorder)) {
       throw nb::value_error("dtype must be numeric, fixed-width and in native byte order");
     }
     column.type_num = descr->type_num;
@@ -187,7 +190,7 @@ int TypedLayout::BatchBytes(nb::sequence leaves, std::ptrdiff_t n,
   columns->resize(columns_.size());
   for (std::size_t i = 0; i < columns_.size(); ++i) {
     auto* array = reinterpret_cast<PyArrayObject*>(items[i]);
-    if (!PyArray_Check(items[i]) || !SameType(array, columns_[i].type_num) ||
+    if (!PyArray_CheckExact(items[i]) || !SameType(array, columns_[i].type_num) ||
         !SameShape(array, leading, columns_[i].shape) || !PyArray_ISCARRAY_RO(array)) {
       return static_cast<int>(i);
     }
@@ -197,7 +200,8 @@ int TypedLayout::BatchBytes(nb::sequence leaves, std::ptrdiff_t n,
 }
 
 const void* TypedLayout::Bytes(const CellType& column, PyObject* leaf, std::uint8_t* scratch) {
-  if (PyArray_Check(leaf)) {
+  // A subclass may mean more than its bytes say, as a masked array does.
+  if (PyArray_CheckExact(leaf)) {
     auto* array = reinterpret_cast<PyArrayObject*>(leaf);
     if (!SameType(array, column.type_num) || !SameShape(array, {}, column.shape) ||
         !PyArray_ISCARRAY_RO(array)) {
@@ -205,7 +209,10 @@ const void* TypedLayout::Bytes(const CellType& column, PyObject* leaf, std::uint
     }
     return PyArray_DATA(array);
   }
-  if (PyArray_IsScalar(leaf, Generic) && column.shape.empty() && column.nbytes <= 16 &&
+  // Where a scalar keeps its value is known of NumPy's own types alone: of others, as
+  // bfloat16, PyArray_ScalarAsCtype() copies an address.
+  if (PyArray_IsScalar(leaf, Generic) && column.shape.empty() && column.type_num < NPY_USERDEF &&
+      column.nbytes <= 16 &&
       Py_TYPE(leaf) == reinterpret_cast<PyArray_Descr*>(column.dtype.ptr())->typeobj) {
     PyArray_ScalarAsCtype(leaf, scratch);
     return scratch;

@@ -50,14 +50,15 @@ class TypedLayout {
                    const std::vector<std::ptrdiff_t>& leading) const;
 
   // The bytes of a NumPy value that is exactly one cell of the only column, copying a
-  // NumPy scalar into `scratch` (16 bytes); null if it is something else.
+  // scalar of one of NumPy's own types into `scratch` (16 bytes); null if it is something
+  // else: scalars of other types and subclasses of arrays are for Python to look at.
   const void* CellBytes(PyObject* cell, std::uint8_t* scratch) const {
     return Bytes(columns_[0], cell, scratch);
   }
 
   // Points `columns[i]` at the bytes of leaf i, using `scratch` for NumPy scalars.
-  // Returns -1, or the first leaf that is not of exactly its column's dtype and
-  // shape, in native byte order and C order.
+  // Returns -1, or the first leaf that is not an array (no subclass) of exactly its
+  // column's dtype and shape, in native byte order and C order, or a scalar as above.
   int LeafBytes(nb::sequence leaves, std::vector<const void*>* columns,
                 std::vector<std::uint8_t>* scratch) const;
 

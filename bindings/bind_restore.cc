@@ -23,7 +23,7 @@ struct TableSnapshotHandle {
 
 // Its arrays are made when the first of them is asked for.
 struct SnapshotHandle {
-  std::shared_ptr<reverie::Snapshot> snapshot;  // then without its arrays
+  Spared<std::shared_ptr<reverie::Snapshot>> snapshot;  // then without its arrays
   bool arranged = false;
   nb::dict chunks;
   nb::dict ends;
@@ -211,7 +211,8 @@ void BindRestore(nb::module_& m) {
   };
   method("snapshot", [](StoreHandle& self) {
     SnapshotHandle handle;
-    handle.snapshot = WithoutGil([&] { return self.store->TakeSnapshot(); });
+    handle.snapshot =
+        std::shared_ptr<reverie::Snapshot>(GilToSpare([&] { return self.store->TakeSnapshot(); }));
     return handle;
   });
   method(
@@ -234,7 +235,8 @@ void BindRestore(nb::module_& m) {
       "link_chunks",
       [](StoreHandle& self, InVector<std::uint64_t> ids, InVector<std::uint64_t> next_ids) {
         if (ids.size() != next_ids.size()) throw nb::value_error("one next_id per id");
-        Check(self.store->LinkChunks(ids.data(), next_ids.data(), ids.size()));
+        Check(GilToSpare(
+            [&] { return self.store->LinkChunks(ids.data(), next_ids.data(), ids.size()); }));
       },
       "ids"_a, "next_ids"_a);
   method(
@@ -244,7 +246,9 @@ void BindRestore(nb::module_& m) {
         if (step.size() != chunk.size() || how.size() != chunk.size()) {
           throw nb::value_error("vectors differ in length");
         }
-        Check(self.store->RestoreEnds(chunk.data(), step.data(), how.data(), chunk.size()));
+        Check(GilToSpare([&] {
+          return self.store->RestoreEnds(chunk.data(), step.data(), how.data(), chunk.size());
+        }));
       },
       "chunk"_a, "step"_a, "how"_a);
   method("seal_restore", [](StoreHandle& self) {

@@ -66,14 +66,15 @@ void BindStore(nb::module_& m) {
                 {min_size_to_sample, samples_per_insert, min_diff, max_diff},
                 seed,
                 max_times_sampled};
-            return TableHandle{self.store, self.store->CreateTable(config)};
+            return TableHandle{self.store,
+                               GilToSpare([&] { return self.store->CreateTable(config); })};
           },
           nb::kw_only(), "max_size"_a, "sampler"_a, "remover"_a, "min_size_to_sample"_a,
           "samples_per_insert"_a, "min_diff"_a, "max_diff"_a, "seed"_a, "sampler_exponent"_a = 1.0,
           "remover_exponent"_a = 1.0, "max_times_sampled"_a = 0)
       .def("close",
            [](StoreHandle& self) {
-             NoGil release;
+             GilInHand gil;
              self.store->Close();
            })
       .def("tidy",
@@ -82,7 +83,7 @@ void BindStore(nb::module_& m) {
              self.store->Tidy();
            })
       .def("info", [](const StoreHandle& self) {
-        const auto info = self.store->info();
+        const auto info = GilToSpare([&] { return self.store->info(); });
         nb::dict result;
         result["num_chunks"] = info.num_chunks;
         result["num_steps"] = info.num_steps;

@@ -66,7 +66,7 @@ nb::object Sample(TableHandle& self, const TypedLayout& layout, std::uint32_t ba
       nb::make_tuple(NewVector(info_shape, &info.key), NewVector(info_shape, &info.probability),
                      NewVector(info_shape, &info.table_size), NewVector(info_shape, &info.priority),
                      NewVector(info_shape, &info.times_sampled));
-  const reverie::Status status = WithoutGil([&] {
+  const reverie::Status status = GilToSpare([&] {
     return self.store->Sample(self.table.get(), {result.layout, steps, of_columns}, batch_size,
                               lengths ? 0 : piece, outputs.data(), info);
   });
@@ -78,20 +78,17 @@ nb::object Sample(TableHandle& self, const TypedLayout& layout, std::uint32_t ba
 nb::object Gather(TableHandle& self, const TypedLayout& layout,
                   std::optional<InVector<std::uint64_t>> keys, std::uint32_t steps,
                   const Lengths& lengths) {
-  reverie::Store::Reader reader(self.store,
-                                {layout.layout().get(), steps, CheckLengths(layout, lengths)});
-  const reverie::Status status = WithoutGil([&] {
-    return reader.Select(self.table.get(), keys ? keys->data() : nullptr, keys ? keys->size() : 0);
+  const BatchSpec spec(layout.layout().get(), steps, CheckLengths(layout, lengths));
+  const Spared reader(std::make_unique<reverie::Store::Reader>(self.store, spec));
+  const reverie::Status status = GilToSpare([&] {
+    return reader->Select(self.table.get(), keys ? keys->data() : nullptr, keys ? keys->size() : 0);
   });
   Check(status);
   std::vector<void*> outputs;
-  const auto n = static_cast<std::ptrdiff_t>(reader.keys().size());
-  nb::list columns = Outputs(layout, n, reader.spec(), nb::none(), &outputs);
-  {
-    NoGil release;
-    reader.Gather(outputs.data());
-  }
-  std::vector<std::uint64_t> found = reader.keys();
+  const auto n = static_cast<std::ptrdiff_t>(reader->keys().size());
+  nb::list columns = Outputs(layout, n, reader->spec(), nb::none(), &outputs);
+  GilToSpare([&] { reader->Gather(outputs.data()); });
+  std::vector<std::uint64_t> found = reader->keys();
   return nb::make_tuple(columns, ToNumpy(std::move(found)));
 }
 
@@ -117,8 +114,7 @@ class NewColumns {
   }
 
   void Copy() const {
-    const auto copy = [&] { copies_.Copy(outputs_.data()); };
-    Copying(copies_.nbytes(), copy, 64 * 1024);
+    GilToSpare([&] { copies_.Copy(outputs_.data()); });
   }
 
  private:
@@ -139,14 +135,14 @@ class NewColumns {
 
 nb::object SampleItems(TableHandle& self, std::size_t max_items) {
   if (max_items == 0) throw nb::value_error("max_items must be positive");
-  reverie::Store::ItemReader reader(self.store);
+  const Spared reader(std::make_unique<reverie::Store::ItemReader>(self.store));
   const reverie::Status status =
-      WithoutGil([&] { return reader.Sample(self.table.get(), max_items); });
+      GilToSpare([&] { return reader->Sample(self.table.get(), max_items); });
   Check(status);
   if (!status.ok()) return nb::none();
   NewColumns columns;
   nb::list result;
-  for (const reverie::SampledItem& item : reader.items()) {
+  for (const reverie::SampledItem& item : reader->items()) {
     result.append(nb::make_tuple(item.key, item.probability, item.table_size, item.priority,
                                  item.times_sampled, columns.Add(item)));
   }
@@ -155,21 +151,22 @@ nb::object SampleItems(TableHandle& self, std::size_t max_items) {
 }
 
 nb::list ItemOf(TableHandle& self, std::uint64_t key) {
-  reverie::Store::ItemReader reader(self.store);
-  Check(reader.Find(self.table.get(), &key));
+  const Spared reader(std::make_unique<reverie::Store::ItemReader>(self.store));
+  Check(GilToSpare([&] { return reader->Find(self.table.get(), &key); }));
   NewColumns columns;
-  nb::list result = columns.Add(reader.items()[0]);
+  nb::list result = columns.Add(reader->items()[0]);
   columns.Copy();
   return result;
 }
 
 nb::object Describe(TableHandle& self, std::optional<std::uint64_t> key) {
-  reverie::Store::ItemReader reader(self.store);
-  const reverie::Status status = reader.Find(self.table.get(), key ? &*key : nullptr);
+  const Spared reader(std::make_unique<reverie::Store::ItemReader>(self.store));
+  const reverie::Status status =
+      GilToSpare([&] { return reader->Find(self.table.get(), key ? &*key : nullptr); });
   Check(status);
   if (!status.ok()) return nb::none();
   reverie::ColumnCopies item;
-  item.Add(reader.items()[0]);
+  item.Add(reader->items()[0]);
   nb::list result;
   for (const auto& column : item.columns()) {
     const auto length = column.squeeze ? -1 : static_cast<std::ptrdiff_t>(column.length);
@@ -184,7 +181,7 @@ nb::object Describe(TableHandle& self, std::optional<std::uint64_t> key) {
 }
 
 nb::dict Info(const TableHandle& self) {
-  const auto info = self.store->table_info(*self.table);
+  const auto info = GilToSpare([&] { return self.store->table_info(*self.table); });
   nb::dict result;
   result["size"] = info.size;
   result["max_size"] = info.max_size;
@@ -207,7 +204,9 @@ nb::dict Info(const TableHandle& self) {
 void BindTable(nb::module_& m) {
   nb::class_<TableHandle>(m, "Table")
       .def_prop_ro("size",
-                   [](const TableHandle& self) { return self.store->table_info(*self.table).size; })
+                   [](const TableHandle& self) {
+                     return GilToSpare([&] { return self.store->table_info(*self.table).size; });
+                   })
       .def_prop_ro("max_size",
                    [](const TableHandle& self) { return self.table->config().max_size; })
       .def("info", &Info)
@@ -217,13 +216,13 @@ void BindTable(nb::module_& m) {
       .def(
           "can_sample",
           [](const TableHandle& self, std::int64_t n) {
-            return self.store->CanSample(*self.table, n);
+            return GilToSpare([&] { return self.store->CanSample(*self.table, n); });
           },
           "n"_a)
       .def(
           "can_insert",
           [](const TableHandle& self, std::int64_t n) {
-            return self.store->CanInsert(*self.table, n);
+            return GilToSpare([&] { return self.store->CanInsert(*self.table, n); });
           },
           "n"_a)
       .def("gather", &Gather, "layout"_a, "keys"_a.none(), "steps"_a, "lengths"_a = nb::none())
@@ -231,18 +230,15 @@ void BindTable(nb::module_& m) {
       .def("describe", &Describe, "key"_a = nb::none())
       .def("items",
            [](TableHandle& self) {
-             reverie::TableState state;
-             {
-               NoGil release;
-               state = self.store->table_state(self.table);
-             }
+             reverie::TableState state =
+                 GilToSpare([&] { return self.store->table_state(self.table); });
              return ItemArrays(std::move(state.items));
            })
       .def(
           "update_priorities",
           [](TableHandle& self, InVector<std::uint64_t> keys, InVector<double> priorities) {
             if (keys.size() != priorities.size()) throw nb::value_error("one priority per key");
-            return WithoutGil([&] {
+            return GilToSpare([&] {
               return self.store->UpdatePriorities(self.table.get(), keys.data(), priorities.data(),
                                                   keys.size());
             });
@@ -251,13 +247,13 @@ void BindTable(nb::module_& m) {
       .def(
           "delete",
           [](TableHandle& self, InVector<std::uint64_t> keys) {
-            return WithoutGil(
+            return GilToSpare(
                 [&] { return self.store->Delete(self.table.get(), keys.data(), keys.size()); });
           },
           "keys"_a)
       .def("clear",
            [](TableHandle& self) {
-             NoGil release;
+             GilInHand gil;
              self.store->Clear(self.table.get());
            })
       .def(

@@ -18,7 +18,7 @@ using reverie::TrajectoryWriter;
 
 struct TrajectoryWriterHandle {
   std::shared_ptr<reverie::Store> store;
-  std::unique_ptr<TrajectoryWriter> writer;
+  Spared<std::unique_ptr<TrajectoryWriter>> writer;
   // By column; none: cells of any size. Growing must not move what a call refers to.
   std::deque<std::optional<TypedLayout>> layouts;
 };
@@ -41,29 +41,26 @@ int Append(TrajectoryWriterHandle& self, nb::sequence cells) {
   found.assign(n, TrajectoryWriter::Cell{});
   scratch.resize(16 * n);                 // the widest scalar: complex128
   static const std::uint8_t nothing = 0;  // the address of what has no bytes
-  std::size_t nbytes = 0;
   for (std::size_t i = 0; i < n; ++i) {
     if (items[i] == Py_None) continue;
     if (!self.layouts[i]) {
       if (!PyBytes_Check(items[i])) return static_cast<int>(i);
       found[i] = {PyBytes_AS_STRING(items[i]),
                   static_cast<std::size_t>(PyBytes_GET_SIZE(items[i]))};
-      nbytes += found[i].nbytes;
       continue;
     }
     found[i].bytes = self.layouts[i]->CellBytes(items[i], scratch.data() + 16 * i);
     if (found[i].bytes == nullptr) return static_cast<int>(i);
-    nbytes += self.layouts[i]->layout()->record_nbytes();
     if (self.layouts[i]->layout()->record_nbytes() == 0) found[i].bytes = &nothing;
   }
-  Check(Copying(nbytes, [&] { return self.writer->Append(found.data(), n); }));
+  Check(GilToSpare([&] { return self.writer->Append(found.data(), n); }));
   return -1;
 }
 
 nb::object Read(TrajectoryWriterHandle& self, std::uint32_t column, std::uint64_t number) {
   CheckColumn(self, column);
   std::shared_ptr<reverie::Chunk> pin;
-  const void* const bytes = self.writer->Find(column, number, &pin);
+  const void* const bytes = GilToSpare([&] { return self.writer->Find(column, number, &pin); });
   if (bytes == nullptr) throw nb::key_error("expired");
   const std::size_t nbytes = pin->layout->record_nbytes();
   if (!self.layouts[column]) return nb::bytes(bytes, nbytes);
@@ -91,9 +88,10 @@ bool CreateItem(TrajectoryWriterHandle& self, TableHandle& table, double priorit
     columns[i] = {runs_per_column.data()[i], squeeze.data()[i] != 0};
   }
   bool inserted = false;
-  const reverie::Status status =
-      self.writer->CreateItem(table.table.get(), priority, runs.data(), runs.size(), columns.data(),
-                              columns.size(), &inserted);
+  const reverie::Status status = GilToSpare([&] {
+    return self.writer->CreateItem(table.table.get(), priority, runs.data(), runs.size(),
+                                   columns.data(), columns.size(), &inserted);
+  });
   Check(status);
   return inserted;
 }
@@ -112,7 +110,9 @@ void BindTrajectory(nb::module_& m) {
             }
             self.layouts.push_back(layout);
             try {
-              return self.writer->AddColumn(layout ? layout->layout() : nullptr, keep);
+              return GilToSpare([&] {
+                return self.writer->AddColumn(layout ? layout->layout() : nullptr, keep);
+              });
             } catch (...) {
               self.layouts.pop_back();
               throw;
@@ -123,7 +123,7 @@ void BindTrajectory(nb::module_& m) {
           "set_keep",
           [](TrajectoryWriterHandle& self, std::uint32_t column, std::uint64_t keep) {
             CheckColumn(self, column);
-            self.writer->SetKeep(column, keep);
+            GilToSpare([&] { self.writer->SetKeep(column, keep); });
           },
           "column"_a, "keep"_a)
       .def("append", &Append, "cells"_a)
@@ -131,14 +131,14 @@ void BindTrajectory(nb::module_& m) {
           "first_kept",
           [](const TrajectoryWriterHandle& self, std::uint32_t column) {
             CheckColumn(self, column);
-            return self.writer->first_kept(column);
+            return GilToSpare([&] { return self.writer->first_kept(column); });
           },
           "column"_a)
       .def(
           "next_number",
           [](const TrajectoryWriterHandle& self, std::uint32_t column) {
             CheckColumn(self, column);
-            return self.writer->next(column);
+            return GilToSpare([&] { return self.writer->next(column); });
           },
           "column"_a)
       .def("read", &Read, "column"_a, "number"_a)
@@ -147,12 +147,12 @@ void BindTrajectory(nb::module_& m) {
       .def(
           "end_episode",
           [](TrajectoryWriterHandle& self, bool clear) {
-            NoGil release;
+            GilInHand gil;
             self.writer->EndEpisode(clear);
           },
           "clear"_a)
       .def("close", [](TrajectoryWriterHandle& self) {
-        NoGil release;
+        GilInHand gil;
         self.writer->Close();
       });
 
@@ -160,7 +160,9 @@ void BindTrajectory(nb::module_& m) {
   store.attr("create_trajectory_writer") = nb::cpp_function(
       [](StoreHandle& self) {
         return TrajectoryWriterHandle{
-            self.store, std::make_unique<TrajectoryWriter>(self.store), {}};
+            self.store,
+            GilToSpare([&] { return std::make_unique<TrajectoryWriter>(self.store); }),
+            {}};
       },
       nb::name("create_trajectory_writer"), nb::scope(store), nb::is_method());
 }

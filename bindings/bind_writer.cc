@@ -25,7 +25,7 @@ using OutVector = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 struct WriterHandle {
   std::shared_ptr<reverie::Store> store;
   TypedLayout layout;
-  std::unique_ptr<Writer> writer;
+  Spared<std::unique_ptr<Writer>> writer;
 };
 
 std::uint32_t CheckStream(const WriterHandle& self, std::uint32_t stream) {
@@ -49,8 +49,7 @@ int Append(WriterHandle& self, nb::sequence leaves, int last) {
   Writer::Fate fate = Writer::Fate::kStored;
   bool blocked = false;
   const auto how = last < 0 ? std::nullopt : std::make_optional(static_cast<How>(last));
-  Check(Copying(self.layout.layout()->record_nbytes(),
-                [&] { return self.writer->Append(columns.data(), how, &fate, &blocked); }));
+  Check(GilToSpare([&] { return self.writer->Append(columns.data(), how, &fate, &blocked); }));
   if (fate == Writer::Fate::kTooLong) return kTooLong;
   if (fate == Writer::Fate::kIgnored) return kIgnored;
   return blocked ? kStoredButBlocked : kStored;
@@ -79,7 +78,7 @@ int AppendBatch(WriterHandle& self, nb::sequence leaves, std::size_t n,
   }
   const std::uint8_t* const last = lasts ? lasts->data() : nullptr;
   bool blocked = false;
-  Check(Copying(n * self.layout.layout()->record_nbytes(), [&] {
+  Check(GilToSpare([&] {
     return self.writer->AppendBatch(columns.data(), streams ? stream.data() : nullptr, n, last,
                                     fate, &blocked);
   }));
@@ -93,16 +92,22 @@ void BindWriter(nb::module_& m) {
   nb::class_<WriterHandle> writer(m, "Writer");
   BindPending(&writer);
   writer
-      .def_prop_ro("num_cached", [](const WriterHandle& self) { return self.writer->num_cached(); })
+      .def_prop_ro("num_cached",
+                   [](const WriterHandle& self) {
+                     return GilToSpare([&] { return self.writer->num_cached(); });
+                   })
       .def(
           "num_cached_of",
           [](const WriterHandle& self, std::uint32_t stream) {
-            return self.writer->num_cached(CheckStream(self, stream));
+            CheckStream(self, stream);
+            return GilToSpare([&] { return self.writer->num_cached(stream); });
           },
           "stream"_a)
       .def(
           "set_priority",
-          [](WriterHandle& self, double priority) { self.writer->SetPriority(priority); },
+          [](WriterHandle& self, double priority) {
+            GilToSpare([&] { self.writer->SetPriority(priority); });
+          },
           "priority"_a)
       .def("append", &Append, "leaves"_a, "last"_a)
       .def("append_batch", &AppendBatch, "leaves"_a, "n"_a, "streams"_a.none(), "lasts"_a.none(),
@@ -112,14 +117,14 @@ void BindWriter(nb::module_& m) {
           [](WriterHandle& self, bool write_cached_steps, std::uint32_t stream) {
             CheckStream(self, stream);
             std::uint64_t uncovered = 0;
-            const reverie::Status status = WithoutGil(
+            const reverie::Status status = GilToSpare(
                 [&] { return self.writer->Reset(stream, write_cached_steps, &uncovered); });
             Check(status);
             return uncovered;
           },
           "write_cached_steps"_a, "stream"_a = 0)
       .def("close", [](WriterHandle& self) {
-        NoGil release;
+        GilInHand gil;
         self.writer->Close();
       });
 
@@ -166,9 +171,10 @@ void BindWriter(nb::module_& m) {
             pad_end,         tile_end,       {pad, pad + pad_record.size()},
             boundary_column, boundary_value, static_cast<Writer::Items>(items),
             num_streams,     discount_column};
-        return WriterHandle{
-            self.store, layout,
-            std::make_unique<Writer>(self.store, layout.layout(), std::move(targets), config)};
+        return WriterHandle{self.store, layout, GilToSpare([&] {
+                              return std::make_unique<Writer>(self.store, layout.layout(),
+                                                              std::move(targets), config);
+                            })};
       },
       nb::name("create_writer"), nb::scope(store), nb::is_method(), "layout"_a, "tables"_a,
       nb::kw_only(), "sequence_length"_a, "stride_length"_a, "priority"_a, "pad_end"_a,

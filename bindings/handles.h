@@ -13,18 +13,22 @@ namespace reverie_py {
 
 // What Python holds: each keeps its store alive.
 struct StoreHandle {
-  std::shared_ptr<reverie::Store> store;
+  Spared<std::shared_ptr<reverie::Store>> store;
 };
 
 struct TableHandle {
-  std::shared_ptr<reverie::Store> store;
+  Spared<std::shared_ptr<reverie::Store>> store;
   std::shared_ptr<reverie::Table> table;
 };
 
 // What every writer tells of its items that wait for a limiter.
 template <typename WriterHandle>
 void BindPending(nb::class_<WriterHandle>* writer) {
-  writer->def_prop_ro("pending", [](const WriterHandle& self) { return self.writer->pending(); })
+  writer
+      ->def_prop_ro("pending",
+                    [](const WriterHandle& self) {
+                      return GilToSpare([&] { return self.writer->pending(); });
+                    })
       .def(
           "wait_pending",
           [](WriterHandle& self, std::uint64_t at_most, double timeout_s) {

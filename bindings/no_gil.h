@@ -4,27 +4,32 @@
 #include <Python.h>
 
 #include <chrono>
-#include <cstddef>
 #include <thread>
+#include <utility>
+
+#include "outer_lock.h"
 
 namespace reverie_py {
 
-// Drops the GIL until the end of the scope.
+// Takes the GIL back.
 //
 // Up to Python 3.13 a daemon thread that wants the GIL back while the interpreter
 // exits is ended by pthread_exit(), which unwinds the stack: through C++ frames that
 // must not throw, and so the whole process aborts. Here such a thread stays where it
 // is, as it does by itself from Python 3.14 on; the process ends without it.
+inline void TakeGilBack(PyThreadState* state) noexcept {
+  try {
+    PyEval_RestoreThread(state);
+  } catch (...) {
+    for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+  }
+}
+
+// Drops the GIL until the end of the scope: around what waits, or is always long.
 class NoGil {
  public:
   NoGil() : state_(PyEval_SaveThread()) {}
-  ~NoGil() {
-    try {
-      PyEval_RestoreThread(state_);
-    } catch (...) {
-      for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
-    }
-  }
+  ~NoGil() { TakeGilBack(state_); }
   NoGil(const NoGil&) = delete;
   NoGil& operator=(const NoGil&) = delete;
 
@@ -38,12 +43,60 @@ auto WithoutGil(Run&& run) {
   return run();
 }
 
-// The same for what copies bytes, few of which are copied sooner than the GIL is dropped.
-// Nobody who holds a core mutex ever waits for the GIL, so keeping it cannot deadlock.
+// The GIL as the core's outer lock, until the end of the scope: kept while the work is short,
+// gone once the core waits or has worked for 2 ms. Nothing of Python may be touched in it.
+//
+// So a call that then waits the 5 ms that a busy thread keeps the GIL still has a quarter of
+// its speed, and nobody waits longer for the GIL than for a thread that only computes.
+class GilInHand final : public reverie::OuterLock {
+ public:
+  GilInHand() = default;
+  ~GilInHand() override {
+    if (state_ != nullptr) TakeGilBack(state_);
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  void Release() noexcept override { state_ = PyEval_SaveThread(); }
+
+  // Counts from the first question, so that short calls read no clock.
+  bool Overdue() noexcept override {
+    const Clock::time_point now = Clock::now();
+    if (!asked_) {
+      asked_ = true;
+      since_ = now;
+    }
+    return now - since_ > std::chrono::milliseconds(2);
+  }
+
+  PyThreadState* state_ = nullptr;
+  bool asked_ = false;
+  Clock::time_point since_;
+};
+
+// Runs what the core may wait in, or be long at, but mostly is not.
 template <typename Run>
-auto Copying(std::size_t nbytes, Run&& run, std::size_t keep_gil_below = 16 * 1024) {
-  return nbytes < keep_gil_below ? run() : WithoutGil(run);
+auto GilToSpare(Run&& run) {
+  GilInHand gil;
+  return run();
 }
+
+// A smart pointer to what takes core locks when it goes.
+template <typename Pointer>
+struct Spared : Pointer {
+  Spared() = default;
+  Spared(Pointer pointer) : Pointer(std::move(pointer)) {}
+  Spared(const Spared&) = default;
+  Spared(Spared&&) noexcept = default;
+  Spared& operator=(const Spared&) = default;
+  Spared& operator=(Spared&&) noexcept = default;
+  ~Spared() {
+    if (*this == nullptr) return;
+    GilInHand gil;
+    this->reset();
+  }
+};
 
 }  // namespace reverie_py
 

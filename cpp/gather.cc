@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "outer_lock.h"
 #include "prefetch.h"
 
 namespace reverie {
@@ -18,6 +19,9 @@ constexpr std::size_t kRowsAhead = 32;
 constexpr std::size_t kLinesAhead = 16;
 // A thread costs some 20 us to start; below this it would not pay.
 constexpr std::size_t kBytesPerThread = std::size_t{1} << 20;
+// Copied between two looks at the clock.
+constexpr std::size_t kBytesPerTick = std::size_t{1} << 18;
+constexpr std::size_t kRowsPerTick = 1024;
 
 // Copies of a size that the compiler knows are an instruction or two; of up to 128 bytes,
 // a few, of which the last two may overlap; and only what is larger is worth a call.
@@ -72,7 +76,14 @@ void GatherRange(const RecordLayout& layout, const Row* rows, std::size_t begin,
       Prefetch(record - before + at);
   };
   for (std::size_t i = begin; i < std::min(begin + kRowsAhead, end); ++i) prefetch(rows[i]);
+  const std::size_t rows_per_tick = std::clamp<std::size_t>(
+      kBytesPerTick / std::max<std::size_t>(record_nbytes * steps, 1), 1, kRowsPerTick);
+  std::size_t next_tick = begin + rows_per_tick;
   for (std::size_t i = begin; i < end; ++i) {
+    if (i == next_tick) {
+      OuterLock::Tick();
+      next_tick += rows_per_tick;
+    }
     if (i + kRowsAhead < end) prefetch(rows[i + kRowsAhead]);
     Row row = rows[i];
     for (std::uint32_t left = steps; left != 0;) {
@@ -155,6 +166,7 @@ void InParts(std::size_t parts, std::size_t num_rows, const Run& run) {
     }
   }
   run(part, num_rows * part / parts, num_rows);
+  if (!threads.empty()) OuterLock::Tick();
   for (auto& thread : threads) thread.join();
 }
 
@@ -185,8 +197,9 @@ void AdvanceRow(Row* row, std::uint32_t skip) {
 
 void Gather(const RecordLayout& layout, const Row* rows, std::size_t num_rows, std::uint32_t steps,
             void* const* outputs, int max_threads) {
-  const std::size_t parts =
-      NumParts(num_rows, num_rows * steps * layout.record_nbytes(), max_threads);
+  const std::size_t nbytes = num_rows * steps * layout.record_nbytes();
+  if (nbytes >= OuterLock::kLongNbytes) OuterLock::LetGo();
+  const std::size_t parts = NumParts(num_rows, nbytes, max_threads);
   // All memory is taken before the first thread starts.
   const auto& columns = layout.columns();
   std::vector<Target> targets;
@@ -215,11 +228,13 @@ void Gather(const BatchSpec& spec, const BatchRows& batch, void* const* outputs,
     row_nbytes += cells * columns[c].nbytes;
   }
   const std::size_t n = batch.rows.size();
+  if (n * row_nbytes >= OuterLock::kLongNbytes) OuterLock::LetGo();
   const std::size_t parts = NumParts(n, n * row_nbytes, max_threads);
   std::vector<Target> targets(parts * columns.size());
   InParts(parts, n, [&](std::size_t part, std::size_t first, std::size_t last) {
     Target* const to = targets.data() + part * columns.size();
     for (std::size_t i = first; i < last; ++i) {
+      if (i % kRowsPerTick == 0 || row_nbytes >= kBytesPerTick) OuterLock::Tick();
       const Row& row = batch.rows[i];
       if (row.chunk == nullptr) {
         GatherTrajectory(spec, batch.trajectories[row.offset], i, outputs);
@@ -236,7 +251,10 @@ void Gather(const BatchSpec& spec, const BatchRows& batch, void* const* outputs,
 
 void GatherPieces(const Piece* pieces, std::size_t n, std::uint32_t field, void* output) {
   auto* to = static_cast<std::uint8_t*>(output);
-  for (std::size_t i = 0; i < n; ++i) to = CopyField(pieces[i], field, to);
+  for (std::size_t i = 0; i < n; ++i) {
+    if (i % 64 == 63) OuterLock::Tick();
+    to = CopyField(pieces[i], field, to);
+  }
 }
 
 }  // namespace reverie

@@ -18,8 +18,9 @@ std::chrono::duration<double> Duration(double seconds) {
 }  // namespace
 
 Store::~Store() {
+  OuterLock::LetGo();  // the keeper may be at work
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<Mutex> lock(mutex_);
     leaving_ = true;
   }
   needed_.notify_all();
@@ -28,12 +29,12 @@ Store::~Store() {
 
 Store::Holder::Holder(Store* store, std::function<void()> rehome)
     : store_(store), rehome_(std::move(rehome)) {
-  const std::lock_guard<std::mutex> lock(store_->holding_);
+  const std::lock_guard<Mutex> lock(store_->holding_);
   store_->holders_.insert(this);
 }
 
 Store::Holder::~Holder() {
-  const std::lock_guard<std::mutex> lock(store_->holding_);
+  const std::lock_guard<Mutex> lock(store_->holding_);
   store_->holders_.erase(this);
 }
 
@@ -57,7 +58,7 @@ void Store::WakeKeeper(Locked*) noexcept {
 }
 
 void Store::Keep() {
-  std::unique_lock<std::mutex> lock(mutex_);
+  std::unique_lock<std::mutex> lock(mutex_.bare());
   for (;;) {
     needed_.wait(lock, [this] { return untidy_ || leaving_; });
     if (leaving_) return;
@@ -75,7 +76,8 @@ void Store::Keep() {
 }
 
 void Store::Tidy() {
-  const std::lock_guard<std::mutex> one(tidying_);
+  OuterLock::LetGo();
+  const std::lock_guard<Mutex> one(tidying_);
   for (Arena* const arena : {chunks_.arena().get(), chunks_.item_arena().get()}) {
     while (arena->WantsAhead()) arena->FaultAhead();
   }
@@ -87,7 +89,7 @@ void Store::Tidy() {
     tables = tables_;
   }
   reverie::Tidy(this, std::move(tables)).Run();
-  const std::lock_guard<std::mutex> held(holding_);
+  const std::lock_guard<Mutex> held(holding_);
   for (Holder* const holder : holders_) {
     GiveWay();
     holder->rehome_();
@@ -96,7 +98,7 @@ void Store::Tidy() {
 
 std::shared_ptr<Table> Store::CreateTable(const Table::Config& config) {
   auto table = std::make_shared<Table>(config, &chunks_);
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   tables_.push_back(table);
   return table;
 }
@@ -105,6 +107,7 @@ Status Store::Sample(Table* table, BatchSpec spec, std::size_t n, std::uint32_t 
                      void* const* outputs, const SampleInfo& info) {
   BatchRows rows;
   rows.rows.resize(n);
+  if (n >= OuterLock::kLongRows) OuterLock::LetGo();
   Visit visit(this);
   {
     Locked locked = Lock();
@@ -132,6 +135,7 @@ void Store::Moved(Table* table, Locked* locked) {
 }
 
 Status Store::ItemReader::Sample(Table* table, std::size_t n) {
+  if (std::min(n, kMaxItems) >= OuterLock::kLongRows / 4) OuterLock::LetGo();
   Locked locked = store_->Lock();
   if (locked.closed()) return Status::Of(Code::kClosed);
   if (!table->CanSample(1)) store_->Moved(table, &locked);  // for what lacked memory before
@@ -152,6 +156,7 @@ Status Store::ItemReader::Find(const Table* table, const std::uint64_t* key) {
 
 Status Store::Reader::Select(const Table* table, const std::uint64_t* keys, std::size_t n) {
   Locked locked = store_->Lock();
+  if ((keys == nullptr ? table->size() : n) >= OuterLock::kLongRows) OuterLock::LetGo();
   const Status status = table->Select(&spec_, keys, n, &rows_, &keys_);
   if (status.ok()) visit_.Enter(&locked);
   return status;
@@ -162,7 +167,8 @@ void Store::Reader::Gather(void* const* outputs) const {
 }
 
 Status Store::WaitToSample(Table* table, std::int64_t n, double seconds) {
-  std::unique_lock<std::mutex> lock(mutex_);
+  OuterLock::LetGo();
+  std::unique_lock<std::mutex> lock(mutex_.bare());
   ++waiting_;
   const bool ready =
       can_sample_.wait_for(lock, Duration(seconds), [&] { return closed_ || table->CanSample(n); });
@@ -173,7 +179,8 @@ Status Store::WaitToSample(Table* table, std::int64_t n, double seconds) {
 
 Status Store::WaitForInserts(const InsertProgress& progress, std::uint64_t at_most,
                              double seconds) {
-  std::unique_lock<std::mutex> lock(mutex_);
+  OuterLock::LetGo();
+  std::unique_lock<std::mutex> lock(mutex_.bare());
   ++waiting_to_insert_;
   const bool done = inserted_.wait_for(
       lock, Duration(seconds), [&] { return progress.dropped || progress.pending <= at_most; });
@@ -183,18 +190,18 @@ Status Store::WaitForInserts(const InsertProgress& progress, std::uint64_t at_mo
 }
 
 bool Store::CanSample(const Table& table, std::int64_t n) const {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   return table.limiter().CanSample(n);
 }
 
 bool Store::CanInsert(const Table& table, std::int64_t n) const {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   return table.limiter().CanInsert(n);
 }
 
 std::size_t Store::UpdatePriorities(Table* table, const std::uint64_t* keys,
                                     const double* priorities, std::size_t n) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   return table->UpdatePriorities(keys, priorities, n);
 }
 
@@ -222,6 +229,7 @@ void Store::Drop(Table::Contents* contents) {
   constexpr std::size_t kAtOnce = 1024;
   for (std::uint64_t i = 0; i < contents->order.span();) {
     GiveWay();
+    OuterLock::Tick();
     Locked locked = Lock();
     const std::uint64_t end = std::min(i + kAtOnce, contents->order.span());
     for (; i < end; ++i) {
@@ -231,6 +239,7 @@ void Store::Drop(Table::Contents* contents) {
   }
   for (bool gone = false; !gone;) {
     GiveWay();
+    OuterLock::Tick();
     Locked locked = Lock();
     chunks_.LookAgain();
     gone = contents->ClearSome(kAtOnce);
@@ -238,7 +247,7 @@ void Store::Drop(Table::Contents* contents) {
 }
 
 Store::Info Store::info() const {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   return {chunks_.num_chunks(),
           chunks_.num_steps(),
           chunks_.record_nbytes(),
@@ -248,7 +257,7 @@ Store::Info Store::info() const {
 }
 
 Store::TableInfo Store::table_info(const Table& table) const {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   return {table.size(), table.config().max_size, table.limiter().config(),
           table.limiter().counters(), table.stats()};
 }
@@ -256,8 +265,9 @@ Store::TableInfo Store::table_info(const Table& table) const {
 TableState Store::table_state(const std::shared_ptr<Table>& table) {
   Snapshot snapshot(shared_from_this());
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Mutex> lock(mutex_);
     snapshot.Take(&chunks_, {table});
+    if (table->size() >= OuterLock::kLongRows / 8) OuterLock::LetGo();
   }
   snapshot.ArrangeTables();
   return std::move(snapshot.tables[0]);
@@ -265,7 +275,7 @@ TableState Store::table_state(const std::shared_ptr<Table>& table) {
 
 std::unique_ptr<Snapshot> Store::TakeSnapshot() {
   auto snapshot = std::make_unique<Snapshot>(shared_from_this());
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   snapshot->Take(&chunks_, tables_);
   return snapshot;
 }
@@ -285,7 +295,7 @@ std::vector<Chunk*> Store::FindRestored(const Ids& ids) {
 
 std::shared_ptr<Chunk> Store::RestoreChunk(std::shared_ptr<const RecordLayout> layout,
                                            std::uint64_t id, std::uint32_t count) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   // Half of all ids are left for new chunks, which count on from the highest.
   if (id == 0 || id >> 63 != 0 || count == 0 || FindRestored(id) != nullptr) return nullptr;
   Chunk*& restored = restored_[id];
@@ -298,7 +308,7 @@ std::shared_ptr<Chunk> Store::RestoreChunk(std::shared_ptr<const RecordLayout> l
 }
 
 Status Store::LinkChunks(const std::uint64_t* ids, const std::uint64_t* next_ids, std::size_t n) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   for (std::size_t i = 0; i < n; ++i) {
     Chunk* const chunk = FindRestored(ids[i]);
     Chunk* const next = FindRestored(next_ids[i]);
@@ -314,7 +324,7 @@ Status Store::LinkChunks(const std::uint64_t* ids, const std::uint64_t* next_ids
 
 Status Store::RestoreEnds(const std::uint64_t* ids, const std::uint32_t* steps,
                           const std::uint8_t* hows, std::size_t n) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   for (std::size_t i = 0; i < n; ++i) {
     const auto at = static_cast<std::int64_t>(i);
     Chunk* const chunk = FindRestored(ids[i]);
@@ -332,7 +342,8 @@ Status Store::RestoreEnds(const std::uint64_t* ids, const std::uint32_t* steps,
 }
 
 Status Store::RestoreTable(Table* table, const TableState& state) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  OuterLock::LetGo();
+  std::lock_guard<Mutex> lock(mutex_);
   for (const std::uint64_t episode : state.items.traj_episode) {
     if (episode >> 62 != 0) return Status::Invalid("episode out of range", -1);
     last_episode_ = std::max(last_episode_, episode);
@@ -342,6 +353,7 @@ Status Store::RestoreTable(Table* table, const TableState& state) {
 }
 
 void Store::SealRestore() {
+  OuterLock::LetGo();
   Locked locked = Lock();
   for (const auto& entry : restored_) {
     if (entry.second == nullptr) continue;

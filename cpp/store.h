@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "outer_lock.h"
 #include "status.h"
 #include "storage/chunk_store.h"
 #include "table.h"
@@ -27,7 +28,8 @@ class Snapshot;
 // Locks, in the order they are taken: that of tidying; that of the list of writers; a
 // Writer's mutex; the store's, held for as long as a Locked lives; an arena's, for a few
 // instructions. No other core lock exists, and no writer's nor the store's is held while a
-// gather copies, while chunks are freed, or while anyone waits for the GIL. One mutex for all
+// gather copies, while chunks are freed, or while anyone waits for a lock outside the core;
+// and who waits for one of them has let go of that first (OuterLock). One mutex for all
 // tables makes an insert into several tables, and a snapshot of them, a single point
 // in time.
 class Store : public std::enable_shared_from_this<Store> {
@@ -84,7 +86,7 @@ class Store : public std::enable_shared_from_this<Store> {
 
     Store* const store_;
     Garbage garbage_;  // outlives the lock
-    std::unique_lock<std::mutex> lock_;
+    std::unique_lock<Mutex> lock_;
   };
 
   // An epoch: what was referenced when it was entered stays readable until it ends.
@@ -253,7 +255,7 @@ class Store : public std::enable_shared_from_this<Store> {
   void Moved(Table* table, Locked* locked);
 
   const Options options_;
-  mutable std::mutex mutex_;
+  mutable Mutex mutex_;
   std::condition_variable can_sample_;
   std::condition_variable inserted_;
   int waiting_ = 0;            // threads at can_sample_
@@ -265,8 +267,8 @@ class Store : public std::enable_shared_from_this<Store> {
   std::unordered_map<std::uint64_t, Chunk*> restored_;
   std::atomic<int> queueing_{0};  // threads that wait for a Locked
 
-  std::mutex tidying_;  // taken before all others; one Tidy at a time
-  std::mutex holding_;  // taken before a Writer's; guards holders_
+  Mutex tidying_;  // taken before all others; one Tidy at a time
+  Mutex holding_;  // taken before a Writer's; guards holders_
   std::unordered_set<Holder*> holders_;
   std::thread keeper_;
   std::condition_variable needed_;

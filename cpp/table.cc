@@ -4,6 +4,7 @@
 #include <new>
 #include <utility>
 
+#include "outer_lock.h"
 #include "selectors/make_selector.h"
 
 namespace reverie {
@@ -200,6 +201,7 @@ std::size_t Table::UpdatePriorities(const std::uint64_t* keys, const double* pri
                                     std::size_t n) {
   std::size_t stale = 0;
   for (std::size_t i = 0; i < n; ++i) {
+    if (i % 256 == 255) OuterLock::Tick();
     const std::uint32_t slot = own_->items.Find(keys[i]);
     if (slot == kNoSlot) {
       ++stale;
@@ -217,6 +219,7 @@ std::size_t Table::UpdatePriorities(const std::uint64_t* keys, const double* pri
 std::size_t Table::Delete(const std::uint64_t* keys, std::size_t n, Garbage* garbage) {
   std::size_t stale = 0;
   for (std::size_t i = 0; i < n; ++i) {
+    if (i % 256 == 255) OuterLock::Tick();
     const std::uint32_t slot = own_->items.Find(keys[i]);
     if (slot == kNoSlot) {
       ++stale;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "gather.h"
+#include "outer_lock.h"
 
 namespace reverie {
 
@@ -43,8 +44,10 @@ void ColumnCopies::Add(const SampledItem& item) {
 }
 
 void ColumnCopies::Copy(void* const* outputs) const {
+  if (nbytes_ >= OuterLock::kLongNbytes) OuterLock::LetGo();
   for (const Column& column : columns_) {
     if (void* const to = *outputs++) {
+      OuterLock::Tick();
       GatherPieces(pieces(column), column.num_pieces, column.field, to);
     }
   }

@@ -20,36 +20,36 @@ TrajectoryWriter::~TrajectoryWriter() { Close(); }
 
 std::uint32_t TrajectoryWriter::AddColumn(std::shared_ptr<const RecordLayout> layout,
                                           std::uint64_t keep) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   columns_.push_back(
       {std::move(layout), keep, ChunkChain(kFirstChunkNbytes, store_->options().chunk_nbytes), 0});
   return static_cast<std::uint32_t>(columns_.size() - 1);
 }
 
 void TrajectoryWriter::SetKeep(std::uint32_t column, std::uint64_t keep) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   columns_[column].keep = keep;
   Store::Locked store = store_->Lock();
   Expire(&columns_[column], &store);
 }
 
 std::uint32_t TrajectoryWriter::num_columns() const {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   return static_cast<std::uint32_t>(columns_.size());
 }
 
 std::shared_ptr<const RecordLayout> TrajectoryWriter::layout(std::uint32_t column) const {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   return columns_[column].layout;
 }
 
 std::uint64_t TrajectoryWriter::first_kept(std::uint32_t column) const {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   return columns_[column].first_kept;
 }
 
 std::uint64_t TrajectoryWriter::next(std::uint32_t column) const {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   return columns_[column].chain.next();
 }
 
@@ -89,7 +89,7 @@ void TrajectoryWriter::DropEmptyTail(Column* column, Store::Locked* store) {
 }
 
 Status TrajectoryWriter::Append(const Cell* cells, std::size_t n) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   if (closed_) return Status::Of(Code::kClosed);
   const auto drop_tails = [this] {
     Store::Locked store = store_->Lock();
@@ -106,6 +106,7 @@ Status TrajectoryWriter::Append(const Cell* cells, std::size_t n) {
     if (cells[i].bytes == nullptr) continue;
     const ChunkChain& chain = columns_[i].chain;
     const std::size_t nbytes = chain.open()->layout->record_nbytes();
+    if (nbytes >= OuterLock::kLongNbytes) OuterLock::LetGo();
     if (nbytes != 0) std::memcpy(chain.open()->record(chain.fill()), cells[i].bytes, nbytes);
   }
   {
@@ -139,7 +140,7 @@ void TrajectoryWriter::Expire(Column* column, Store::Locked* store) {
 
 const void* TrajectoryWriter::Find(std::uint32_t index, std::uint64_t number,
                                    std::shared_ptr<Chunk>* pin) const {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   const Column& column = columns_[index];
   if (number < column.first_kept || number >= column.chain.next()) return nullptr;
   const ChunkChain::Held held = *column.chain.Locate(number);
@@ -150,7 +151,7 @@ const void* TrajectoryWriter::Find(std::uint32_t index, std::uint64_t number,
 Status TrajectoryWriter::CreateItem(Table* table, double priority, const Run* runs,
                                     std::size_t num_runs, const OutputColumn* columns,
                                     std::size_t num_columns, bool* inserted) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   if (closed_) return Status::Of(Code::kClosed);
   if (num_columns == 0) return Status::Invalid("an item needs a column", -1);
   pieces_.clear();
@@ -207,7 +208,7 @@ Status TrajectoryWriter::CreateItem(Table* table, double priority, const Run* ru
 }
 
 void TrajectoryWriter::EndEpisode(bool clear) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   Store::Locked store = store_->Lock();
   episode_ = store.NewEpisode();
   if (!clear) return;
@@ -215,7 +216,7 @@ void TrajectoryWriter::EndEpisode(bool clear) {
 }
 
 void TrajectoryWriter::Rehome() {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   Store::Locked store = store_->Lock();
   for (Column& column : columns_) {
     if (column.layout != nullptr) column.chain.Rehome(column.first_kept, &store);
@@ -223,7 +224,7 @@ void TrajectoryWriter::Rehome() {
 }
 
 void TrajectoryWriter::Close() {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   Store::Locked store = store_->Lock();
   closed_ = true;
   for (Column& column : columns_) {

@@ -4,9 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <vector>
 
+#include "outer_lock.h"
 #include "store.h"
 #include "writers/chunk_chain.h"
 
@@ -95,7 +95,7 @@ class TrajectoryWriter {
   const std::shared_ptr<Store> store_;
   const std::shared_ptr<InsertProgress> progress_ = std::make_shared<InsertProgress>();
 
-  mutable std::mutex mutex_;
+  mutable Mutex mutex_;
   std::vector<Column> columns_;
   std::uint64_t episode_;
   bool closed_ = false;

@@ -37,7 +37,7 @@ Writer::Writer(std::shared_ptr<Store> store, std::shared_ptr<const RecordLayout>
 Writer::~Writer() { Close(); }
 
 std::uint64_t Writer::num_cached(std::uint32_t stream) const {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   return streams_[stream].cached;
 }
 
@@ -47,7 +47,7 @@ std::uint64_t Writer::pending() const {
 }
 
 void Writer::SetPriority(double priority) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   priority_ = priority;
 }
 
@@ -87,7 +87,8 @@ Status Writer::Append(const void* const* columns, std::optional<How> last, Fate*
 
 Status Writer::AppendBatch(const void* const* columns, const std::uint32_t* streams, std::size_t n,
                            const std::uint8_t* lasts, Fate* fates, bool* blocked) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  if (n * layout_->record_nbytes() >= OuterLock::kLongNbytes) OuterLock::LetGo();
+  std::lock_guard<Mutex> lock(mutex_);
   const auto at = [&](std::size_t i) -> Stream& {
     return streams_[streams == nullptr ? i : streams[i]];
   };
@@ -238,7 +239,7 @@ void Writer::Cut(Stream* stream) noexcept {
 }
 
 Status Writer::Reset(std::uint32_t index, bool write_cached_steps, std::uint64_t* uncovered) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   Stream& stream = streams_[index];
   Store::Locked store = store_->Lock();
   *uncovered = 0;
@@ -261,7 +262,7 @@ Status Writer::Reset(std::uint32_t index, bool write_cached_steps, std::uint64_t
 }
 
 void Writer::Rehome() {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   Store::Locked store = store_->Lock();
   for (Stream& stream : streams_) {
     // What the next items may take, and the last step, whose end may be told yet.
@@ -274,7 +275,7 @@ void Writer::Rehome() {
 }
 
 void Writer::Close() {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<Mutex> lock(mutex_);
   Store::Locked store = store_->Lock();
   for (Stream& stream : streams_) {
     Forget(&stream, &store);

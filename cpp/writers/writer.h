@@ -3,10 +3,10 @@
 
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <vector>
 
+#include "outer_lock.h"
 #include "store.h"
 #include "writers/chunk_chain.h"
 
@@ -147,7 +147,7 @@ class Writer {
   const Config config_;
 
   const std::shared_ptr<InsertProgress> progress_ = std::make_shared<InsertProgress>();
-  mutable std::mutex mutex_;
+  mutable Mutex mutex_;
   double priority_;
   std::vector<Stream> streams_;
   std::vector<std::uint8_t*> records_;  // scratch: where the batch under way goes

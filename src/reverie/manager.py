@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import ArrayLike
 
 from reverie.backends import Backend, BufferSettings, find_backend
+from reverie.checkpoint.disk.crc_file import reading
+from reverie.checkpoint.disk.files import FILE_SYSTEM, exists
+from reverie.checkpoint.folder.place import check_is_no_checkpoint, folder_of, is_folder
 from reverie.checkpoint.save import check_keep
 from reverie.checkpoint.source import candidates
 from reverie.errors import (
@@ -106,15 +109,13 @@ class ReplayBufferManager(Handle):
         self._closed = False
         # Taken by what replaces the backend: of several threads only one does it.
         self._lifecycle = threading.RLock()
-        if not isinstance(checkpoint_dir, str | os.PathLike) or not os.fspath(checkpoint_dir):
-            raise InvalidArgumentError(
-                f"checkpoint_dir: found {checkpoint_dir!r:.200}, wanted the path of a folder."
-            )
-        folder = Path(checkpoint_dir)
-        if "\0" in str(folder) or (folder.exists() and not folder.is_dir()):
-            raise InvalidArgumentError(
-                f"checkpoint_dir: {str(folder)!r:.200} is not and cannot become a folder."
-            )
+        folder = folder_of("checkpoint_dir", checkpoint_dir)
+        with reading(FILE_SYSTEM, folder):
+            if exists(FILE_SYSTEM, folder) and not is_folder(folder):
+                raise InvalidArgumentError(
+                    f"checkpoint_dir: {str(folder)!r:.200} is not and cannot become a folder."
+                )
+            check_is_no_checkpoint(folder)
         if not isinstance(table_name, str) or not table_name:
             raise InvalidArgumentError(f"table_name: found {table_name!r:.200}, wanted a name.")
         if on_corrupt not in ("raise", "fallback"):
@@ -142,7 +143,7 @@ class ReplayBufferManager(Handle):
             ),
             data_spec=data_spec,
             nest=nest,
-            checkpoint_dir=folder.absolute(),  # os.chdir() must not move it
+            checkpoint_dir=folder,  # absolute: os.chdir() must not move it
             sequence_length=sequence_length,
             stride_length=stride_length,
             pad_end_of_episodes=pad_end_of_episodes,

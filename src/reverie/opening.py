@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from reverie.checkpoint.fits import check_has
+from reverie.checkpoint.folder.place import folder_of
 from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.load import fill, load_newest
 from reverie.checkpoint.save import Saver, check_keep
@@ -58,7 +58,7 @@ def open_buffer(
         MissingDependencyError: it is Reverb's, and the `reverb-files` extra is missing.
     """
     check_keep(max_to_keep)
-    root = Path(path).absolute()
+    root = folder_of("path", path)
     source = load_newest(root, lambda found: found, progress=progress)
     where = repr(str(source.path))
     names = list(source.settings)

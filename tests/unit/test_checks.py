@@ -23,3 +23,17 @@ def test_lists_of_large_keys_are_keys(keys: Any) -> None:
 def test_what_is_no_key_is_refused(keys: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="keys"):
         as_keys(keys)
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.int32, np.uint8, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(3,), (3, 2)])
+def test_arrays_of_keys_that_cannot_hold_one_are_refused(
+    dtype: type, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"lost their upper half.*jax_enable_x64"):
+        as_keys(np.ones(shape, dtype))
+
+
+def test_an_empty_array_and_a_list_of_small_integers_are_keys() -> None:
+    assert as_keys(np.zeros(0, np.uint32)).tolist() == []
+    assert as_keys([1, 2]).tolist() == [1, 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -19,6 +20,7 @@ from reverie.errors import (
     CheckpointMismatchError,
     CheckpointNotFoundError,
     ClosedError,
+    InvalidArgumentError,
 )
 from reverie.observers import TrajectoryObserver
 
@@ -68,14 +70,31 @@ def test_a_folder_of_checkpoints_may_have_a_checkpoints_name(tmp_path: Path) -> 
     assert loaded(folder) == 2
 
 
-def test_what_was_saved_into_a_checkpoint_is_newer_than_it(tmp_path: Path) -> None:
+def test_a_checkpoint_s_own_folder_is_refused_and_the_one_to_pass_named(tmp_path: Path) -> None:
+    """A save would go inside it, where nobody looks."""
     save_counts(tmp_path, 2)
     own = tmp_path / "ckpt-00000001"
-    with ReplayBufferManager(COUNTER, 100, own, 1) as manager:
-        _, observer = manager.load_replay_buffer()
-        observer({"n": 3})
+    before = sorted(own.iterdir())
+    said = r"is a checkpoint itself.*pass the folder that holds it, "
+    with pytest.raises(InvalidArgumentError, match=said + re.escape(repr(str(tmp_path)))):
+        ReplayBufferManager(COUNTER, 100, own, 1)
+    assert sorted(own.iterdir()) == before
+
+
+def test_another_sequence_length_is_refused_at_load_naming_both(tmp_path: Path) -> None:
+    """A later sample() would meet an item that fits no batch, whenever it drew one."""
+    with ReplayBufferManager(COUNTER, 100, tmp_path, 2) as manager:
+        _, observer = manager.create_replay_buffer()
+        for n in range(5):
+            observer({"n": n})
         manager.save()
-    assert loaded(own) == 3
+    both = r"sequence_length=2.*sequence_length=3"
+    with ReplayBufferManager(COUNTER, 100, tmp_path, 3) as manager:
+        with pytest.raises(CheckpointMismatchError, match=both):
+            manager.load_replay_buffer()
+    with ReplayBufferManager(COUNTER, 100, tmp_path, 2) as manager:
+        manager.load_replay_buffer()
+        assert manager.num_frames() == 4
 
 
 def test_foreign_entries_are_neither_read_nor_touched(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_every_layout_of_a_leaf_is_stored_as_the_same_values(
         plain.astype(">f4"),
         plain.astype(np.float64),
         plain.tolist(),
-        np.ma.masked_array(plain),
+        np.ma.masked_array(plain),  # nothing of it is masked
     ]
     for variant in variants:
         observer({**step(0), "obs": variant})

@@ -10,6 +10,7 @@ import numpy as np
 
 from reverie.errors import CheckpointMismatchError
 from reverie.nests.nest import Nest
+from reverie.tables.settings import TableSettings
 
 
 def check_has(path: Path, tables: Collection[str], wanted: str, argument: str) -> None:
@@ -41,6 +42,28 @@ def check_room(path: Path, table: str, count: int, capacity: int) -> None:
         raise CheckpointMismatchError(
             f"{str(path)!r}: table {table[:200]!r} holds {count} items, but the capacity is "
             f"{capacity}. Use a larger capacity."
+        )
+
+
+def check_windows(path: Path, table: str, found: int | None, settings: TableSettings) -> None:
+    """Refuses windows of another length: a batch would be refused as soon as it drew one.
+
+    Args:
+        path: of the checkpoint.
+        table: its name.
+        found: steps of the windows that were saved; None where nobody wrote it down.
+        settings: of the table to fill.
+
+    Raises:
+        CheckpointMismatchError: the lengths are known and differ.
+    """
+    wanted = settings.sequence_length
+    if found is not None and wanted is not None and found != wanted:
+        raise CheckpointMismatchError(
+            f"{str(path)!r}: table {table[:200]!r} holds windows of sequence_length={found}, "
+            f"but wanted are those of sequence_length={wanted}, and items of unequal length "
+            f"make no batch. Load it with sequence_length={found}, or read it with "
+            "reverie.open(), and add its steps anew."
         )
 
 

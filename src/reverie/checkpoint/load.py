@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverie.checkpoint.disk.scratch import blocks
-from reverie.checkpoint.fits import check_columns, check_has, check_room
+from reverie.checkpoint.fits import check_columns, check_has, check_room, check_windows
 from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.source import Source, candidates, open_source
 from reverie.errors import (
@@ -136,13 +136,14 @@ def load_table(
 
     Raises:
         CheckpointMismatchError: there is no such table, its items are not of these
-            steps, or more than fit.
+            steps or of another sequence_length, or more than fit.
         CheckpointError: see `fill`.
     """
     name = settings.name
     names = list(source.settings)
     taken = name if name in names or not (source.foreign and len(names) == 1) else names[0]
     check_has(source.path, names, taken, "table_name")
+    check_windows(source.path, taken, source.settings[taken].sequence_length, settings)
     for columns in source.columns(taken):
         found = [(column.path, column.spec.dtype, column.spec.shape) for column in columns]
         check_columns(source.path, taken, found, nest)

@@ -12,10 +12,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from reverie.checkpoint.background import BackgroundSaver
+from reverie.checkpoint.disk.crc_file import reading
 from reverie.checkpoint.disk.files import FILE_SYSTEM, FileSystem
 from reverie.checkpoint.folder import commit
 from reverie.checkpoint.folder.lock import FolderLock
 from reverie.checkpoint.folder.names import MANIFEST_NAME, checkpoint_name
+from reverie.checkpoint.folder.place import check_is_no_checkpoint
 from reverie.checkpoint.folder.retention import prune, sweep
 from reverie.checkpoint.format.layouts import layout_of
 from reverie.checkpoint.format.plan import Plan
@@ -124,13 +126,16 @@ class Saver(BackgroundSaver):
         fs: the file system.
 
     Raises:
-        InvalidArgumentError: `max_to_keep` is below 1.
+        InvalidArgumentError: `max_to_keep` is below 1, or `root` is itself a checkpoint.
+        CheckpointReadError: `root` cannot be looked at.
     """
 
     def __init__(
         self, root: Path, max_to_keep: int | None, *, fs: FileSystem = FILE_SYSTEM
     ) -> None:
         check_keep(max_to_keep)
+        with reading(fs, root):
+            check_is_no_checkpoint(root, fs)
         super().__init__(root, fs=fs)
         self._max_to_keep = max_to_keep
         self._fs = fs

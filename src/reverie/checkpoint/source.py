@@ -18,6 +18,7 @@ from reverie import _core
 from reverie.checkpoint.disk.crc_file import reading
 from reverie.checkpoint.disk.files import FILE_SYSTEM, FileSystem, exists
 from reverie.checkpoint.folder.names import MANIFEST_NAME, list_checkpoints, sequence_number_of
+from reverie.checkpoint.folder.place import is_folder
 from reverie.checkpoint.format.native_source import NativeSource
 from reverie.checkpoint.format.reader import read_manifest
 from reverie.checkpoint.format.report import VerifyReport
@@ -99,7 +100,7 @@ def candidates(root: Path) -> list[Path]:
     from reverie.checkpoint.reverb_files import finding
 
     with reading(FILE_SYSTEM, root):
-        if not root.is_dir():
+        if not is_folder(root):
             return []
         found = list_checkpoints(root)[::-1]
         newest = finding.find_newest(root)

@@ -219,6 +219,11 @@ def convert(leaf: Any, column: Column) -> NDArray[Any]:
     """
     wanted = column.spec
     where = f"Step leaf {column.path!r}"
+    if np.ma.is_masked(leaf):
+        raise StepMismatchError(
+            f"{where}: found a masked array, whose mask would be lost; wanted "
+            f"{_describe(wanted)}. Pass its filled(value). Nothing was stored."
+        )
     try:
         found = np.asarray(leaf)
     except Exception as error:  # whatever a foreign __array__ raises
@@ -241,7 +246,8 @@ def convert(leaf: Any, column: Column) -> NDArray[Any]:
     if not castable:
         raise StepMismatchError(
             f"{where}: found {_kind(leaf)}, dtype {found.dtype}; wanted {_describe(wanted)}. "
-            "This is no same_kind cast: convert it yourself if the loss is meant. "
+            "Not every such value has its like there: convert it yourself, as with "
+            f"np.asarray(value, {wanted.dtype.name!r}), if the loss is meant. "
             "Nothing was stored."
         )
     if wanted.dtype.kind in "iu" and found.dtype != wanted.dtype and found.size:

@@ -206,6 +206,11 @@ class Observer(Handle):
         return found
 
     def _flags(self, name: str, value: Any, shape: tuple[int, ...]) -> Any:
+        if np.ma.is_masked(value):
+            raise InvalidArgumentError(
+                f"Step: {name} is a masked array, which may be neither true nor false. "
+                "Nothing was stored."
+            )
         found = np.asarray(value)
         if found.shape != shape:
             hint = " Steps have no batch axis: pass one step at a time." if shape == () else ""
@@ -214,7 +219,14 @@ class Observer(Handle):
                 f"Step: {name} has shape {found.shape}, wanted {wanted}.{hint} "
                 "Nothing was stored."
             )
-        return found.astype(np.bool_)
+        flags = found.astype(np.bool_) if found.dtype.kind in "biuf" else None
+        # Ends in numbers are 0 and 1; "False" is true, and NaN neither.
+        if flags is None or not np.array_equal(flags, found):
+            raise InvalidArgumentError(
+                f"Step: {name} is {value!r:.200}, wanted True or False (0 or 1). "
+                "Nothing was stored."
+            )
+        return flags
 
     def _wait_for_items(self, timeout: float | None = None) -> None:
         writer = self._writer

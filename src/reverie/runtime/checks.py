@@ -59,19 +59,31 @@ def as_keys(keys: ArrayLike) -> NDArray[np.uint64]:
     """Keys as a vector: `[B]`, `[B, T]` (column 0) or a sequence of ints.
 
     Raises:
-        InvalidArgumentError: they are no integers of one or two dimensions.
+        InvalidArgumentError: they are no integers of one or two dimensions, or an array
+            of a dtype that cannot hold a key.
     """
     array = _as_array("keys", keys)
     if array.dtype.kind in "fO" and _are_keys(keys):
         array = np.array(keys, np.uint64)  # NumPy makes floats of ints from 2**63 on
     if array.size == 0:
         return np.zeros(0, np.uint64)
+    # A list has no dtype of its own: small numbers in it are keys that do not exist.
+    if hasattr(keys, "dtype") and (array.dtype.kind == "f" or _is_narrow_int(array.dtype)):
+        raise InvalidArgumentError(
+            f"keys: found {describe(array)}: they lost their upper half. Keys are uint64: pass "
+            "SampleInfo.key as it came, or keep JAX from cutting it with "
+            'jax.config.update("jax_enable_x64", True).'
+        )
     if array.ndim not in (1, 2) or array.dtype.kind not in "iu" or (array < 0).any():
         raise InvalidArgumentError(
             f"keys: found {describe(array)}; wanted integers of shape [B] or [B, T], as "
             "SampleInfo.key holds them."
         )
     return np.ascontiguousarray(array[:, 0] if array.ndim == 2 else array, np.uint64)
+
+
+def _is_narrow_int(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "iu" and dtype.itemsize < 8
 
 
 def _are_keys(keys: Any) -> bool:
@@ -120,6 +132,11 @@ def as_priority(priority: Any) -> float:
 
 
 def _as_array(name: str, values: Any) -> NDArray[Any]:
+    if np.ma.is_masked(values):
+        raise InvalidArgumentError(
+            f"{name}: found a masked array, whose mask would be lost. Pass its compressed() or "
+            "filled(value)."
+        )
     try:
         return np.asarray(values)
     except Exception as error:  # a ragged list, or whatever a foreign __array__ raises

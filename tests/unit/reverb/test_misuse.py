@@ -189,6 +189,7 @@ def test_ctrl_c_in_append_shifts_no_later_item(
 
 FORKS = """
 import gc, os, signal, sys, threading, time
+import numpy as np
 from reverie import reverb
 from reverie.runtime import leaving
 
@@ -198,14 +199,15 @@ with client.trajectory_writer(1) as writer:
     for _ in range(20_000):
         writer.append(1)
         writer.create_item("q", 1.0, writer.history[-1:])
-core = client._client.server.store.core
+core = client._client.server.tables["q"].core
+keys = np.arange(1, 4_000_001, dtype=np.uint64)  # of no item
 mine = client.trajectory_writer(1)
 if sys.argv[1]:  # as if nothing watched over writers
     leaving._live.clear()
 
 def work():
     while not done:
-        core.snapshot()  # holds the store's mutex nearly all the time
+        core.delete(keys)  # holds the store's mutex nearly all the time, mostly without the GIL
 
 done = False
 thread = threading.Thread(target=work)

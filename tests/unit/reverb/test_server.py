@@ -336,7 +336,7 @@ def test_a_server_starts_from_its_checkpointer_and_takes_its_settings(
     server = Server(own, checkpointer=checkpointer)
     assert registry.find(server.port).checkpoint() == f"{tmp_path}/1"
     assert written.calls == [
-        ("load", ["a", "b"], str(tmp_path), "old"),
+        ("load", ["a", "b"], str(tmp_path), os.path.abspath("old")),
         ("save", ["a", "b"], str(tmp_path)),
     ]
     assert repr(own[0]) == (

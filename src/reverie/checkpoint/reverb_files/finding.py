@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from reverie.checkpoint.folder.place import is_folder
+
 TABLES, ITEMS, CHUNKS = DATA_FILES = ("tables.tfrecord", "items.tfrecord", "chunks.tfrecord")
 DONE = "DONE"
 
@@ -21,7 +23,7 @@ def checkpoints(root: Path) -> list[Path]:
     shows. Whatever else is in `root` is ignored. Only names are looked at; nothing is
     opened, and nothing is ever changed. Raises OSError.
     """
-    if not root.is_dir():
+    if not is_folder(root):
         return []
     if _is_checkpoint(root):
         return [root]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import socket
 import weakref
@@ -38,8 +39,8 @@ def port_of(address: str) -> int:
     """The port of an address of this machine.
 
     Args:
-        address: "localhost:8000", "127.0.0.1:8000", "[::1]:8000", "0.0.0.0:8000" or
-            this machine's own name.
+        address: "localhost:8000", "127.0.0.1:8000", "[::1]:8000", "0.0.0.0:8000",
+            one of this machine's own IP addresses, or its own name.
 
     Raises:
         TypeError: the address is no str.
@@ -57,7 +58,7 @@ def port_of(address: str) -> int:
             f'"localhost:8000". {_WAY_OUT}'
         )
     host = match["host"].lower()
-    if host not in _LOCAL and host not in _own_names():
+    if host not in _LOCAL and host not in _own_names() and not _is_own_address(host):
         raise UnreachableServerError(
             f"server_address: found {address!r:.200}, wanted this machine's, for example "
             f'"localhost:{match["port"]}". {_WAY_OUT}'
@@ -139,3 +140,20 @@ def _serving(server: Served | None) -> bool:
 def _own_names() -> set[str]:
     name = socket.gethostname().lower()
     return {name, name.split(".")[0]}
+
+
+def _is_own_address(host: str) -> bool:
+    """Whether `host` is an IP address that this machine can bind to. Asks no name server."""
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    if address.is_loopback:
+        return True
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError:
+        return False
+    return not address.is_multicast

@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from reverie.checkpoint.folder.place import folder_of
 from reverie.errors import EndlessWaitError, InvalidArgumentError
 from reverie.reverb.engine import registry
 from reverie.reverb.engine.writing.known_columns import Shared
@@ -35,10 +36,12 @@ class Checkpointer:
         group: str = "",
         fallback_checkpoint_path: str | os.PathLike[str] | None = None,
     ) -> None:
-        self._path = path if callable(path) else os.fspath(path)
+        self._path = path if callable(path) else str(folder_of("path", path))
         self.group = group
         fallback = fallback_checkpoint_path
-        self.fallback = None if not fallback else os.fspath(fallback)
+        self.fallback = (
+            str(folder_of("fallback_checkpoint_path", fallback)) if fallback else None
+        )
 
     @property
     def path(self) -> str:
@@ -48,8 +51,15 @@ class Checkpointer:
     @property
     def may_hold_one(self) -> bool:
         """Whether there might be something to load."""
-        known = not callable(self._path) and os.path.exists(self._path)
-        return known or self.fallback is not None
+        if callable(self._path):
+            return self.fallback is not None
+        try:
+            os.stat(self._path)
+        except (FileNotFoundError, NotADirectoryError):
+            return self.fallback is not None
+        except OSError:
+            pass  # what cannot be looked at is not "none": loading says why
+        return True
 
     def __repr__(self) -> str:
         """`Checkpointer(path='...')`."""

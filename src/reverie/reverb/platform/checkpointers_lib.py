@@ -25,6 +25,9 @@ class DefaultCheckpointer(CheckpointerBase):
         group: kept and otherwise ignored, as in Reverb's public releases.
         fallback_checkpoint_path: the folder of one checkpoint, from which a server
             starts where `path` holds none.
+
+    Raises:
+        InvalidArgumentError: a path is a URL, or of an unknown user's home.
     """
 
     def __init__(
