@@ -71,8 +71,6 @@ def cell_of(value: Any) -> tuple[Any, CellSpec]:
     if kind is int and 0 <= value < _UINT64:
         return np.uint64(value), CellSpec(np.dtype(np.uint64), ())
     try:
-        if np.ma.is_masked(value):
-            raise TypeError("found a masked array, whose mask would be lost: pass its filled()")
         array: NDArray[Any] = np.asarray(value)
     except Exception as error:  # whatever a foreign __array__ raises
         raise TypeError(f"found {value!r:.200}, which is no array ({error!s:.200}).") from None
