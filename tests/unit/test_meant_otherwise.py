@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +141,13 @@ def test_an_error_of_the_system_is_never_none(
         reverie.ReplayBufferManager(SPEC, 10, tmp_path / "run")
     with pytest.raises(ReverieError):
         reverie.open(tmp_path / "run")
+
+
+def test_a_class_that_was_made_anew_is_told_from_its_namesake(tmp_path: Path) -> None:
+    """A notebook's cell was run twice: both classes have one name."""
+    one = reverie.ArraySpec((), np.float32)
+    before, after = (namedtuple("Step", "o r") for _ in range(2))
+    with reverie.ReplayBufferManager(before(one, one), 10, tmp_path) as manager:
+        _, observer = manager.create_replay_buffer()
+        with pytest.raises(StepMismatchError, match="another class of the same name.*cell run"):
+            observer(after(1.0, 2.0), last=False)

@@ -291,6 +291,12 @@ def difference(spec: Any, step: Any, path: str = "") -> str:
         pairs = [(key, spec[key], step[key]) for key in spec]
     elif isinstance(spec, tuple | list):
         named = hasattr(spec, "_fields")
+        if named and type(step) is not type(spec) and _kind(step) == _kind(spec):
+            return (
+                f"{where}: found another class of the same name, {_kind(step)}: was its notebook "
+                "cell run again, or its module reloaded? Make the data spec of the class that "
+                "the steps have"
+            )
         if type(step) is not type(spec) and (named or not isinstance(step, type(spec))):
             return f"{where}: found {_kind(step)}, wanted {_kind(spec)}"
         if len(step) != len(spec):

@@ -18,6 +18,7 @@ A server and a client, which may be anywhere in the process:
 from __future__ import annotations
 
 import abc
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -251,8 +252,8 @@ class Server(Handle):
         self._server = pybind.Server(internal, port, checkpointer.internal_checkpointer())
 
     def __del__(self) -> None:
-        """Stops the server."""
-        if hasattr(self, "_server"):
+        """Stops the server; at the interpreter's end, where names are gone, nothing is left to."""
+        if sys is not None and not sys.is_finalizing() and hasattr(self, "_server"):
             self.stop()
 
     def __repr__(self) -> str:
