@@ -149,5 +149,5 @@ def test_a_class_that_was_made_anew_is_told_from_its_namesake(tmp_path: Path) ->
     before, after = (namedtuple("Step", "o r") for _ in range(2))
     with reverie.ReplayBufferManager(before(one, one), 10, tmp_path) as manager:
         _, observer = manager.create_replay_buffer()
-        with pytest.raises(StepMismatchError, match="another class of the same name.*cell run"):
+        with pytest.raises(StepMismatchError, match=r"of the same name.*cell run"):
             observer(after(1.0, 2.0), last=False)

@@ -252,7 +252,7 @@ class Server(Handle):
         self._server = pybind.Server(internal, port, checkpointer.internal_checkpointer())
 
     def __del__(self) -> None:
-        """Stops the server; at the interpreter's end, where names are gone, nothing is left to."""
+        """Stops the server; not where it goes with the interpreter, whose names are gone."""
         if sys is not None and not sys.is_finalizing() and hasattr(self, "_server"):
             self.stop()
 

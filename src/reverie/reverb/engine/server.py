@@ -211,8 +211,9 @@ class Server:
         return False
 
     def __del__(self) -> None:
-        """Stops the server."""
-        if hasattr(self, "_store") and self._store.is_open:
+        """Stops the server; not where it goes with the interpreter, whose names are gone."""
+        finalizing = sys is None or sys.is_finalizing()
+        if not finalizing and hasattr(self, "_store") and self._store.is_open:
             self.Stop()
 
     def __repr__(self) -> str:
