@@ -294,8 +294,8 @@ def difference(spec: Any, step: Any, path: str = "") -> str:
         if named and type(step) is not type(spec) and _kind(step) == _kind(spec):
             return (
                 f"{where}: found another class of the same name, {_kind(step)}: was its "
-                "notebook's cell run again, or its module reloaded? Make the data spec of the class that "
-                "the steps have"
+                "notebook's cell run again, or its module reloaded? Make the data "
+                "spec of the class that the steps have"
             )
         if type(step) is not type(spec) and (named or not isinstance(step, type(spec))):
             return f"{where}: found {_kind(step)}, wanted {_kind(spec)}"
