@@ -1,6 +1,6 @@
 """Short calls keep the GIL: beside a busy thread, getting it back costs 5 ms a time.
 
-Nothing is timed. The busy thread counts, and is asked to hand the GIL over once in ten
+Nothing is timed. The busy thread counts, and is asked to hand the GIL over once in two
 seconds only; so a call during which it counted has let the GIL go.
 """
 
@@ -35,7 +35,7 @@ class Busy:
         self._thread.start()
         while not self.count:
             time.sleep(0.001)
-        sys.setswitchinterval(10.0)
+        sys.setswitchinterval(2.0)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -55,6 +55,11 @@ def lets_go(call: Callable[[], Any]) -> bool:
         before = busy.count
         call()
         return busy.count != before
+
+
+def keeps(call: Callable[[], Any]) -> bool:
+    """Whether the call keeps it, but where the store's own thread is in the way just then."""
+    return not all(lets_go(call) for _ in range(3))
 
 
 @pytest.fixture
@@ -130,7 +135,7 @@ NAMES = (
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_short_call_keeps_the_gil(name: str, calls: dict[str, Callable[[], Any]]) -> None:
-    assert not lets_go(calls[name])
+    assert keeps(calls[name])
 
 
 def test_a_large_batch_of_environments_keeps_it(tmp_path: Any) -> None:
@@ -141,12 +146,12 @@ def test_a_large_batch_of_environments_keeps_it(tmp_path: Any) -> None:
     buffer, _ = manager.create_replay_buffer()
     observer = ParallelObserver(buffer.py_client, "uniform_table", 2, num_envs=256)
     step = {"o": np.zeros((256, 24), np.float32)}
-    assert not lets_go(lambda: observer(step, last=np.zeros(256, np.bool_)))
+    assert keeps(lambda: observer(step, last=np.zeros(256, np.bool_)))
     manager.close()
 
 
 def test_what_drops_the_gil_is_noticed() -> None:
-    assert lets_go(lambda: time.sleep(0.001))
+    assert not keeps(lambda: time.sleep(0.05))
 
 
 def test_a_long_batch_lets_it_go(tmp_path: Any) -> None:
@@ -162,9 +167,13 @@ def test_a_long_batch_lets_it_go(tmp_path: Any) -> None:
         manager.sample(64)
         with Busy() as busy:
             sys.setswitchinterval(0.005)
-            before_call = busy.count
-            manager.sample(64)
-            assert busy.count != before_call
+            counted = busy.count
+            # The busy thread may need a while to be awake, longer than one batch takes.
+            for _ in range(200):
+                manager.sample(64)
+                if busy.count != counted:
+                    break
+            assert busy.count != counted
     finally:
         sys.setswitchinterval(before)
     manager.close()
