@@ -42,10 +42,10 @@ nb::ndarray<nb::numpy, T, nb::ndim<2>> Rows(Owned owner, T* data, std::size_t co
   return {data, {count, record_nbytes}, capsule};
 }
 
-nb::ndarray<nb::numpy, const std::uint8_t, nb::ndim<2>> Data(const SnapshotHandle& self,
+nb::ndarray<nb::numpy, const std::uint8_t, nb::ndim<2>> Data(SnapshotHandle& self,
                                                              std::size_t row) {
   reverie::Snapshot& snapshot = *self.snapshot;
-  WithoutGil([&] { snapshot.Arrange(); });
+  self.Arrange();
   if (row >= snapshot.num_chunks()) throw nb::index_error("no such chunk");
   const std::size_t count = snapshot.count(row);
   const std::size_t record_nbytes = snapshot.record_nbytes(row);
@@ -66,8 +66,9 @@ void Read(nb::dict state, const char* name, std::vector<T, Allocator>* to) {
 }
 
 void SnapshotHandle::Arrange() {
-  WithoutGil([&] { snapshot->Arrange(); });
   if (arranged) return;
+  WithoutGil([&] { snapshot->Arrange(); });
+  if (arranged) return;  // by another thread, meanwhile
   arranged = true;
   chunks["id"] = ToNumpy(std::move(snapshot->chunks.id));
   chunks["next"] = ToNumpy(std::move(snapshot->chunks.next));
@@ -252,7 +253,7 @@ void BindRestore(nb::module_& m) {
       },
       "chunk"_a, "step"_a, "how"_a);
   method("seal_restore", [](StoreHandle& self) {
-    NoGil release;
+    GilInHand gil;
     self.store->SealRestore();
   });
 }

@@ -79,7 +79,7 @@ void BindStore(nb::module_& m) {
            })
       .def("tidy",
            [](StoreHandle& self) {
-             NoGil release;
+             GilInHand gil;
              self.store->Tidy();
            })
       .def("info", [](const StoreHandle& self) {

@@ -259,7 +259,7 @@ void BindTable(nb::module_& m) {
       .def(
           "wait",
           [](TableHandle& self, std::int64_t batch_size, double timeout_s) {
-            const reverie::Status status = WithoutGil(
+            const reverie::Status status = GilToSpare(
                 [&] { return self.store->WaitToSample(self.table.get(), batch_size, timeout_s); });
             Check(status);
             return status.ok();
@@ -270,7 +270,7 @@ void BindTable(nb::module_& m) {
           [](TableHandle& self, nb::dict state) {
             const reverie::TableState parsed = ParseTableState(state);
             const reverie::Status status =
-                WithoutGil([&] { return self.store->RestoreTable(self.table.get(), parsed); });
+                GilToSpare([&] { return self.store->RestoreTable(self.table.get(), parsed); });
             Check(status);
           },
           "state"_a);

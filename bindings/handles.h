@@ -32,7 +32,7 @@ void BindPending(nb::class_<WriterHandle>* writer) {
       .def(
           "wait_pending",
           [](WriterHandle& self, std::uint64_t at_most, double timeout_s) {
-            const reverie::Status status = WithoutGil([&] {
+            const reverie::Status status = GilToSpare([&] {
               return self.store->WaitForInserts(self.writer->progress(), at_most, timeout_s);
             });
             Check(status);

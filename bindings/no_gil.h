@@ -25,24 +25,6 @@ inline void TakeGilBack(PyThreadState* state) noexcept {
   }
 }
 
-// Drops the GIL until the end of the scope: around what waits, or is always long.
-class NoGil {
- public:
-  NoGil() : state_(PyEval_SaveThread()) {}
-  ~NoGil() { TakeGilBack(state_); }
-  NoGil(const NoGil&) = delete;
-  NoGil& operator=(const NoGil&) = delete;
-
- private:
-  PyThreadState* const state_;
-};
-
-template <typename Run>
-auto WithoutGil(Run&& run) {
-  NoGil release;
-  return run();
-}
-
 // The GIL as the core's outer lock, until the end of the scope: kept while the work is short,
 // gone once the core waits or has worked for 2 ms. Nothing of Python may be touched in it.
 //
@@ -75,10 +57,18 @@ class GilInHand final : public reverie::OuterLock {
   Clock::time_point since_;
 };
 
-// Runs what the core may wait in, or be long at, but mostly is not.
+// Runs what the core may wait in, or be long at: it knows best when to let the GIL go.
 template <typename Run>
 auto GilToSpare(Run&& run) {
   GilInHand gil;
+  return run();
+}
+
+// Runs what is long without a lock of the core's, so that it need not know of any.
+template <typename Run>
+auto WithoutGil(Run&& run) {
+  GilInHand gil;
+  reverie::OuterLock::LetGo();
   return run();
 }
 
