@@ -117,25 +117,8 @@ def calls(tmp_path: Any) -> Iterator[dict[str, Callable[[], Any]]]:
     server.stop()
 
 
-NAMES = (
-    "sample",
-    "sample one",
-    "append",
-    "reset",
-    "num_frames",
-    "info",
-    "iter_items",
-    "gather_all",
-    "mutate_priorities",
-    "create_item",
-    "end_episode",
-    "Client.sample",
-)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_short_call_keeps_the_gil(name: str, calls: dict[str, Callable[[], Any]]) -> None:
-    assert keeps(calls[name])
+def test_short_calls_keep_the_gil(calls: dict[str, Callable[[], Any]]) -> None:
+    assert [name for name, call in calls.items() if not keeps(call)] == []
 
 
 def test_a_large_batch_of_environments_keeps_it(tmp_path: Any) -> None:
@@ -161,19 +144,6 @@ def test_a_long_batch_lets_it_go(tmp_path: Any) -> None:
     )
     _, observer = manager.create_replay_buffer()
     observer({"o": np.zeros(1 << 18, np.float32)}, last=True)
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(0.005)
-    try:
-        manager.sample(64)
-        with Busy() as busy:
-            sys.setswitchinterval(0.005)
-            counted = busy.count
-            # The busy thread may need a while to be awake, longer than one batch takes.
-            for _ in range(200):
-                manager.sample(64)
-                if busy.count != counted:
-                    break
-            assert busy.count != counted
-    finally:
-        sys.setswitchinterval(before)
+    # The busy thread may need a while to be awake, longer than one batch takes.
+    assert any(lets_go(lambda: manager.sample(64)) for _ in range(50))
     manager.close()

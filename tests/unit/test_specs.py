@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from reverie import ArraySpec, ReplayBufferManager, Trajectory
+from reverie import ArraySpec, ReplayBufferManager, Trajectory, reverb
 from reverie.errors import ReverieError, SpecError
 from reverie.nests.nest import Nest
 
@@ -73,6 +73,29 @@ def test_bfloat16_is_stored_and_float32_cast_into_it(tmp_path: Any) -> None:
         observer(np.array([1.5, -2], ml_dtypes.bfloat16))
         observer(np.array([3, 4], np.float32))
         assert manager.gather_all()[:, 0].astype(np.float64).tolist() == [[1.5, -2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["bfloat16", "float8_e5m2", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e4m3b11fnuz"],
+)
+def test_scalars_of_foreign_dtypes_are_their_values(name: str, tmp_path: Any) -> None:
+    """NumPy keeps the value of such a scalar where only its own type knows."""
+    dtype = getattr(pytest.importorskip("ml_dtypes"), name)
+    values = list(np.arange(4).astype(dtype))
+    with ReplayBufferManager(ArraySpec((), dtype), 5, tmp_path, 1) as manager:
+        _, observer = manager.create_replay_buffer()
+        for value in values:
+            observer(value)
+        assert manager.gather_all().ravel().astype(float).tolist() == [0, 1, 2, 3]
+    server = reverb.Server([reverb.Table.queue("q", 5)], port=None)
+    writer = server.localhost_client().trajectory_writer(4)
+    for value in values:
+        writer.append({"x": value})
+    writer.create_item("q", 1.0, {"x": writer.history["x"][-4:]})
+    (found,) = server.localhost_client().sample("q", 1, emit_timesteps=False)
+    assert found.data[0].astype(float).tolist() == [0, 1, 2, 3]
+    server.stop()
 
 
 def test_every_kind_of_node_gives_paths() -> None:
