@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
-from reverie.checkpoint.folder.place import folder_of
 from reverie.checkpoint.load import fill
 from reverie.checkpoint.save import Saver
 from reverie.checkpoint.source import Source, candidates, open_source
@@ -34,11 +34,11 @@ def save(store: Store, path: str | os.PathLike[str]) -> str:
         The checkpoint's own folder, absolute.
 
     Raises:
-        InvalidArgumentError: `path` is a URL, or a checkpoint's own folder.
+        InvalidArgumentError: `path` is a checkpoint's own folder.
         CheckpointLockedError: another process saves into the folder.
         CheckpointWriteError: see `write_checkpoint`.
     """
-    saver = Saver(folder_of("path", path), _KEPT)
+    saver = Saver(Path(os.path.abspath(path)), _KEPT)
     try:
         return str(saver.save(store))
     finally:
@@ -99,5 +99,5 @@ def load(
 
 
 def _newest(path: str | os.PathLike[str]) -> Source | None:
-    found = candidates(folder_of("path", path))
+    found = candidates(Path(os.path.abspath(path)))
     return open_source(found[0]) if found else None

@@ -7,8 +7,9 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from reverie.checkpoint.folder.place import folder_of
+from reverie.checkpoint.folder.place import folder_of, is_folder
 from reverie.errors import EndlessWaitError, InvalidArgumentError
 from reverie.reverb.engine import registry
 from reverie.reverb.engine.writing.known_columns import Shared
@@ -51,15 +52,11 @@ class Checkpointer:
     @property
     def may_hold_one(self) -> bool:
         """Whether there might be something to load."""
-        if callable(self._path):
-            return self.fallback is not None
         try:
-            os.stat(self._path)
-        except (FileNotFoundError, NotADirectoryError):
-            return self.fallback is not None
+            known = not callable(self._path) and is_folder(Path(self._path))
         except OSError:
-            pass  # what cannot be looked at is not "none": loading says why
-        return True
+            known = True  # loading says why it cannot be looked at
+        return known or self.fallback is not None
 
     def __repr__(self) -> str:
         """`Checkpointer(path='...')`."""
