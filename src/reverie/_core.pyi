@@ -2,7 +2,8 @@
 
 One `Store` holds the chunks and tables of one process. Its single mutex guards
 tables, items and chunk counts; a `Writer` has a mutex of its own, taken first.
-No call holds a core mutex while it wants the GIL. Methods may be called from
+No call holds a core mutex while it wants the GIL, nor waits for one with the GIL in hand:
+it is kept for short work alone. Methods may be called from
 any thread. Errors: `ValueError` for arguments that Python should have refused.
 """
 
@@ -193,7 +194,7 @@ class Table:
         Returns columns shaped (B, piece, *shape), with `lengths` (B, length, *shape) or
         (B, *shape), and (key u64, probability f64, table_size i64, priority f64,
         times_sampled i32) shaped (B,), or (B, piece) with repeat_info.
-        Copies without the GIL. A batch that fails counts nothing and uses no randomness, but
+        A batch that fails counts nothing and uses no randomness, but
         with max_times_sampled, where the items chosen before the one at fault stay counted.
         """
     def gather(

@@ -54,7 +54,7 @@ class ReplayBufferManager(Handle):
         capacity: the most items it holds; then one goes for each new one.
             Memory grows with the data, not with the capacity.
         checkpoint_dir: folder of checkpoints; made by the first save. Entries that
-            are not ours are never touched.
+            are not ours are never touched. `~` is the home folder.
         sequence_length: consecutive steps of each item, all of one episode.
         sampler: chooses what to sample, one of `reverie.samplers`; None: uniformly.
         remover: chooses what makes room for a new item, one of `reverie.removers`; None:
@@ -81,7 +81,9 @@ class ReplayBufferManager(Handle):
     Raises:
         SpecError: a leaf of the spec cannot be stored; names its path.
         TypeError: the sampler, the remover or the limiter is none.
-        InvalidArgumentError: a number is out of range, or two settings contradict.
+        InvalidArgumentError: a number is out of range, two settings contradict, or
+            `checkpoint_dir` is a URL, a file or a checkpoint's own folder.
+        CheckpointReadError: the system refused to look at `checkpoint_dir`.
         MissingDependencyError: the backend needs a package that is not installed.
     """
 

@@ -159,7 +159,7 @@ class ReplayBuffer(Handle):
         """A batch in NumPy, items chosen by the table's sampler, with replacement.
 
         Sees every observer call that has returned. One crossing into the core, which
-        chooses under its lock and copies outside it, without the GIL.
+        chooses under its lock and copies outside it; what takes long does without the GIL.
 
         Args:
             batch_size: B.

@@ -25,9 +25,6 @@ class DefaultCheckpointer(CheckpointerBase):
         group: kept and otherwise ignored, as in Reverb's public releases.
         fallback_checkpoint_path: the folder of one checkpoint, from which a server
             starts where `path` holds none.
-
-    Raises:
-        InvalidArgumentError: a path is a URL, or of an unknown user's home.
     """
 
     def __init__(
@@ -41,7 +38,11 @@ class DefaultCheckpointer(CheckpointerBase):
         self.fallback_checkpoint_path = fallback_checkpoint_path
 
     def internal_checkpointer(self) -> pybind.Checkpointer:
-        """The engine's own form of it."""
+        """The engine's own form of it.
+
+        Raises:
+            InvalidArgumentError: a path is a URL, or of an unknown user's home.
+        """
         return pybind.Checkpointer(self.path, self.group, self.fallback_checkpoint_path)
 
 
