@@ -437,6 +437,7 @@ class ReplayBuffer(Handle):
                 lambda slice_s: self._core.wait(batch_size, slice_s),
                 timeout=check_timeout(timeout),
                 what=lambda: self.describe_wait(batch_size),
+                progress=self._table.progress,
             )
             batch = self._core.sample(*call)
         return batch

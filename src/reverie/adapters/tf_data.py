@@ -208,7 +208,7 @@ class _Source:
             Where there is no data yet it is `[0, B, T, ...]`, and at the timeout
             `[1, B, T, ...]` with a table_size of -1.
         """
-        enter_from_outside()
+        enter_from_outside(self)
         waited_s = float(waited_s)
         start = time.monotonic()
         try:

@@ -99,9 +99,7 @@ class Observer(Handle):
         """
         if not self._is_open:
             self._target.check_open()
-            if self._target.records is not None:
-                self._new_writer()
-            self._is_open = True
+            self._is_open = True  # the first step makes the writer, and its thread known
 
     def close(self) -> None:
         """Ends the episode; steps in no item are dropped. Idempotent.
@@ -239,6 +237,7 @@ class Observer(Handle):
                     timeout=timeout,
                     what=lambda: self._target.describe_wait(writer.pending),
                     way_out=_WAY_OUT,
+                    progress=lambda: [table.progress() for table in self._target.tables],
                 )
                 self._target.check_open()  # what waits at a server is dropped when it stops
         except _core.Closed:

@@ -4,10 +4,12 @@ A fork copies memory but no threads: a core mutex that another thread held at
 that moment stays locked for ever in the child. So the child must not touch its
 copy, not even to destroy it.
 
-At the interpreter's exit a thread that is inside the core, or one of TensorFlow's
-that is about to call us, would want the GIL from a runtime that is going away, which
-ends the process by abort(). So foreign threads are refused and tables are closed
-first, and the threads inside are given a moment to leave.
+At the interpreter's exit Python's own daemon threads stay where they are when they next
+want the GIL, in the core as anywhere (bindings/no_gil.h). Tables stay open, so that exit
+handlers that run later still save. But a thread that Python did not start, one of
+TensorFlow's that is about to call us, would want the GIL from a runtime that is going
+away, which ends the process by abort(). So these are refused, and those inside are given
+a moment to leave.
 """
 
 from __future__ import annotations
@@ -15,17 +17,20 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
 import time
 import weakref
 from types import FrameType
 from typing import Any, Protocol
 
 from reverie.errors import ClosedError
+from reverie.runtime import company
 
 _LEAVING_S = 2.0  # the longest that the exit waits for other threads
 _LOOK_S = 0.002
 # Foreign threads come and go: they are gone when so many looks in a row saw none inside.
 _FOREIGN_LOOKS = 11
+_EXITS = "The interpreter exits."
 
 
 class Guarded(Protocol):
@@ -34,8 +39,6 @@ class Guarded(Protocol):
     def abandon(self) -> Any:
         """Refuses all use in a forked child; returns what must never be destroyed there."""
 
-    def close(self, why: str = ...) -> None:
-        """Refuses later use and wakes who waits."""
 
 
 _live: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -49,16 +52,26 @@ def guard(table: Guarded) -> None:
     _live.add(table)
 
 
-def enter_from_outside() -> None:
+def enter_from_outside(reader: object) -> None:
     """To be called first in what TensorFlow's threads call: they outlive the interpreter.
+
+    Args:
+        reader: whose data they fetch; while it lives, such threads are waited for.
 
     Raises:
         ClosedError: the interpreter is exiting.
     """
     global _foreign
     _foreign = True
+    company.read_from_outside(reader)
     if _exiting:
-        raise ClosedError("The interpreter exits.")
+        raise ClosedError(_EXITS)
+
+
+def check_staying() -> None:
+    """Raises ClosedError in a thread that Python did not start, once the interpreter exits."""
+    if _exiting and _is_foreign(threading.get_ident()):
+        raise ClosedError(_EXITS)
 
 
 def others_inside() -> bool:
@@ -73,20 +86,34 @@ def _after_fork_in_child() -> None:
 
 @atexit.register
 def _at_exit() -> None:
-    """Closes what is still live, if any other thread might be using it."""
+    """Refuses threads that Python did not start, and waits until none is inside."""
     global _exiting
     _exiting = True
-    if len(sys._current_frames()) == 1 and not _foreign:
+    if not _foreign:
         return
-    for table in list(_live):
-        table.close("is closed: the interpreter is exiting.")
+    hook = threading.excepthook
+
+    def quiet(problem: Any) -> None:
+        """What a thread reports that was refused because of the exit is no news."""
+        if _EXITS not in str(problem.exc_value):
+            hook(problem)
+
+    threading.excepthook = quiet
     end = time.monotonic() + _LEAVING_S
-    wanted, looks = _FOREIGN_LOOKS if _foreign else 1, 0
-    while time.monotonic() < end:
-        looks = 0 if others_inside() else looks + 1
-        if looks >= wanted:
-            return
+    looks = 0
+    while time.monotonic() < end and looks < _FOREIGN_LOOKS:
+        inside = any(
+            _is_ours(frame) and _is_foreign(ident)
+            for ident, frame in sys._current_frames().items()
+        )
+        looks = 0 if inside else looks + 1
         time.sleep(_LOOK_S)
+
+
+def _is_foreign(ident: int) -> bool:
+    """Whether Python did not start the thread."""
+    thread = threading._active.get(ident)  # type: ignore[attr-defined]
+    return thread is None or isinstance(thread, threading._DummyThread)
 
 
 def _is_ours(frame: FrameType | None) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from reverie import _core
 from reverie.errors import ClosedError, ForkedProcessError, ReverieError
 from reverie.nests.nest import Nest
+from reverie.runtime.company import met
 from reverie.runtime.leaving import guard
 from reverie.tables.settings import MAX_ITEMS, TableSettings
 
@@ -30,7 +31,7 @@ class Store:
         where: whose it is, for messages: "Table 'x'", "The server on port 8000".
         error: what later use raises once it is closed.
         way_out: how to go on then.
-        anew: the same in a forked child, "Create or load a buffer".
+        anew: the same in a forked child.
 
     Attributes:
         core: the core's store; one copy of every step, however many tables refer to it.
@@ -44,7 +45,7 @@ class Store:
         *,
         error: type[ReverieError] = ClosedError,
         way_out: str = "Create or load the buffer anew.",
-        anew: str = "Create or load a buffer",
+        anew: str = "Create a buffer there, or save() here and load_replay_buffer() there.",
     ) -> None:
         self.where = where
         self.core = _core.Store(gather_threads=_GATHER_THREADS)
@@ -65,12 +66,13 @@ class Store:
         return not (self._closed or self.is_forked)
 
     def check_open(self) -> None:
-        """Raises where nothing can be written or sampled any more.
+        """Raises where nothing can be written or sampled; the caller's thread is known then.
 
         Raises:
             ReverieError: the store's own error: it was closed.
             ForkedProcessError: see `check_process`.
         """
+        met()
         if self._closed or self.is_forked:
             raise self.closed_error()
 
@@ -87,8 +89,9 @@ class Store:
         """The error for a store that is closed or forked, or that the core says is."""
         if self.is_forked:
             return ForkedProcessError(
-                f"{self.where} was made before os.fork() and cannot be used in the child "
-                f"process. {self._anew} there, or start the process with the 'spawn' method."
+                f"{self.where} was made before os.fork() and is memory of the parent: no "
+                "other process can use it, whether it began by fork or by spawn. "
+                f"{self._anew}"
             )
         return self._error(f"{self.where} {self._closed or 'is closed.'} {self._way_out}")
 

@@ -57,9 +57,10 @@ class Gate:
         """Raises ClosedError or ForkedProcessError where the buffer cannot be used."""
         if self.is_forked:
             raise ForkedProcessError(
-                f"Table {self._name!r} was made before os.fork() and cannot be used in the "
-                "child process. Create or load a buffer there, or start the process with the "
-                "'spawn' method."
+                f"Table {self._name!r} was made before os.fork(), which its server's threads "
+                "do not survive: the child process cannot use it. Create or load a buffer "
+                "there, or start the process with the 'spawn' method and make a manager with "
+                "this server's server_address."
             )
         if self.closed:
             raise self._closed_error()

@@ -97,6 +97,7 @@ class ItemStream:
                 lambda slice_s: self._fetch(self._batch, slice_s),
                 timeout=timeout,
                 what=self.describe_wait,
+                progress=self._table.progress,
             )
         return self._ready.popleft()
 

@@ -224,8 +224,8 @@ class Streams:
         Raises:
             StopIteration: there is nothing more, by which TensorFlow knows the end.
         """
-        enter_from_outside()
         slot = self._slots[int(number)]
+        enter_from_outside(slot)
         chunk = slot.next_chunk()
         if chunk is None and not slot.error:
             raise StopIteration
