@@ -31,6 +31,7 @@ from reverie.nests.specs import ArraySpec
 from reverie.nests.trajectory import Trajectory
 from reverie.opening import open_buffer as open
 from reverie.replay_buffer import ReplayBuffer
+from reverie.runtime.waiting import set_patience
 from reverie.sample import SampleInfo
 from reverie.tables.info import BufferInfo
 
@@ -54,6 +55,7 @@ __all__ = [
     "removers",
     "reverb",
     "samplers",
+    "set_patience",
 ]
 
 

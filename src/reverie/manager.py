@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from numpy.typing import ArrayLike
 
@@ -38,6 +38,8 @@ from reverie.tables.signature import item_signature
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+T = TypeVar("T")
 
 
 class ReplayBufferManager(Handle):
@@ -274,7 +276,9 @@ class ReplayBufferManager(Handle):
             MissingDependencyError: TensorFlow is not installed.
             ClosedError: the manager is closed.
         """
-        return self._require("get_dataset").buffer.as_dataset(batch_size, num_steps)
+        return self._on_buffer(
+            "get_dataset", lambda buffer: buffer.as_dataset(batch_size, num_steps)
+        )
 
     def sample(
         self,
@@ -290,8 +294,12 @@ class ReplayBufferManager(Handle):
             ClosedError: the manager is closed.
             ReverieError: see there.
         """
-        buffer = self._require("sample").buffer
-        return buffer.sample(batch_size, num_steps, out=out, timeout=timeout)
+        while True:  # not `_on_buffer`, whose frames each batch would pay for
+            backend = self._require("sample")
+            try:
+                return backend.buffer.sample(batch_size, num_steps, out=out, timeout=timeout)
+            except ClosedError:
+                self._check_replaced(backend)
 
     def gather_all(self) -> Any:
         """Every item in insertion order, stacked; see `ReplayBuffer.gather_all`.
@@ -299,11 +307,12 @@ class ReplayBufferManager(Handle):
         Raises:
             NotInitializedError, ClosedError: as for `sample`.
         """
-        return self._require("gather_all").buffer.gather_all()
+        return self._on_buffer("gather_all", lambda buffer: buffer.gather_all())
 
     def iter_items(self) -> Iterator[tuple[int, Any]]:
         """Key and data of every item, whatever its length; see `ReplayBuffer.iter_items`."""
-        return self._require("iter_items").buffer.iter_items()
+        backend = self._require("iter_items")
+        return self._items_of(backend)
 
     def update_priorities(self, keys: ArrayLike, priorities: ArrayLike) -> int:
         """Sets priorities; returns how many keys were stale.
@@ -313,7 +322,9 @@ class ReplayBufferManager(Handle):
         Raises:
             NotInitializedError, ClosedError: as for `sample`.
         """
-        return self._require("update_priorities").buffer.update_priorities(keys, priorities)
+        return self._on_buffer(
+            "update_priorities", lambda buffer: buffer.update_priorities(keys, priorities)
+        )
 
     def num_frames(self) -> int:
         """Items in the buffer, every finished observer call included; 0 before it exists.
@@ -322,7 +333,9 @@ class ReplayBufferManager(Handle):
             ClosedError: the manager is closed.
         """
         self._check_open()
-        return 0 if self._backend is None else self._backend.buffer.num_frames()
+        if self._backend is None:
+            return 0
+        return self._on_buffer("num_frames", lambda buffer: buffer.num_frames())
 
     def info(self) -> BufferInfo:
         """Sizes in items, steps and bytes, counters, rates and settings.
@@ -330,7 +343,7 @@ class ReplayBufferManager(Handle):
         Raises:
             NotInitializedError, ClosedError: as for `sample`.
         """
-        return self._require("info").buffer.info()
+        return self._on_buffer("info", lambda buffer: buffer.info())
 
     def save(
         self, wait: bool = True, *, progress: Callable[[int, int], None] | None = None
@@ -345,7 +358,7 @@ class ReplayBufferManager(Handle):
             CheckpointError: see there.
             NotInitializedError, ClosedError: as for `sample`.
         """
-        return self._require("save").buffer.save(wait, progress=progress)
+        return self._on_buffer("save", lambda buffer: buffer.save(wait, progress=progress))
 
     def clear(self) -> None:
         """Empties the buffer; does nothing before it exists.
@@ -358,7 +371,7 @@ class ReplayBufferManager(Handle):
         """
         self._check_open()
         if self._backend is not None:
-            self._backend.buffer.clear()
+            self._on_buffer("clear", lambda buffer: buffer.clear())
 
     def close(self) -> None:
         """Releases everything, after a background save has ended. Idempotent.
@@ -413,3 +426,24 @@ class ReplayBufferManager(Handle):
                 "load_replay_buffer() first."
             )
         return self._backend
+
+    def _on_buffer(self, call: str, do: Callable[[Any], T]) -> T:
+        """`do(buffer)`, on the next one where that was replaced meanwhile."""
+        while True:
+            backend = self._require(call)
+            try:
+                return do(backend.buffer)
+            except ClosedError:
+                self._check_replaced(backend)
+
+    def _items_of(self, backend: Backend) -> Iterator[tuple[int, Any]]:
+        try:
+            yield from backend.buffer.iter_items()
+        except ClosedError:  # items of a buffer that was replaced have left, all of them
+            self._check_replaced(backend)
+
+    def _check_replaced(self, backend: Backend) -> None:
+        """In a handler: raises the error unless another backend has taken this one's place."""
+        self._check_open()
+        if self._backend is backend:
+            raise  # noqa: PLE0704

@@ -65,9 +65,8 @@ class ReplayBuffer(Handle):
     """One table of steps: sample, look, update, save.
 
     What `ReplayBufferManager` hands out, and what `reverie.open` makes of a checkpoint.
-    Steps come in through observers. Thread-safe. It has the methods of TF-Agents'
-    `ReverbReplayBuffer` as well; what that refuses (`gather_all`) works here, `add_batch`
-    and `get_next` raise NotImplementedError as they do there.
+    Steps come in through observers. Thread-safe. It has the methods of TF-Agents' buffer, too:
+    what that refuses (`gather_all`) works, `add_batch` and `get_next` raise NotImplementedError.
 
     Args:
         table: in a store of its own.
@@ -437,7 +436,7 @@ class ReplayBuffer(Handle):
                 lambda slice_s: self._core.wait(batch_size, slice_s),
                 timeout=check_timeout(timeout),
                 what=lambda: self.describe_wait(batch_size),
-                progress=self._table.progress,
+                progress=self._store.progress,
             )
             batch = self._core.sample(*call)
         return batch

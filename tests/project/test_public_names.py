@@ -25,6 +25,7 @@ PUBLIC_NAMES = [
     "removers",
     "reverb",
     "samplers",
+    "set_patience",
 ]
 PUBLIC_NAMES_OF = {
     "observers": [

@@ -237,7 +237,7 @@ class Observer(Handle):
                     timeout=timeout,
                     what=lambda: self._target.describe_wait(writer.pending),
                     way_out=_WAY_OUT,
-                    progress=lambda: [table.progress() for table in self._target.tables],
+                    progress=self._target.tables[0].store.progress,
                 )
                 self._target.check_open()  # what waits at a server is dropped when it stops
         except _core.Closed:

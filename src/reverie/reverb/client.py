@@ -127,7 +127,8 @@ class Client:
     """Calls on a server of this process. Thread-safe.
 
     Args:
-        server_address: "localhost:8000" or the like. The server may be made later.
+        server_address: "localhost:8000" or the like. The server may be made later: calls
+            wait for it while another thread could make it.
 
     Raises:
         TypeError: the address is no str.
@@ -315,11 +316,12 @@ class Client:
         """Settings and counters of each table, by name.
 
         Args:
-            timeout: seconds to wait for a server on the port; None: it must be there.
+            timeout: seconds to wait for a server on the port; None waits while another
+                thread could make the first one.
 
         Raises:
             DeadlineExceededError: none came within the timeout.
-            RuntimeError: no timeout, and no server is there.
+            RuntimeError: no timeout, and no server is there nor could come.
         """
         try:
             if isinstance(self._client, _Engine):

@@ -14,6 +14,7 @@ from reverie.runtime.company import met
 from reverie.runtime.leaving import guard
 from reverie.tables.settings import MAX_ITEMS, TableSettings
 
+_MOVES = ("inserts", "samples", "deletes", "pending")
 _GATHER_THREADS = min(4, os.cpu_count() or 1)
 
 
@@ -51,6 +52,7 @@ class Store:
         self.core = _core.Store(gather_threads=_GATHER_THREADS)
         self.settings: list[TableSettings] = []
         self.nests: list[Nest] = []
+        self._tables: list[_core.Table] = []
         self._creating = threading.Lock()  # so that `settings` stand in the core's order
         self._error = error
         self._way_out = way_out
@@ -101,10 +103,17 @@ class Store:
             self._closed = why
             self.core.close()
 
+    def progress(self) -> object:
+        """What is another whenever somebody has added to, sampled or deleted from a table."""
+        tables = [table.info() for table in list(self._tables)]
+        counts = [[info[name] for name in _MOVES] for info in tables]
+        return counts, self.core.info()["num_steps"]
+
     def create_table(self, settings: TableSettings, seed: int) -> _core.Table:
         """A new, empty table in the core's store; `settings` tells of it from now on."""
         with self._creating:
             table = core_table(self.core, settings, seed)
+            self._tables.append(table)
             self.settings.append(settings)
         return table
 

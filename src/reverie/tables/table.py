@@ -204,12 +204,6 @@ class Table(Handle):
         """
         return dict.fromkeys(_COUNTERS, 0) if self._store is None else self.core.info()
 
-    def progress(self) -> object:
-        """What is another whenever somebody has added, sampled or deleted."""
-        info = self.core.info()
-        moved = [info[name] for name in ("inserts", "samples", "deletes", "pending")]
-        return moved, self.store.core.info()["num_steps"]
-
     def describe_sample_wait(self, what: str = "", needs: str = "") -> str:
         """What sampling `what` waits for, with the numbers; what an item `needs`."""
         info, limiter = self.core.info(), self.settings.limiter

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from reverie.errors import InvalidArgumentError, WaitTimeoutError
+from reverie.errors import EndlessWaitError, InvalidArgumentError, WaitTimeoutError
 from reverie.reverb.engine import registry
 from reverie.reverb.engine.sampler import ItemStream, Sampler
 from reverie.reverb.engine.server import Server
@@ -29,7 +29,8 @@ class Client:
     """Calls on the server that an address of this machine names. Thread-safe.
 
     The server is looked up anew for each call, so it may be made later than the
-    client, or again on the same port.
+    client, or again on the same port. Where none has been on the port yet, a call waits
+    for it while another thread could make it, as Reverb's does; see `wait_until`.
 
     Args:
         server_name: "localhost:8000" or the like.
@@ -45,7 +46,9 @@ class Client:
 
     @property
     def server(self) -> Server:
-        """The server that runs on the port now."""
+        """The server on the port; waits for the first one, which another thread may make."""
+        if registry.may_come(self._port):
+            self._wait(None)
         return cast(Server, registry.find(self._port))
 
     def NewWriter(
@@ -147,21 +150,17 @@ class Client:
         """The server's tables.
 
         Args:
-            timeout: seconds to wait for a server on the port; 0: not at all.
+            timeout: seconds to wait for a server on the port; 0: as every call does.
 
         Raises:
-            UnreachableServerError: no timeout, and no server is there.
+            UnreachableServerError: no timeout, and no server is there nor could come.
             RuntimeError: "Deadline Exceeded": none came within the timeout.
         """
         seconds = as_timeout("timeout", timeout)
         if not timeout > 0:
             return list(self.server.tables.values())
         try:
-            wait_until(
-                self._is_served,
-                timeout=seconds,
-                what=lambda: f"for a server of this process on port {self._port}",
-            )
+            self._wait(seconds)
         except WaitTimeoutError as error:
             raise RuntimeError(
                 f"Deadline Exceeded: {error} The ports served here: "
@@ -172,6 +171,17 @@ class Client:
     def Checkpoint(self) -> str:
         """Writes a checkpoint of the server; returns its path. Errors as the server's."""
         return self.server.checkpoint()
+
+    def _wait(self, timeout: float | None) -> None:
+        try:
+            wait_until(
+                self._is_served,
+                timeout=timeout,
+                what=lambda: f"for a server of this process on port {self._port}",
+                way_out="nobody could make one.",
+            )
+        except EndlessWaitError as error:
+            raise UnreachableServerError(f"{registry.nobody_on(self._port)} {error}") from None
 
     def _is_served(self, slice_s: float) -> bool:
         end = time.monotonic() + slice_s

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from reverie.errors import InvalidArgumentError
 from reverie.reverb.errors import UnreachableServerError
+from reverie.runtime.company import met
 
 
 class Served(Protocol):
@@ -25,7 +26,7 @@ class Served(Protocol):
 
 _LOCAL = {"localhost", "127.0.0.1", "[::1]", "[::]", "0.0.0.0", "ip6-localhost"}
 _ADDRESS = re.compile(r"(?:dns:///|ipv4:|ipv6:)?(?P<host>\[[^\]]*\]|[^:/]+):(?P<port>\d{1,5})")
-_WAY_OUT = (
+WAY_OUT = (
     "Reverie serves in process: a Client finds the Servers of its own process alone. For a "
     "server elsewhere install dm-reverb and connect with its own client, or make the manager "
     'with backend="reverb".'
@@ -33,6 +34,7 @@ _WAY_OUT = (
 
 # No lock, which a fork could leave locked in the child: each operation on it is atomic.
 _servers: dict[int, weakref.ref[Served]] = {}
+_once_served: set[int] = set()  # ports on which there was a server, which may be gone
 
 
 def port_of(address: str) -> int:
@@ -55,13 +57,13 @@ def port_of(address: str) -> int:
     if match is None:
         raise UnreachableServerError(
             f"server_address: found {address!r:.200}, wanted host:port, for example "
-            f'"localhost:8000". {_WAY_OUT}'
+            f'"localhost:8000". {WAY_OUT}'
         )
     host = match["host"].lower()
     if host not in _LOCAL and host not in _own_names() and not _is_own_address(host):
         raise UnreachableServerError(
             f"server_address: found {address!r:.200}, wanted this machine's, for example "
-            f'"localhost:{match["port"]}". {_WAY_OUT}'
+            f'"localhost:{match["port"]}". {WAY_OUT}'
         )
     return int(match["port"])
 
@@ -73,16 +75,26 @@ def find(port: int) -> Served:
         UnreachableServerError: no server of this process has it, or it was stopped.
         ForkedProcessError: it was made before `os.fork()`.
     """
+    met()
     server = _get(port)
     if server is None:
-        ports = ", ".join(map(str, served_ports()))
-        raise UnreachableServerError(
-            f"No server of this process is on port {port}; the ports served here: "
-            f"{ports or 'none'}. A Server stops with the last reference to it: keep one. "
-            f"{_WAY_OUT}"
-        )
+        raise UnreachableServerError(nobody_on(port))
     server.check_open()
     return server
+
+
+def nobody_on(port: int) -> str:
+    """That no server has the port, which ones are served, and what to do."""
+    ports = ", ".join(map(str, served_ports()))
+    return (
+        f"No server of this process is on port {port}; the ports served here: "
+        f"{ports or 'none'}. A Server stops with the last reference to it: keep one. {WAY_OUT}"
+    )
+
+
+def may_come(port: int) -> bool:
+    """Whether a server on `port` may still be made: none was there yet."""
+    return port not in _once_served
 
 
 def served_ports() -> list[int]:
@@ -106,6 +118,7 @@ def register(port: int, server: Served) -> None:
             )
         if _servers.get(port) is found:
             _servers.pop(port, None)
+    _once_served.add(port)
 
 
 def unregister(port: int, server: Served) -> None:

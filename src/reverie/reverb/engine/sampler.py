@@ -97,7 +97,7 @@ class ItemStream:
                 lambda slice_s: self._fetch(self._batch, slice_s),
                 timeout=timeout,
                 what=self.describe_wait,
-                progress=self._table.progress,
+                progress=self._table.store.progress,
             )
         return self._ready.popleft()
 

@@ -10,15 +10,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from reverie.checkpoint.folder.place import folder_of, is_folder
-from reverie.errors import EndlessWaitError, InvalidArgumentError
+from reverie.errors import InvalidArgumentError
 from reverie.reverb.engine import registry
 from reverie.reverb.engine.writing.known_columns import Shared
 from reverie.reverb.errors import UnknownTableError, UnreachableServerError
 from reverie.runtime.checks import as_int
+from reverie.runtime.waiting import wait_until
 from reverie.tables.store import Store
 from reverie.tables.table import Table
-
-_SLICE_S = 0.1  # how long Ctrl-C may have to wait
 
 
 class Checkpointer:
@@ -106,7 +105,7 @@ class Server:
             error=UnreachableServerError,
             way_out="Make a new Server, with new tables (Table.replace() makes an empty one of "
             "the same settings), and a new Client.",
-            anew="Make a Server",
+            anew=registry.WAY_OUT,
         )
         self.tables: dict[str, Table] = {}
         self.shared = Shared()  # by its writers
@@ -190,21 +189,26 @@ class Server:
         """Waits until the server is stopped, open to Ctrl-C. Always False.
 
         Raises:
-            EndlessWaitError: this is the only thread of the process, so nobody is left
-                who could stop it, nor use it: other processes cannot.
+            EndlessWaitError: nobody is left in the process who could stop it, nor use it:
+                other processes cannot.
             ForkedProcessError: made before `os.fork()`.
         """
-        while not self._stopped.wait(_SLICE_S):
+
+        def stopped(slice_s: float) -> bool:
             self._store.check_process()
-            if not self.is_open:
-                break
-            if len(sys._current_frames()) == 1:
-                raise EndlessWaitError(
-                    f"Would wait for ever for the server on port {self.port} to be stopped: "
-                    "this is the only thread of the process, and a server of Reverie is found "
-                    "by clients of its own process alone. Start the threads that use it first, "
-                    "or run a server for other processes with dm-reverb."
-                )
+            return self._stopped.wait(slice_s) or not self.is_open
+
+        wait_until(
+            stopped,
+            timeout=None,
+            what=lambda: f"for the server on port {self.port} to be stopped",
+            way_out=(
+                "nobody could stop it: a server of Reverie is found by clients of its own "
+                "process alone. Start the threads that use it first, or run a server for other "
+                "processes with dm-reverb."
+            ),
+            progress=self._store.progress,
+        )
         return False
 
     def __del__(self) -> None:

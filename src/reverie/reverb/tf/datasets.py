@@ -133,7 +133,7 @@ class TableDataset(tf.compat.v1.data.Dataset):  # type: ignore[misc]
             max_samples_per_stream: as for the class.
             rate_limiter_timeout_ms: as for the class.
             get_signature_timeout_secs: how long to wait for a server on the port; None
-                and 0: not at all.
+                and 0: while another thread could make the first one.
             max_samples: as for the class.
 
         Raises:

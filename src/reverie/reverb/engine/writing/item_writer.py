@@ -217,6 +217,7 @@ class TrajectoryWriter(CellWriter):
                     "rate limiter waits for. Sample from another thread, write less, or pass "
                     "timeout_ms."
                 ),
+                progress=self._store.progress,
             )
         except WaitTimeoutError:
             raise RuntimeError(
