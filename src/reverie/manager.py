@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,7 +48,8 @@ class ReplayBufferManager(Handle):
 
     The names, the arguments and the results are those of Smart Control's
     `ReplayBufferManager`, which needs Reverb; this one needs nothing but NumPy.
-    A context manager: leaving it closes the buffer. Thread-safe.
+    A context manager: leaving it closes the buffer. Thread-safe: what runs while another
+    thread creates or loads a buffer goes on with the new one; observers of the old are closed.
 
     Args:
         data_spec: what one step looks like: any nest whose leaves have a shape and
@@ -254,7 +256,9 @@ class ReplayBufferManager(Handle):
         Raises:
             NotInitializedError, ClosedError: as for `sample`.
         """
-        observer: TrajectoryObserver = self._require("new_observer").new_observer()
+        observer: TrajectoryObserver = self._on_backend(
+            "new_observer", lambda b: b.new_observer()
+        )
         return observer
 
     def get_dataset(
@@ -276,8 +280,8 @@ class ReplayBufferManager(Handle):
             MissingDependencyError: TensorFlow is not installed.
             ClosedError: the manager is closed.
         """
-        return self._on_buffer(
-            "get_dataset", lambda buffer: buffer.as_dataset(batch_size, num_steps)
+        return self._on_backend(
+            "get_dataset", lambda b: b.buffer.as_dataset(batch_size, num_steps)
         )
 
     def sample(
@@ -294,12 +298,16 @@ class ReplayBufferManager(Handle):
             ClosedError: the manager is closed.
             ReverieError: see there.
         """
-        while True:  # not `_on_buffer`, whose frames each batch would pay for
+        start = 0.0 if timeout is None else time.monotonic()
+        while True:  # not `_on_backend`, whose frames each batch would pay for
             backend = self._require("sample")
             try:
                 return backend.buffer.sample(batch_size, num_steps, out=out, timeout=timeout)
             except ClosedError:
                 self._check_replaced(backend)
+                if timeout:
+                    now = time.monotonic()
+                    timeout, start = max(0.0, timeout - (now - start)), now
 
     def gather_all(self) -> Any:
         """Every item in insertion order, stacked; see `ReplayBuffer.gather_all`.
@@ -307,12 +315,11 @@ class ReplayBufferManager(Handle):
         Raises:
             NotInitializedError, ClosedError: as for `sample`.
         """
-        return self._on_buffer("gather_all", lambda buffer: buffer.gather_all())
+        return self._on_backend("gather_all", lambda b: b.buffer.gather_all())
 
     def iter_items(self) -> Iterator[tuple[int, Any]]:
         """Key and data of every item, whatever its length; see `ReplayBuffer.iter_items`."""
-        backend = self._require("iter_items")
-        return self._items_of(backend)
+        return self._items_of(self._require("iter_items"))
 
     def update_priorities(self, keys: ArrayLike, priorities: ArrayLike) -> int:
         """Sets priorities; returns how many keys were stale.
@@ -322,8 +329,8 @@ class ReplayBufferManager(Handle):
         Raises:
             NotInitializedError, ClosedError: as for `sample`.
         """
-        return self._on_buffer(
-            "update_priorities", lambda buffer: buffer.update_priorities(keys, priorities)
+        return self._on_backend(
+            "update_priorities", lambda b: b.buffer.update_priorities(keys, priorities)
         )
 
     def num_frames(self) -> int:
@@ -335,7 +342,7 @@ class ReplayBufferManager(Handle):
         self._check_open()
         if self._backend is None:
             return 0
-        return self._on_buffer("num_frames", lambda buffer: buffer.num_frames())
+        return self._on_backend("num_frames", lambda b: b.buffer.num_frames())
 
     def info(self) -> BufferInfo:
         """Sizes in items, steps and bytes, counters, rates and settings.
@@ -343,7 +350,7 @@ class ReplayBufferManager(Handle):
         Raises:
             NotInitializedError, ClosedError: as for `sample`.
         """
-        return self._on_buffer("info", lambda buffer: buffer.info())
+        return self._on_backend("info", lambda b: b.buffer.info())
 
     def save(
         self, wait: bool = True, *, progress: Callable[[int, int], None] | None = None
@@ -358,7 +365,7 @@ class ReplayBufferManager(Handle):
             CheckpointError: see there.
             NotInitializedError, ClosedError: as for `sample`.
         """
-        return self._on_buffer("save", lambda buffer: buffer.save(wait, progress=progress))
+        return self._on_backend("save", lambda b: b.buffer.save(wait, progress=progress))
 
     def clear(self) -> None:
         """Empties the buffer; does nothing before it exists.
@@ -371,7 +378,7 @@ class ReplayBufferManager(Handle):
         """
         self._check_open()
         if self._backend is not None:
-            self._on_buffer("clear", lambda buffer: buffer.clear())
+            self._on_backend("clear", lambda b: b.buffer.clear())
 
     def close(self) -> None:
         """Releases everything, after a background save has ended. Idempotent.
@@ -427,12 +434,12 @@ class ReplayBufferManager(Handle):
             )
         return self._backend
 
-    def _on_buffer(self, call: str, do: Callable[[Any], T]) -> T:
-        """`do(buffer)`, on the next one where that was replaced meanwhile."""
+    def _on_backend(self, call: str, do: Callable[[Backend], T]) -> T:
+        """`do(backend)`, on the next one where that was replaced meanwhile."""
         while True:
             backend = self._require(call)
             try:
-                return do(backend.buffer)
+                return do(backend)
             except ClosedError:
                 self._check_replaced(backend)
 
@@ -444,6 +451,5 @@ class ReplayBufferManager(Handle):
 
     def _check_replaced(self, backend: Backend) -> None:
         """In a handler: raises the error unless another backend has taken this one's place."""
-        self._check_open()
-        if self._backend is backend:
-            raise  # noqa: PLE0704
+        if self._closed or self._backend is backend:
+            raise

@@ -65,8 +65,8 @@ class ReplayBuffer(Handle):
     """One table of steps: sample, look, update, save.
 
     What `ReplayBufferManager` hands out, and what `reverie.open` makes of a checkpoint.
-    Steps come in through observers. Thread-safe. It has the methods of TF-Agents' buffer, too:
-    what that refuses (`gather_all`) works, `add_batch` and `get_next` raise NotImplementedError.
+    Steps come in through observers. Thread-safe. It has the methods of TF-Agents' buffer: what
+    that refuses (`gather_all`) works, `add_batch` and `get_next` raise NotImplementedError.
 
     Args:
         table: in a store of its own.

@@ -173,10 +173,11 @@ def test_a_wait_in_pieces_is_logged_like_one(caplog: pytest.LogCaptureFixture) -
 def test_no_call_from_outside_begins_once_the_interpreter_exits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    leaving.enter_from_outside()
+    reader = threading.Event()
+    leaving.enter_from_outside(reader)
     monkeypatch.setattr(leaving, "_exiting", True)
     with pytest.raises(ClosedError, match="interpreter exits"):
-        leaving.enter_from_outside()
+        leaving.enter_from_outside(reader)
 
 
 def test_what_ready_raises_comes_through() -> None:
@@ -242,11 +243,8 @@ def test_a_sampler_wakes_up_when_the_first_window_is_there(
     timer.join()
 
 
-@pytest.mark.parametrize("end", ["close", "create_replay_buffer"])
-def test_a_sampler_wakes_up_when_the_buffer_goes(
-    end: str, manager: ReplayBufferManager
-) -> None:
-    timer = threading.Timer(0.05, getattr(manager, end))
+def test_a_sampler_wakes_up_when_the_buffer_goes(manager: ReplayBufferManager) -> None:
+    timer = threading.Timer(0.05, manager.close)
     timer.start()
     with pytest.raises(ClosedError, match="uniform_table"):
         manager.sample(3, timeout=10)

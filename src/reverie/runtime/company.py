@@ -60,7 +60,8 @@ def others() -> Company:
     own = threading.get_ident()
     known = {mark.ident for mark in list(_marks)}
     names = {thread.ident: thread.name for thread in threading.enumerate()}
-    callers, unknown = [], []
+    callers: list[str] = []
+    unknown: list[str] = []
     for ident in sys._current_frames():
         if ident != own:
             name = repr(names.get(ident, "not started by Python"))

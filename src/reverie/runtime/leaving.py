@@ -40,7 +40,6 @@ class Guarded(Protocol):
         """Refuses all use in a forked child; returns what must never be destroyed there."""
 
 
-
 _live: weakref.WeakSet[Any] = weakref.WeakSet()
 _abandoned: list[Any] = []
 _exiting = False
@@ -70,7 +69,7 @@ def enter_from_outside(reader: object) -> None:
 
 def check_staying() -> None:
     """Raises ClosedError in a thread that Python did not start, once the interpreter exits."""
-    if _exiting and _is_foreign(threading.get_ident()):
+    if _exiting and is_foreign(threading.get_ident()):
         raise ClosedError(_EXITS)
 
 
@@ -103,14 +102,14 @@ def _at_exit() -> None:
     looks = 0
     while time.monotonic() < end and looks < _FOREIGN_LOOKS:
         inside = any(
-            _is_ours(frame) and _is_foreign(ident)
+            _is_ours(frame) and is_foreign(ident)
             for ident, frame in sys._current_frames().items()
         )
         looks = 0 if inside else looks + 1
         time.sleep(_LOOK_S)
 
 
-def _is_foreign(ident: int) -> bool:
+def is_foreign(ident: int) -> bool:
     """Whether Python did not start the thread."""
     thread = threading._active.get(ident)  # type: ignore[attr-defined]
     return thread is None or isinstance(thread, threading._DummyThread)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
@@ -19,6 +20,7 @@ from reverie.reverb.engine.writing.item_writer import TrajectoryWriter
 from reverie.reverb.engine.writing.step_writer import Writer
 from reverie.reverb.errors import UnreachableServerError
 from reverie.runtime.checks import as_float, as_int, as_timeout
+from reverie.runtime.leaving import is_foreign
 from reverie.runtime.waiting import wait_until
 from reverie.tables.table import Table
 
@@ -47,7 +49,8 @@ class Client:
     @property
     def server(self) -> Server:
         """The server on the port; waits for the first one, which another thread may make."""
-        if registry.may_come(self._port):
+        # Not in TensorFlow's threads: while one waits here, it cannot be cancelled.
+        if registry.may_come(self._port) and not is_foreign(threading.get_ident()):
             self._wait(None)
         return cast(Server, registry.find(self._port))
 
