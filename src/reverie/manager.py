@@ -48,8 +48,7 @@ class ReplayBufferManager(Handle):
 
     The names, the arguments and the results are those of Smart Control's
     `ReplayBufferManager`, which needs Reverb; this one needs nothing but NumPy.
-    A context manager: leaving it closes the buffer. Thread-safe: what runs while another
-    thread creates or loads a buffer goes on with the new one; observers of the old are closed.
+    A context manager: leaving it closes the buffer. Thread-safe, also beside loads.
 
     Args:
         data_spec: what one step looks like: any nest whose leaves have a shape and
@@ -256,9 +255,7 @@ class ReplayBufferManager(Handle):
         Raises:
             NotInitializedError, ClosedError: as for `sample`.
         """
-        observer: TrajectoryObserver = self._on_backend(
-            "new_observer", lambda b: b.new_observer()
-        )
+        observer: TrajectoryObserver = self._on("new_observer", lambda b: b.new_observer())
         return observer
 
     def get_dataset(
@@ -280,9 +277,7 @@ class ReplayBufferManager(Handle):
             MissingDependencyError: TensorFlow is not installed.
             ClosedError: the manager is closed.
         """
-        return self._on_backend(
-            "get_dataset", lambda b: b.buffer.as_dataset(batch_size, num_steps)
-        )
+        return self._on("get_dataset", lambda b: b.buffer.as_dataset(batch_size, num_steps))
 
     def sample(
         self,
@@ -299,7 +294,7 @@ class ReplayBufferManager(Handle):
             ReverieError: see there.
         """
         start = 0.0 if timeout is None else time.monotonic()
-        while True:  # not `_on_backend`, whose frames each batch would pay for
+        while True:  # not `_on`, whose frames each batch would pay for
             backend = self._require("sample")
             try:
                 return backend.buffer.sample(batch_size, num_steps, out=out, timeout=timeout)
@@ -315,7 +310,7 @@ class ReplayBufferManager(Handle):
         Raises:
             NotInitializedError, ClosedError: as for `sample`.
         """
-        return self._on_backend("gather_all", lambda b: b.buffer.gather_all())
+        return self._on("gather_all", lambda b: b.buffer.gather_all())
 
     def iter_items(self) -> Iterator[tuple[int, Any]]:
         """Key and data of every item, whatever its length; see `ReplayBuffer.iter_items`."""
@@ -329,7 +324,7 @@ class ReplayBufferManager(Handle):
         Raises:
             NotInitializedError, ClosedError: as for `sample`.
         """
-        return self._on_backend(
+        return self._on(
             "update_priorities", lambda b: b.buffer.update_priorities(keys, priorities)
         )
 
@@ -342,7 +337,7 @@ class ReplayBufferManager(Handle):
         self._check_open()
         if self._backend is None:
             return 0
-        return self._on_backend("num_frames", lambda b: b.buffer.num_frames())
+        return self._on("num_frames", lambda b: b.buffer.num_frames())
 
     def info(self) -> BufferInfo:
         """Sizes in items, steps and bytes, counters, rates and settings.
@@ -350,7 +345,7 @@ class ReplayBufferManager(Handle):
         Raises:
             NotInitializedError, ClosedError: as for `sample`.
         """
-        return self._on_backend("info", lambda b: b.buffer.info())
+        return self._on("info", lambda b: b.buffer.info())
 
     def save(
         self, wait: bool = True, *, progress: Callable[[int, int], None] | None = None
@@ -365,7 +360,7 @@ class ReplayBufferManager(Handle):
             CheckpointError: see there.
             NotInitializedError, ClosedError: as for `sample`.
         """
-        return self._on_backend("save", lambda b: b.buffer.save(wait, progress=progress))
+        return self._on("save", lambda b: b.buffer.save(wait, progress=progress))
 
     def clear(self) -> None:
         """Empties the buffer; does nothing before it exists.
@@ -378,7 +373,7 @@ class ReplayBufferManager(Handle):
         """
         self._check_open()
         if self._backend is not None:
-            self._on_backend("clear", lambda b: b.buffer.clear())
+            self._on("clear", lambda b: b.buffer.clear())
 
     def close(self) -> None:
         """Releases everything, after a background save has ended. Idempotent.
@@ -434,7 +429,7 @@ class ReplayBufferManager(Handle):
             )
         return self._backend
 
-    def _on_backend(self, call: str, do: Callable[[Backend], T]) -> T:
+    def _on(self, call: str, do: Callable[[Backend], T]) -> T:
         """`do(backend)`, on the next one where that was replaced meanwhile."""
         while True:
             backend = self._require(call)

@@ -176,7 +176,7 @@ def test_no_call_from_outside_begins_once_the_interpreter_exits(
     reader = threading.Event()
     leaving.enter_from_outside(reader)
     monkeypatch.setattr(leaving, "_exiting", True)
-    with pytest.raises(ClosedError, match="interpreter exits"):
+    with pytest.raises(StopIteration, match="interpreter exits"):
         leaving.enter_from_outside(reader)
 
 

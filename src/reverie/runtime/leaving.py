@@ -58,13 +58,14 @@ def enter_from_outside(reader: object) -> None:
         reader: whose data they fetch; while it lives, such threads are waited for.
 
     Raises:
-        ClosedError: the interpreter is exiting.
+        StopIteration: the interpreter is exiting. TensorFlow ends the dataset, which it
+            does not log.
     """
     global _foreign
     _foreign = True
     company.read_from_outside(reader)
     if _exiting:
-        raise ClosedError(_EXITS)
+        raise StopIteration(_EXITS)
 
 
 def check_staying() -> None:
@@ -94,8 +95,12 @@ def _at_exit() -> None:
 
     def quiet(problem: Any) -> None:
         """What a thread reports that was refused because of the exit is no news."""
-        if _EXITS not in str(problem.exc_value):
-            hook(problem)
+        error = problem.exc_value
+        while error is not None:
+            if _EXITS in str(error) or isinstance(error, StopIteration):
+                return
+            error = error.__cause__ or error.__context__
+        hook(problem)
 
     threading.excepthook = quiet
     end = time.monotonic() + _LEAVING_S

@@ -70,7 +70,7 @@ def wait_until(
         WaitTimeoutError: `timeout` passed.
         EndlessWaitError: there is no timeout, and nobody is left who could end the wait;
             names the threads that were counted on.
-        ClosedError: the interpreter exits, and Python did not start this thread.
+        ClosedError: no timeout, the interpreter exits, and Python did not start this thread.
     """
     company.met()
     start = time.monotonic()
@@ -82,7 +82,8 @@ def wait_until(
             left = _SLICE_S if timeout is None else min(_SLICE_S, timeout - waited)
             if ready(max(left, 0.0)):
                 return
-            leaving.check_staying()
+            if timeout is None:
+                leaving.check_staying()
             now = time.monotonic()
             waited = now - start
             if timeout is not None and waited >= timeout:
