@@ -46,9 +46,19 @@ def read(iterator):
 """
 SCRIPTS = {
     "server": "",
-    "daemons": "fill(4)\nfor call in (lambda: manager.sample(4), lambda: list(client.sample('q'))):"
-    "\n    threading.Thread(target=lambda: [call() for _ in range(10**9)], daemon=True).start()"
-    "\ntime.sleep(0.3)",
+    "daemons": """
+fill(4)
+def forever(call):
+    while True:
+        call()
+for call in (
+    lambda: manager.sample(4),
+    lambda: list(client.sample("q", emit_timesteps=False)),
+    lambda: client.insert({"x": np.int64(1)}, {"q": 1.0}),
+):
+    threading.Thread(target=forever, args=(call,), daemon=True).start()
+time.sleep(0.3)
+""",
     "manager's": "fill(4)\niterator = iter(manager.get_dataset(2))\nnext(iterator)",
     "manager's, waiting": "iterator = iter(manager.get_dataset(2))\n"
     "threading.Thread(target=read, args=(iterator,), daemon=True).start()\ntime.sleep(0.5)",

@@ -192,6 +192,6 @@ def test_a_wait_ends_when_the_server_stops(run: Any) -> None:
 
 def test_a_wait_that_nothing_can_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     _server, _, address = serve(queue())
-    monkeypatch.setattr("sys._current_frames", lambda: {1: None})
+    monkeypatch.setattr("sys._current_frames", lambda: {threading.get_ident(): None})
     with pytest.raises(errors.EndlessWaitError, match="only thread"):
         reverb.TFClient(address).sample("t", [tf.float32])
