@@ -314,7 +314,8 @@ class ReplayBufferManager(Handle):
 
     def iter_items(self) -> Iterator[tuple[int, Any]]:
         """Key and data of every item, whatever its length; see `ReplayBuffer.iter_items`."""
-        return self._items_of(self._require("iter_items"))
+        backend = self._require("iter_items")
+        return self._going_on(backend, backend.buffer.iter_items())
 
     def update_priorities(self, keys: ArrayLike, priorities: ArrayLike) -> int:
         """Sets priorities; returns how many keys were stale.
@@ -438,9 +439,9 @@ class ReplayBufferManager(Handle):
             except ClosedError:
                 self._check_replaced(backend)
 
-    def _items_of(self, backend: Backend) -> Iterator[tuple[int, Any]]:
+    def _going_on(self, backend: Backend, items: Iterator[T]) -> Iterator[T]:
         try:
-            yield from backend.buffer.iter_items()
+            yield from items
         except ClosedError:  # items of a buffer that was replaced have left, all of them
             self._check_replaced(backend)
 
