@@ -336,9 +336,7 @@ class ReplayBufferManager(Handle):
             ClosedError: the manager is closed.
         """
         self._check_open()
-        if self._backend is None:
-            return 0
-        return self._on("num_frames", lambda b: b.buffer.num_frames())
+        return self._on("num_frames", lambda b: b.buffer.num_frames()) if self._backend else 0
 
     def info(self) -> BufferInfo:
         """Sizes in items, steps and bytes, counters, rates and settings.
