@@ -107,8 +107,10 @@ def test_errors_are_tensorflows(run: Any) -> None:
         run(lambda: tf_client.sample("u", [tf.float32]))
     with pytest.raises(NOT_FOUND, match="'u' was not found"):
         run(lambda: tf_client.update_priorities("u", [1], [1.0]))
-    with pytest.raises(NOT_FOUND, match="on port 1"):
-        run(lambda: reverb.TFClient("localhost:1").sample("t", [tf.float32]))
+    gone, _, nowhere = serve(uniform())  # a port on which nothing was yet is waited for
+    gone.stop()
+    with pytest.raises(NOT_FOUND, match=f"on port {gone.port}"):
+        run(lambda: reverb.TFClient(nowhere).sample("t", [tf.float32]))
     with pytest.raises(INVALID, match="has 1 columns, but data_dtypes has 2"):
         run(lambda: tf_client.sample("t", [tf.float32, tf.float32]))
     with pytest.raises(INVALID, match=r"do not match in shape \(\[1\] vs. \[2\]\)"):
