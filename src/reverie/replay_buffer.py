@@ -280,12 +280,13 @@ class ReplayBuffer(Handle):
             How many keys were stale: their items have left the buffer.
 
         Raises:
-            InvalidArgumentError: a shape or a value; then nothing was changed.
+            InvalidArgumentError: a shape or a value, or, also for no keys, neither sampler
+                nor remover reads priorities; then nothing was changed.
             ClosedError: the buffer is closed.
         """
         self._store.check_open()
-        chosen, values = as_updates(keys, priorities)
-        return self._core.update_priorities(chosen, values)
+        self._table.settings.check_updates()
+        return self._core.update_priorities(*as_updates(keys, priorities))
 
     def as_dataset(
         self,

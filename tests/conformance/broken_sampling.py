@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import optree
-from tests.conformance.broken import Broken
+from tests.conformance.broken import Broken, Proxy
 
-from reverie.errors import WaitTimeoutError
+from reverie.errors import InvalidArgumentError, WaitTimeoutError
 
 
 class Sampler(Broken):
@@ -132,6 +132,37 @@ class TakesNegativePriorities(Broken):
         return super().update_priorities(keys, np.abs(np.asarray(priorities, np.float64)))
 
 
+class TakesPrioritiesThatNothingReads(Broken):
+    def update_priorities(self, keys: Any, priorities: Any) -> int:
+        try:
+            return super().update_priorities(keys, priorities)
+        except InvalidArgumentError:
+            return 0
+
+
+class ItsBufferTakesPrioritiesThatNothingReads(Broken):
+    class Buffer(Proxy):
+        def update_priorities(self, keys: Any, priorities: Any) -> int:
+            try:
+                return int(self.good.update_priorities(keys, priorities))
+            except InvalidArgumentError:
+                return 0
+
+    buffer = staticmethod(Buffer)
+
+
+class LetsNoKeysPass(Broken):
+    def update_priorities(self, keys: Any, priorities: Any) -> int:
+        return super().update_priorities(keys, priorities) if len(keys) else 0
+
+
+class RefusesPrioritiesOfHeaps(Broken):
+    def update_priorities(self, keys: Any, priorities: Any) -> int:
+        if self._settings.table.prioritized:
+            return super().update_priorities(keys, priorities)
+        raise InvalidArgumentError("neither sampler nor remover is prioritized")
+
+
 class TearsWindowsWhileAdding(Broken):
     calls = 0
 
@@ -159,6 +190,10 @@ DEFECTS: dict[type[Broken], str] = {
     CountsNoStaleKeys: "priorities_are_kept_and_stale_keys_counted",
     UsesKeysAgain: "keys_are_never_used_again",
     TakesNegativePriorities: "bad_priorities_change_nothing",
+    TakesPrioritiesThatNothingReads: "priorities_that_nothing_reads_are_refused",
+    ItsBufferTakesPrioritiesThatNothingReads: "priorities_that_nothing_reads_are_refused",
+    LetsNoKeysPass: "priorities_that_nothing_reads_are_refused",
+    RefusesPrioritiesOfHeaps: "priorities_that_nothing_reads_are_refused",
     TearsWindowsWhileAdding: "adding_and_sampling_go_together",
 }
 """Each defect, and the check that must see it."""

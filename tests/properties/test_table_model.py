@@ -90,7 +90,9 @@ class Run:
     def UpdatePriorities(self, do: rst.UpdatePriorities) -> None:
         serials = self._serials(do.picks)
         priorities = do.priorities[: len(serials)]
-        stale = self.manager.update_priorities(self.checker.keys(serials), priorities)
+        stale = self.buffer._table.core.update_priorities(
+            self.checker.keys(serials), np.array(priorities, np.float64)
+        )
         assert stale == self.model.update_priorities(serials, priorities)
 
     def Sample(self, do: rst.Sample) -> None:

@@ -21,11 +21,14 @@ class ItemSelector:
         kind: the strategy.
         exponent: the priority exponent of a prioritized selector, else None.
         is_deterministic: whether the choice follows from the items alone.
+        reads_priorities: whether it depends on their priorities. A prioritized selector
+            does whatever its exponent: 0 is a value that experiments go through.
     """
 
     kind: SelectorKind
     exponent: float | None = None
     is_deterministic: ClassVar[bool] = True
+    reads_priorities: ClassVar[bool] = False
 
     def __eq__(self, other: object) -> bool:
         """Whether both are the same strategy: selectors are values."""
@@ -77,6 +80,7 @@ class PrioritizedSelector(ItemSelector):
 
     kind = "prioritized"
     is_deterministic = False
+    reads_priorities = True
 
     def __init__(self, priority_exponent: float) -> None:
         self.exponent = finite_exponent("priority_exponent", priority_exponent)
@@ -112,6 +116,8 @@ class HeapSelector(ItemSelector):
     Raises:
         TypeError: `min_heap` is no bool.
     """
+
+    reads_priorities = True
 
     def __init__(self, min_heap: bool) -> None:
         if not isinstance(min_heap, bool):

@@ -20,6 +20,11 @@ Remover = ItemSelector
 """Chooses what makes room in a full table: one of `reverie.removers`."""
 
 
+_PRIORITIZED = (
+    "Give the manager that creates or loads it sampler=reverie.samplers.Prioritized() "
+    "(MinHeap() and MaxHeap() read priorities, too, all three also as remover=), or leave "
+    "update_priorities() out."
+)
 _UNIFORM, _FIFO, _NO_LIMIT = UniformSelector(), FifoSelector(), MinSize(1)
 
 
@@ -98,3 +103,19 @@ class TableSettings:
     def prioritized(self) -> bool:
         """Whether a selector draws in proportion to priorities: they must be weights."""
         return "prioritized" in (self.sampler.kind, self.remover.kind)
+
+    def check_updates(self, way_out: str = _PRIORITIZED) -> None:
+        """Raises where new priorities would change nothing, whatever they are.
+
+        Args:
+            way_out: how to come by a table that reads them, in a sentence.
+
+        Raises:
+            InvalidArgumentError: neither the sampler nor the remover reads priorities.
+        """
+        if not (self.sampler.reads_priorities or self.remover.reads_priorities):
+            raise InvalidArgumentError(
+                f"update_priorities() of table {self.name!r:.200}: found the sampler "
+                f"{self.sampler!r} and the remover {self.remover!r}, wanted one of the two to "
+                f"read priorities: an update would change nothing. {way_out}"
+            )

@@ -8,10 +8,10 @@ Two ways to run it:
 - A local server, in this process, for the manager alone. Its checkpoints go to
   `checkpoint_dir`, in Reverb's format, published as the native ones are.
 - `server_address="host:port"`: a server that runs elsewhere. The table must exist
-  there with the manager's capacity and columns. Its data and its checkpoints are
-  that server's business, so `save`, `load_replay_buffer`, `gather_all`,
-  `iter_items` and `update_priorities` raise UnsupportedError and say what to call
-  instead; `checkpoint_dir` is not used.
+  there with the manager's capacity and columns, and has the selectors that it was
+  made with there. Its data and its checkpoints are that server's business, so `save`,
+  `load_replay_buffer`, `gather_all`, `iter_items` and `update_priorities` raise
+  UnsupportedError and say what to call instead; `checkpoint_dir` is not used.
 
 What differs from the embedded backend, because Reverb has no other way:
 

@@ -33,7 +33,7 @@ class ReverbBackend:
     """A table of a Reverb server, its handles and its saver. Thread-safe.
 
     Args:
-        settings: the manager's.
+        settings: the manager's; the selectors are those that the server's table has.
         spec: of one step.
         address: of the server.
         server: the server, where it is this backend's own.
@@ -56,7 +56,7 @@ class ReverbBackend:
         self._created = time.monotonic()
         self._rng = np.random.default_rng()  # chooses pieces of items only
         self._gate = Gate(settings.table.name)
-        self._client = client = Client(address, self._gate, settings.table.name, saver)
+        self._client = client = Client(address, self._gate, settings.table, saver)
         if saver is not None:
             # Weakly: a cycle would keep gigabytes until the garbage collector comes by.
             saver.checkpoint = weakref.WeakMethod(client.checkpoint_now)
@@ -181,6 +181,7 @@ class ReverbBackend:
 
     def update_priorities(self, keys: ArrayLike, priorities: ArrayLike) -> int:
         """Number of stale keys, which only a snapshot of the table can tell."""
+        self._client.check_updates()
         if self._saver is None:
             raise self._unsupported(
                 "update_priorities",

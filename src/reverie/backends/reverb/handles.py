@@ -21,6 +21,7 @@ from tf_agents.replay_buffers import reverb_replay_buffer, reverb_utils
 from reverie.backends.reverb.saving import Saver
 from reverie.backends.reverb.settings import StepSpec
 from reverie.errors import ClosedError, ForkedProcessError, InvalidArgumentError
+from reverie.tables.settings import TableSettings
 
 _ANSWER_S = 5
 _SLICE_MS = 100
@@ -149,10 +150,12 @@ class Client(reverb.Client):  # type: ignore[misc]
     each call raises ClosedError instead of waiting for a server that is gone.
     """
 
-    def __init__(self, address: str, gate: Gate, table_name: str, saver: Saver | None) -> None:
+    def __init__(
+        self, address: str, gate: Gate, table: TableSettings, saver: Saver | None
+    ) -> None:
         super().__init__(address)
         self._gate = gate
-        self._table_name = table_name
+        self._table = table
         self._saver = saver
         self._writers: weakref.WeakSet[Writer] = weakref.WeakSet()
         self._observers: weakref.WeakSet[Observer] = weakref.WeakSet()
@@ -164,6 +167,23 @@ class Client(reverb.Client):  # type: ignore[misc]
     def check(self) -> None:
         """Raises ClosedError or ForkedProcessError where the buffer cannot be used."""
         self._gate.check()
+
+    def check_updates(self) -> None:
+        """Raises where new priorities would change nothing in the manager's table.
+
+        Raises:
+            InvalidArgumentError: neither its sampler nor its remover reads priorities.
+            ClosedError, ForkedProcessError: the buffer cannot be used.
+        """
+        self._gate.check()
+        if self._saver is not None:
+            self._table.check_updates()
+        else:
+            self._table.check_updates(
+                f"The server at {self._server_address!r:.200} has it so: start that with "
+                "sampler=reverb.selectors.Prioritized(1.0), MinHeap() or MaxHeap() of this "
+                "table, or with one as remover=, or leave update_priorities() out."
+            )
 
     def flush(self) -> None:
         """Delivers every item of this client's writers.
@@ -225,7 +245,7 @@ class Client(reverb.Client):  # type: ignore[misc]
     def reset(self, table: str) -> None:
         """As Reverb's; for the manager's table, open episodes are dropped first."""
         self.flush()
-        if table == self._table_name:
+        if table == self._table.name:
             for observer in list(self._observers):
                 observer.drop_episode()
         with self._gate.use():
@@ -356,7 +376,8 @@ class ReplayBuffer(reverb_replay_buffer.ReverbReplayBuffer):  # type: ignore[mis
 
     Repairs: `num_frames()` and datasets see every finished observer call; `clear()`
     drops open episodes; `py_client.checkpoint()` saves as the manager does; after
-    the manager's `close` calls raise ClosedError.
+    the manager's `close` calls raise ClosedError; priorities that nobody reads are
+    refused.
     """
 
     def __init__(self, client: Client, data_spec: Any, **settings: Any) -> None:
@@ -369,6 +390,11 @@ class ReplayBuffer(reverb_replay_buffer.ReverbReplayBuffer):  # type: ignore[mis
         return super().as_dataset(*args, **kwargs)
 
     def update_priorities(self, keys: Any, priorities: Any) -> None:
-        """As TF-Agents'."""
-        self._py_client.check()
+        """As TF-Agents'.
+
+        Raises:
+            InvalidArgumentError: neither the table's sampler nor its remover reads them.
+            ClosedError: the buffer is closed.
+        """
+        self._py_client.check_updates()
         super().update_priorities(keys, priorities)

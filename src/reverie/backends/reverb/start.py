@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from reverie.errors import (
     UnsupportedError,
     WaitTimeoutError,
 )
+from reverie.reverb.cc.selectors import selector_from_options
 from reverie.tables.selectors import ItemSelector
 
 _ANSWER_S = 10  # how long a server elsewhere may take for its first answer
@@ -48,8 +50,8 @@ def create(settings: BufferSettings) -> ReverbBackend:
     """
     spec = StepSpec.of(settings.data_spec)
     if settings.server_address is not None:
-        _check_remote(settings, spec, settings.server_address)
-        return ReverbBackend(settings, spec, settings.server_address)
+        found = _as_served(settings, spec, settings.server_address)
+        return ReverbBackend(found, spec, settings.server_address)
     saver = Saver(settings.checkpoint_dir, settings.max_to_keep)
     # Nothing is ever in `saver.live` at this time, so nothing is loaded from there.
     server = _serve([_table(settings, spec)], saver.live)
@@ -188,7 +190,8 @@ def _serve(tables: list[Any], live: Path, start_from: str | None = None) -> Any:
     return reverb.Server(tables, checkpointer=checkpointer)
 
 
-def _check_remote(settings: BufferSettings, spec: StepSpec, address: str) -> None:
+def _as_served(settings: BufferSettings, spec: StepSpec, address: str) -> BufferSettings:
+    """The settings with the selectors of the server's table, which must fit the rest."""
     try:
         tables = reverb.Client(address).server_info(_ANSWER_S)
     except (reverb.errors.DeadlineExceededError, RuntimeError) as error:
@@ -211,3 +214,5 @@ def _check_remote(settings: BufferSettings, spec: StepSpec, address: str) -> Non
             f"capacity: found {settings.table.max_size}, but {where[0].lower() + where[1:]} "
             f"holds at most {table.max_size} items. Pass that as the capacity."
         )
+    sampler, remover = map(selector_from_options, (table.sampler_options, table.remover_options))
+    return replace(settings, table=replace(settings.table, sampler=sampler, remover=remover))

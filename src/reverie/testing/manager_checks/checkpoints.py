@@ -17,6 +17,7 @@ from reverie.errors import (
     CheckpointWriteError,
     ClosedError,
 )
+from reverie.samplers import Prioritized
 from reverie.testing.manager_checks.kit import (
     Kit,
     entries,
@@ -33,14 +34,15 @@ class CheckpointChecks(Kit):
 
     def test_a_checkpoint_loads_as_it_was(self, tmp_path: Path) -> None:
         """Items, their order and bytes, priorities and draws, in another manager."""
-        with self.filled(tmp_path, range(1, 20), sequence_length=3, capacity=12) as manager:
+        settings = {"capacity": 12, "sampler": Prioritized()}
+        with self.filled(tmp_path, range(1, 20), sequence_length=3, **settings) as manager:
             keys = [key for key, _ in manager.iter_items()]
             manager.update_priorities(keys, np.arange(1.0, 13.0))
             draws = self._draws(manager, manager.sample(50)[1].key)
             path = manager.save()
             expect(path.is_dir() and path.parent == tmp_path, f"save() returned {path}")
             wanted = self.items(manager)
-        with self.manager(tmp_path, 3, capacity=12) as other:
+        with self.manager(tmp_path, 3, **settings) as other:
             buffer, observer = other.load_replay_buffer()
             equal((other.num_frames(), buffer.num_frames()), (12, 12), "items after loading")
             equal(self.items(other), wanted, "items after loading")

@@ -11,6 +11,7 @@ import numpy as np
 import optree
 
 from reverie.errors import InvalidArgumentError, MissingDependencyError, WaitTimeoutError
+from reverie.samplers import Lifo, MaxHeap, MinHeap, Prioritized, Uniform
 from reverie.testing.manager_checks.kit import (
     Kit,
     chi_square_excess,
@@ -163,7 +164,8 @@ class SamplingChecks(Kit):
 
     def test_priorities_are_kept_and_stale_keys_counted(self, tmp_path: Path) -> None:
         """By key, `[B]` or `[B, T]`, one number for all or one for each."""
-        with self.filled(tmp_path, range(1, 7), capacity=5) as manager:
+        settings = {"capacity": 5, "sampler": Prioritized()}
+        with self.filled(tmp_path, range(1, 7), **settings) as manager:
             keys = [key for key, _ in manager.iter_items()]
             equal(manager.update_priorities(keys, range(2, 7)), 0, "stale keys of five items")
             wanted = dict(zip(keys, (2.0, 3.0, 4.0, 5.0, 6.0), strict=True))
@@ -180,7 +182,8 @@ class SamplingChecks(Kit):
 
     def test_keys_are_never_used_again(self, tmp_path: Path) -> None:
         """After evictions, and after clear(), the old ones are stale."""
-        with self.filled(tmp_path, range(1, 9), capacity=4) as manager:
+        settings = {"capacity": 4, "sampler": Prioritized()}
+        with self.filled(tmp_path, range(1, 9), **settings) as manager:
             seen = [key for key, _ in manager.iter_items()]
             for start in (10, 20):
                 manager.clear()
@@ -195,7 +198,7 @@ class SamplingChecks(Kit):
 
     def test_bad_priorities_change_nothing(self, tmp_path: Path) -> None:
         """InvalidArgumentError for negative, not finite, or as many as there are not keys."""
-        with self.filled(tmp_path, [1, 2, 3]) as manager:
+        with self.filled(tmp_path, [1, 2, 3], sampler=Prioritized()) as manager:
             keys = [key for key, _ in manager.iter_items()]
             for priorities in ([5.0, -1.0], [5.0, np.nan], [np.inf, 5.0], [5.0], [5.0] * 3):
                 with raises(InvalidArgumentError, f"priorities {priorities}"):
@@ -204,6 +207,27 @@ class SamplingChecks(Kit):
                 with raises(InvalidArgumentError, f"keys {wrong}"):
                     manager.update_priorities(wrong, [1.0])
             self._check_priorities(manager, dict.fromkeys(keys, 1.0))
+
+    def test_priorities_that_nothing_reads_are_refused(self, tmp_path: Path) -> None:
+        """InvalidArgumentError, even of no keys, where no selector reads them; else taken."""
+        unread = ({}, {"remover": Lifo()}, {"remover": Uniform()})
+        for number, settings in enumerate(unread):
+            with self.filled(tmp_path / f"unread{number}", [1, 2, 3], **settings) as manager:
+                buffer, _ = manager.get_replay_buffer_and_observer()
+                keys = [key for key, _ in manager.iter_items()]
+                for some in (keys, []):
+                    priorities = [2.0] * len(some)
+                    with raises(InvalidArgumentError, f"update_priorities({some})"):
+                        manager.update_priorities(some, priorities)
+                    with raises(InvalidArgumentError, f"the buffer's, of {some}"):
+                        buffer.update_priorities(np.array(some, np.uint64), priorities)
+                self._check_priorities(manager, dict.fromkeys(keys, 1.0))
+        for selector in (Prioritized(), Prioritized(0.0), MinHeap(), MaxHeap()):
+            for role in ("sampler", "remover"):
+                folder = tmp_path / f"{selector!r} as {role}"
+                with self.filled(folder, [1, 2, 3], **{role: selector}) as manager:
+                    keys = [key for key, _ in manager.iter_items()]
+                    equal(manager.update_priorities(keys, 2.0), 0, "stale keys of two items")
 
     def test_adding_and_sampling_go_together(self, tmp_path: Path) -> None:
         """Every batch drawn meanwhile holds whole windows."""
