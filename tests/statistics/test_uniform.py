@@ -117,8 +117,9 @@ def test_the_stated_probability_is_the_true_one() -> None:
 
 def test_priorities_do_not_bend_a_uniform_sampler() -> None:
     with filled(CAPACITY) as manager:
-        keys = manager.get_replay_buffer_and_observer()[0].item_info()["key"]
-        manager.update_priorities(keys, np.where(keys % 2 == 0, 0.0, 1e6))
+        core = manager.get_replay_buffer_and_observer()[0].table.core
+        keys = core.items()["key"]
+        assert core.update_priorities(keys, np.where(keys % 2 == 0, 0.0, 1e6)) == 0
         check_uniform(ranks(manager, 256), CAPACITY)
 
 

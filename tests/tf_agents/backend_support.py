@@ -35,13 +35,12 @@ def items(manager: ReplayBufferManager) -> list[Any]:
 
 def server(root: Path | None = None, size: int = 20, **more: Any) -> Any:
     """A server as the seed makes it."""
+    settings = {"sampler": reverb.selectors.Uniform(), "remover": reverb.selectors.Fifo()}
     table = reverb.Table(
         TABLE,
-        sampler=reverb.selectors.Uniform(),
-        remover=reverb.selectors.Fifo(),
         max_size=size,
         rate_limiter=reverb.rate_limiters.MinSize(1),
-        **more,
+        **{**settings, **more},
     )
     checkpointer = None if root is None else DefaultCheckpointer(path=str(root))
     return reverb.Server([table], checkpointer=checkpointer)

@@ -11,11 +11,13 @@ import pytest
 reverb = pytest.importorskip("reverb", reason="needs dm-reverb")
 pytest.importorskip("tf_agents", reason="needs TF-Agents")
 
+import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from tests.tf_agents.backend_support import add, make, server, size_of  # noqa: E402
 from tests.tf_agents.support import SPEC, episode  # noqa: E402
 from tf_agents.replay_buffers import reverb_replay_buffer  # noqa: E402
 
+from reverie import samplers  # noqa: E402
 from reverie.backends.reverb import start  # noqa: E402
 from reverie.errors import (  # noqa: E402
     InvalidArgumentError,
@@ -60,9 +62,8 @@ def test_a_server_elsewhere_serves_as_its_table_is(tmp_path: Path, running: Any)
         (lambda m: m.load_replay_buffer(), "get_replay_buffer_and_observer"),
         (lambda m: m.gather_all(), r"sample\(\)"),
         (lambda m: m.iter_items(), r"sample\(\)"),
-        (lambda m: m.update_priorities([1], [1.0]), r"replay_buffer\.update_priorities\(\)"),
     ],
-    ids=["save", "load", "gather_all", "iter_items", "update_priorities"],
+    ids=["save", "load", "gather_all", "iter_items"],
 )
 def test_what_a_server_elsewhere_cannot_do_is_said_with_the_way_out(
     call: Any, way_out: str, tmp_path: Path, running: Any
@@ -73,6 +74,45 @@ def test_what_a_server_elsewhere_cannot_do_is_said_with_the_way_out(
             call(manager)
         assert isinstance(caught.value, NotImplementedError)
         assert Path(manager.get_replay_buffer_and_observer()[0].py_client.checkpoint()).name
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        {"sampler": reverb.selectors.Prioritized(0.8)},
+        {"sampler": reverb.selectors.MaxHeap()},
+        {"remover": reverb.selectors.MinHeap()},
+    ],
+    ids=lambda there: "-".join(there),
+)
+def test_priorities_go_to_a_server_whose_table_reads_them(there: Any, tmp_path: Path) -> None:
+    made = server(**there)
+    with make(tmp_path, server_address=f"localhost:{made.port}") as manager:
+        add(manager, *episode(3))
+        buffer, _ = manager.get_replay_buffer_and_observer()
+        keys = np.unique(manager.sample(20)[1].key)
+        buffer.update_priorities(keys, np.full(len(keys), 2.5))
+        info = manager.sample(20)[1]
+        assert set(info.priority[np.isin(info.key, keys)]) == {2.5}
+        with pytest.raises(UnsupportedError, match=r"replay_buffer\.update_priorities\(\)"):
+            manager.update_priorities(keys, 1.0)
+    made.stop()
+
+
+@pytest.mark.parametrize("keys", [[], [1]], ids=str)
+def test_a_server_elsewhere_says_by_itself_what_reads_priorities(
+    keys: Any, tmp_path: Path, running: Any
+) -> None:
+    address = f"localhost:{running.port}"
+    with make(tmp_path, server_address=address, sampler=samplers.Prioritized()) as manager:
+        buffer, _ = manager.get_replay_buffer_and_observer()
+        for update in (manager.update_priorities, buffer.update_priorities):
+            with pytest.raises(
+                InvalidArgumentError,
+                match=rf"UniformSelector.*FifoSelector.*{address}.*reverb\.selectors\.Prior",
+            ):
+                update(np.array(keys, np.uint64), np.ones(len(keys)))
+        buffer.py_client.mutate_priorities("uniform_table", {1: 1.0})  # as Reverb: taken
 
 
 def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, running: Any) -> None:

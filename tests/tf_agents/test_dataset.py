@@ -16,6 +16,7 @@ pytest.importorskip("tf_agents", reason="needs TF-Agents")
 from tests.tf_agents.support import SPEC, episode, new_manager, row, same, windows  # noqa: E402
 
 import reverie  # noqa: E402
+from reverie.samplers import Prioritized  # noqa: E402
 
 INFO_DTYPES = {
     "key": tf.uint64,
@@ -112,7 +113,8 @@ def test_every_element_is_a_stored_window_bit_for_bit(
 
 
 def test_info_tells_of_the_item_and_repeats_along_time(tmp_path: Path) -> None:
-    _, replay_buffer, _ = new_manager(tmp_path, [episode(11)], 4)
+    sampler = Prioritized()
+    _, replay_buffer, _ = new_manager(tmp_path, [episode(11)], 4, sampler=sampler)
     replay_buffer.update_priorities(list(dict(replay_buffer.iter_items())), 0.5)
     counts: dict[int, int] = {}
     for _, info in replay_buffer.as_dataset(5).take(10):

@@ -37,7 +37,8 @@ def prepared(folder: Path, **settings: Any) -> ReplayBufferManager:
     add(manager, *range(11))
     keys = {steps[0]: key for key, steps in contents(manager)}
     known = {key: priority for n, priority in ((3, 9.0), (6, 0.5)) if (key := keys.get(n))}
-    manager.update_priorities(list(known), list(known.values()))
+    core = manager.get_replay_buffer_and_observer()[0].table.core  # it takes them unread, too
+    core.update_priorities(np.array(list(known), np.uint64), np.array(list(known.values())))
     return manager
 
 

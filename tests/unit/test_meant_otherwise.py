@@ -14,6 +14,7 @@ import reverie
 from reverie import reverb
 from reverie.errors import InvalidArgumentError, ReverieError, StepMismatchError
 from reverie.runtime.checks import as_keys, as_priorities
+from reverie.samplers import Prioritized
 
 SPEC = {"o": reverie.ArraySpec((2,), np.float32)}
 STEP = {"o": np.zeros(2, np.float32)}
@@ -22,7 +23,7 @@ MASKED = np.ma.masked_array(np.zeros(2, np.float32), [True, False])
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Any:
-    with reverie.ReplayBufferManager(SPEC, 10, tmp_path, 1) as manager:
+    with reverie.ReplayBufferManager(SPEC, 10, tmp_path, 1, sampler=Prioritized()) as manager:
         manager.create_replay_buffer()
         yield manager
 

@@ -15,11 +15,12 @@ import reverie
 from reverie import reverb
 from reverie.errors import InvalidArgumentError
 from reverie.observers import TrajectoryObserver
+from reverie.samplers import Prioritized
 from reverie.tables.store import Store
 
 
 def managed(folder: Path) -> Store:
-    manager = make(folder)
+    manager = make(folder, sampler=Prioritized())
     add(manager, 1, 2, 3)
     manager.save()
     with pytest.raises(InvalidArgumentError):

@@ -14,6 +14,7 @@ import pytest
 
 from reverie import ReplayBufferManager
 from reverie.errors import ClosedError
+from reverie.samplers import Prioritized
 
 pytestmark = pytest.mark.xdist_group("alone")
 
@@ -32,7 +33,8 @@ CALLS: dict[str, Callable[[ReplayBufferManager], Any]] = {
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[ReplayBufferManager]:
-    with ReplayBufferManager({"n": np.zeros((), np.int64)}, 100, tmp_path, 1) as manager:
+    spec, sampler = {"n": np.zeros((), np.int64)}, Prioritized()
+    with ReplayBufferManager(spec, 100, tmp_path, 1, sampler=sampler) as manager:
         _, observer = manager.create_replay_buffer()
         for n in range(50):
             observer({"n": n})

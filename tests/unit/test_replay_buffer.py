@@ -14,13 +14,14 @@ import pytest
 import reverie
 from reverie import ArraySpec, BufferInfo, ReplayBufferManager
 from reverie.errors import ClosedError, MissingDependencyError
+from reverie.samplers import Prioritized
 
 SPEC = {"n": np.zeros((), np.int64)}
 
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[ReplayBufferManager]:
-    with ReplayBufferManager(SPEC, 10, tmp_path) as manager:
+    with ReplayBufferManager(SPEC, 10, tmp_path, sampler=Prioritized()) as manager:
         _, observer = manager.create_replay_buffer()
         for n in range(5):
             observer({"n": n})

@@ -13,13 +13,14 @@ from reverie.errors import InvalidArgumentError, ReverieError, UnstackableError
 from reverie.nests.nest import Nest
 from reverie.observers import EpisodeObserver
 from reverie.runtime.checks import as_keys, as_priorities, check_int
+from reverie.samplers import Prioritized
 
 SPEC = {"n": ArraySpec((), np.int64), "x": ArraySpec((2,), np.float32)}
 
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Any:
-    with ReplayBufferManager(SPEC, 10, tmp_path, 4, seed=1) as manager:
+    with ReplayBufferManager(SPEC, 10, tmp_path, 4, seed=1, sampler=Prioritized()) as manager:
         _, observer = manager.create_replay_buffer()
         for n in range(12):
             observer({"n": n, "x": np.zeros(2)})

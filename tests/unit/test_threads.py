@@ -18,7 +18,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from reverie import ArraySpec, ReplayBufferManager, _core
+from reverie import ArraySpec, ReplayBufferManager, _core, samplers
 from reverie.errors import ClosedError
 from reverie.observers import TrajectoryObserver
 from reverie.testing.model import expect_same_nest
@@ -134,7 +134,8 @@ def small_chunks() -> Any:
 
 
 def new_manager(folder: Path) -> ReplayBufferManager:
-    return ReplayBufferManager(SPEC, CAPACITY, folder, LENGTH, stride_length=STRIDE, seed=1)
+    more = {"stride_length": STRIDE, "seed": 1, "sampler": samplers.Prioritized()}
+    return ReplayBufferManager(SPEC, CAPACITY, folder, LENGTH, **more)
 
 
 class Adder:

@@ -214,5 +214,7 @@ def _as_served(settings: BufferSettings, spec: StepSpec, address: str) -> Buffer
             f"capacity: found {settings.table.max_size}, but {where[0].lower() + where[1:]} "
             f"holds at most {table.max_size} items. Pass that as the capacity."
         )
-    sampler, remover = map(selector_from_options, (table.sampler_options, table.remover_options))
+    sampler, remover = map(
+        selector_from_options, (table.sampler_options, table.remover_options)
+    )
     return replace(settings, table=replace(settings.table, sampler=sampler, remover=remover))
