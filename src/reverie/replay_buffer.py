@@ -280,8 +280,7 @@ class ReplayBuffer(Handle):
             How many keys were stale: their items have left the buffer.
 
         Raises:
-            InvalidArgumentError: a shape or a value, or, also for no keys, neither sampler
-                nor remover reads priorities; then nothing was changed.
+            InvalidArgumentError: a shape or a value, or no selector reads priorities.
             ClosedError: the buffer is closed.
         """
         self._store.check_open()

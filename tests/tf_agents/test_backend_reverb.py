@@ -35,6 +35,7 @@ from reverie.errors import (  # noqa: E402
     ReverieError,
     SpecError,
 )
+from reverie.samplers import Prioritized  # noqa: E402
 from reverie.testing import conformance_failures, conformance_suite  # noqa: E402
 
 SEED_CHECKPOINTS = (
@@ -100,6 +101,21 @@ def test_the_client_goes_to_another_process_as_a_plain_one(tmp_path: Path) -> No
         assert type(copy) is reverb.Client
         manager.num_frames()  # everything is delivered
         assert copy.server_info()[TABLE].current_size == 2
+
+
+def test_each_buffer_updates_the_priorities_of_its_own_table(tmp_path: Path) -> None:
+    sampler = Prioritized()
+    with (
+        make(tmp_path / "1", sampler=sampler) as one,
+        make(tmp_path / "2", sampler=sampler) as two,
+    ):
+        for number, manager in enumerate((one, two), 2):
+            add(manager, *episode(4))
+            buffer, _ = manager.get_replay_buffer_and_observer()
+            keys = np.array([key for key, _ in manager.iter_items()], np.uint64)
+            buffer.update_priorities(keys, np.full(len(keys), float(number)))
+        found = [set(manager.sample(20)[1].priority.tolist()) for manager in (one, two)]
+        assert found == [{2.0}, {3.0}]
 
 
 def test_a_forked_child_is_told_so(tmp_path: Path) -> None:

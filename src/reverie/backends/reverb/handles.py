@@ -376,13 +376,16 @@ class ReplayBuffer(reverb_replay_buffer.ReverbReplayBuffer):  # type: ignore[mis
 
     Repairs: `num_frames()` and datasets see every finished observer call; `clear()`
     drops open episodes; `py_client.checkpoint()` saves as the manager does; after
-    the manager's `close` calls raise ClosedError; priorities that nobody reads are
-    refused.
+    the manager's `close` calls raise ClosedError; priorities go to this buffer's table,
+    where TF-Agents' buffers all send them to the process's first, and those that nothing
+    reads are refused.
     """
 
     def __init__(self, client: Client, data_spec: Any, **settings: Any) -> None:
         super().__init__(data_spec, **settings)
         self._py_client = client
+        # TF-Agents gives its own a name, which makes it the first buffer's, wherever that goes.
+        self._tf_client = reverb.TFClient(self._server_address, name="rb_tf_client")
 
     def as_dataset(self, *args: Any, **kwargs: Any) -> Any:
         """As TF-Agents'."""
