@@ -210,7 +210,7 @@ class SamplingChecks(Kit):
 
     def test_priorities_that_nothing_reads_are_refused(self, tmp_path: Path) -> None:
         """InvalidArgumentError, even of no keys, where no selector reads them; else taken."""
-        unread = ({}, {"remover": Lifo()}, {"remover": Uniform()})
+        unread: tuple[dict[str, Any], ...] = ({}, {"remover": Lifo()}, {"remover": Uniform()})
         for number, settings in enumerate(unread):
             with self.filled(tmp_path / f"unread{number}", [1, 2, 3], **settings) as manager:
                 buffer, _ = manager.get_replay_buffer_and_observer()
