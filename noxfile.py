@@ -190,12 +190,14 @@ def tf_agents(session: nox.Session) -> None:
     """TF-Agents' own classes and real Reverb against ours; the examples that use them."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         session.skip("dm-reverb has wheels for Linux on x86-64 only.")
-    # Not the `test` extra: TF-Agents pins a typing_extensions that mypy cannot use.
-    _install(
-        *(session, "reverb-files", "tf-agents[reverb]==0.19.0", "numpy<2", "setuptools<81"),
-        # TF-Agents' own tests, which come with it, want the old package `mock`.
-        *("hypothesis", "mock", "pytest", "pytest-xdist", "scipy"),
-    )
+    # First TF-Agents, then ours beside it, as its users do. What it pins must stay: pip lifts
+    # typing-extensions for whoever asks, and TensorFlow 2.15 then traces no SAC.
+    session.install("tf-agents[reverb]==0.19.0", "numpy<2", "setuptools<81")
+    _install(session, "reverb-files")
+    session.run("python", "-m", "pip", "check")
+    # Not the `test` extra: TF-Agents' typing-extensions is none that mypy can use. TF-Agents'
+    # own tests, which come with it, want the old package `mock`.
+    session.install("hypothesis", "mock", "pytest", "pytest-xdist", "scipy")
     for example in _examples():
         if example.name.startswith("tf_"):
             _run_in_scratch(session, "python", str(example))
@@ -220,7 +222,8 @@ def tests(session: nox.Session) -> None:
     """The package as a user installs it: all tests on the newest Python, some on the others."""
     newest = session.python == NEWEST
     # Frameworks whose specs are read, as far as they are small; the large one once.
-    _install(session, "test,gymnasium", "dm_env", *["jax"] * newest)
+    # CMake for the test of what a build says that finds no compiler.
+    _install(session, "test,gymnasium", "dm_env", *["jax", BUILD_TOOLS[0]] * newest)
     session.run(
         *("pytest", *PARALLEL, *(session.posargs or (["tests"] if newest else EVERYWHERE))),
         "--ignore=tests/tf_agents",

@@ -1,6 +1,6 @@
 """A TF-Agents agent that learns to heat a house, from experience kept by Reverie.
 
-    pip install 'reverie-replay[tf]' 'tf-agents==0.19.0' 'tensorflow==2.15.1' 'numpy<2'
+    pip install '.[tf-agents]'                  # in a clone; Python 3.11 at most
     python examples/tf_agents_sac.py            # about half a minute on two cores
     python examples/tf_agents_sac.py --quick    # a third of the training
 

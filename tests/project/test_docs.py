@@ -27,7 +27,7 @@ NOT_RUN = re.compile(r"<!-- not run: \S.* -->")
 LINK = re.compile(r"\[[^\]]*\]\((?!https?:|mailto:)(?P<target>[^)\s]+)[^)]*\)")
 
 
-def _files(suffix: str = "") -> list[Path]:
+def files(suffix: str = "") -> list[Path]:
     found = []
     for folder, folders, names in os.walk(ROOT):
         # Pruned, not filtered: an environment holds tens of thousands of files.
@@ -75,7 +75,7 @@ def test_the_readme_code_runs_as_it_stands(code: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", _files(".md"), ids=lambda path: path.relative_to(ROOT).as_posix()
+    "path", files(".md"), ids=lambda path: path.relative_to(ROOT).as_posix()
 )
 def test_python_in_documents_is_python(path: Path) -> None:
     for match in BLOCK.finditer(path.read_text("utf-8")):
@@ -179,7 +179,7 @@ def broken_links(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "path", _files(".md"), ids=lambda path: path.relative_to(ROOT).as_posix()
+    "path", files(".md"), ids=lambda path: path.relative_to(ROOT).as_posix()
 )
 def test_relative_links_lead_somewhere(path: Path) -> None:
     assert broken_links(path) == []
@@ -213,7 +213,7 @@ def foreign_paths(content: bytes) -> list[str]:
 
 
 def test_no_file_names_a_path_of_somebodys_machine() -> None:
-    found = {str(path): foreign_paths(path.read_bytes()) for path in _files()}
+    found = {str(path): foreign_paths(path.read_bytes()) for path in files()}
     assert {path: names for path, names in found.items() if names} == {}
 
 

@@ -24,5 +24,17 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
     except ImportError as error:
         raise MissingDependencyError(
             f"{purpose} needs {module!r}, which cannot be imported ({error!s:.200}). "
-            f"Install it with: pip install 'reverie-replay[{extra}]'"
+            f"Install it with: {install_command(extra)}"
         ) from error
+
+
+def install_command(extra: str) -> str:
+    """What installs an extra of this library, as words of a sentence.
+
+    Pip takes the name where the library is installed, from an index or not; who runs it
+    from its sources alone needs their folder.
+    """
+    return (
+        f"pip install 'reverie-replay[{extra}]', or, in a clone that was never installed: "
+        f"pip install '.[{extra}]'"
+    )

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from reverie import errors
+from reverie.runtime.optional import install_command
 
 _NEEDED = {
     "cramjam": "cramjam",
@@ -45,7 +46,7 @@ def load() -> Extra:
     if missing:
         raise errors.MissingDependencyError(
             f"Reading a Reverb checkpoint needs {', '.join(missing)}, which cannot be "
-            "imported here. Run: pip install 'reverie-replay[reverb-files]'"
+            f"imported here. Run: {install_command('reverb-files')}"
         )
     return Extra(
         crc32c=importlib.import_module("google_crc32c").value,

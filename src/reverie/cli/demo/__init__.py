@@ -17,6 +17,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from reverie.runtime.optional import install_command
+
 _QUICK_HELP = "a run of seconds that learns little: to see that everything works"
 
 
@@ -28,7 +30,7 @@ def add_command(commands: Any) -> None:
         description=(
             "Collects experience in CartPole-v1, saves a checkpoint, loads it in a new "
             "process, trains an agent from sampled batches, and shows what came of it. "
-            "Needs: pip install 'reverie-replay[demo]'"
+            f"Needs: {install_command('demo')}"
         ),
     )
     parser.add_argument(

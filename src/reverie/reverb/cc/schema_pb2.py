@@ -1,6 +1,6 @@
 """Messages about tables, items and chunks, as Reverb's module of this name has them.
 
-Importing it needs the package `protobuf`: `pip install 'reverie-replay[reverb]'`.
+Importing it needs the package `protobuf`, which the extra `reverb` brings.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The message that describes a server, as Reverb's module of this name has it.
 
-Importing it needs the package `protobuf`: `pip install 'reverie-replay[reverb]'`.
+Importing it needs the package `protobuf`, which the extra `reverb` brings.
 """
 
 from __future__ import annotations
