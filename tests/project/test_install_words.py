@@ -6,8 +6,9 @@ import ast
 import re
 from pathlib import Path
 
-from reverie.runtime.optional import install_command
 from tests.project.test_docs import ROOT, files
+
+from reverie.runtime.optional import install_command
 
 HELPER = ROOT / "src" / "reverie" / "runtime" / "optional.py"
 # The package is on no index: pip finds this name only where it is installed already.
