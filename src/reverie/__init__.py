@@ -12,7 +12,9 @@ Make a manager, call its observer with each step, sample:
     with reverie.ReplayBufferManager(spec, 100_000, "checkpoints") as manager:
         replay_buffer, observer = manager.create_replay_buffer()
         for t in range(10):
-            observer({"obs": np.zeros(4), "action": 1}, last=t == 9)
+            observer({"obs": np.full(4, t), "action": 1})
+        # The boundary record ends the episode: what its last action led to.
+        observer({"obs": np.full(4, 10), "action": 0}, last=True)
         data, info = manager.sample(256)  # leaves are [256, 2, ...]
         manager.save()
 

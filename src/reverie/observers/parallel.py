@@ -120,9 +120,9 @@ class ParallelObserver(Observer):
             steps: nest of arrays `[B, ...]`, B = `num_envs`, or one step for each of
                 `env_ids`. Values are copied, with NumPy's `same_kind` casting.
             env_ids: integers `[B]`, none twice; None for all, in order.
-            last: bools `[B]`, True for the final step of an episode. Steps that know
-                their boundary (a Trajectory) are asked instead; then `last` may only
-                repeat what they say.
+            last: bools `[B]`, True for an episode's boundary record, as a
+                `TrajectoryObserver` has it. Steps that know their boundary (a
+                Trajectory) are asked instead; then `last` may only repeat what they say.
 
         Raises:
             StepMismatchError: structure, dtype, shape or range; names the path.

@@ -31,9 +31,11 @@ class StepObserver(Observer):
         Args:
             step: nest that matches the tables' steps, without a batch axis. Values
                 are copied, with NumPy's `same_kind` casting.
-            last: True marks the final step of an episode. A step that knows its
-                boundary (a Trajectory) is asked instead; then `last` may only
-                repeat what it says.
+            last: True marks an episode's boundary record: what the last action led
+                to, with values beside its observation that mean nothing. (On the
+                record of that action itself it would keep it from beginning a
+                window.) A step that knows its boundary (a Trajectory) is asked
+                instead; then `last` may only repeat what it says.
 
         Raises:
             StepMismatchError: structure, dtype, shape or range; names the path.
