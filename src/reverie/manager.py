@@ -420,13 +420,14 @@ class ReplayBufferManager(Handle):
             self._backend.check()
 
     def _require(self, call: str) -> Backend:
-        self._check_open()
-        if self._backend is None:
+        if (backend := self._backend) is None or self._closed:
+            self._check_open()
             raise NotInitializedError(
                 f"{call}() before there is a buffer: call create_replay_buffer() or "
                 "load_replay_buffer() first."
             )
-        return self._backend
+        backend.check()
+        return backend
 
     def _on(self, call: str, do: Callable[[Backend], T]) -> T:
         """`do(backend)`, on the next one where that was replaced meanwhile."""

@@ -204,7 +204,7 @@ class Observer(Handle):
         return found
 
     def _flags(self, name: str, value: Any, shape: tuple[int, ...]) -> Any:
-        if np.ma.is_masked(value):
+        if type(value) is not np.ndarray and np.ma.is_masked(value):
             raise InvalidArgumentError(
                 f"Step: {name} is a masked array, which may be neither true nor false. "
                 "Nothing was stored."

@@ -132,7 +132,7 @@ def as_priority(priority: Any) -> float:
 
 
 def _as_array(name: str, values: Any) -> NDArray[Any]:
-    if np.ma.is_masked(values):
+    if type(values) is not np.ndarray and np.ma.is_masked(values):
         raise InvalidArgumentError(
             f"{name}: found a masked array, whose mask would be lost. Pass its compressed() or "
             "filled(value)."
