@@ -102,7 +102,7 @@ def reading(fs: FileSystem, path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         where = f"{str(error.filename)[:200]!r} of the checkpoint {str(path)!r}"
-        if isinstance(error, FileNotFoundError) and not exists(fs, path):
+        if isinstance(error, FileNotFoundError) and _is_gone(fs, path):
             raise CheckpointNotFoundError(
                 f"There is no checkpoint folder {str(path)!r}. If it was there a moment ago, a "
                 "save of another process has removed it as too old: look for the newest again."
@@ -119,6 +119,13 @@ def reading(fs: FileSystem, path: Path) -> Iterator[None]:
         raise CheckpointReadError(
             error.errno or errno.EIO, f"reading {where} failed: {error.strerror or error}"
         ) from error
+
+
+def _is_gone(fs: FileSystem, path: Path) -> bool:
+    try:
+        return not exists(fs, path)
+    except OSError:  # nobody knows
+        return False
 
 
 class CheckedFile:

@@ -49,7 +49,7 @@ def is_folder(path: Path) -> bool:
     """Whether it is one. Where the system does not tell, that is no "no": OSError."""
     try:
         return stat.S_ISDIR(os.stat(path).st_mode)
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return False
 
 

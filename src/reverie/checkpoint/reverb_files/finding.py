@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from pathlib import Path
 
 from reverie.checkpoint.folder.place import is_folder
@@ -39,4 +41,15 @@ def find_newest(root: Path) -> Path | None:
 def _is_checkpoint(path: Path) -> bool:
     if STAGE.fullmatch(path.name) or TRASH.fullmatch(path.name):
         return False
-    return (path / DONE).is_file() and any((path / name).exists() for name in DATA_FILES)
+    if path.name == "lost+found" or not is_folder(path):  # the file system's own, closed to us
+        return False
+    # Not pathlib's questions: those take errors of the system for a "no".
+    return is_there(path / DONE) and any(is_there(path / name) for name in DATA_FILES)
+
+
+def is_there(path: Path) -> bool:
+    """Whether it is a file. Where the system does not tell, that is no "no": OSError."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return False
