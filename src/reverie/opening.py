@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from reverie.checkpoint.folder.place import folder_of
 from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.load import fill, load_newest
 from reverie.checkpoint.save import Saver, check_keep
+from reverie.checkpoint.source import Source
 from reverie.errors import CheckpointMismatchError, SpecError
 from reverie.nests import structure
 from reverie.nests.nest import Nest
@@ -59,7 +61,16 @@ def open_buffer(
     """
     check_keep(max_to_keep)
     root = folder_of("path", path)
-    source = load_newest(root, lambda found: found, progress=progress)
+    return load_newest(
+        root,
+        lambda source: _opened(source, root, table, max_to_keep),
+        progress=progress,
+    )
+
+
+def _opened(
+    source: Source, root: Path, table: str | None, max_to_keep: int | None
+) -> ReplayBuffer:
     where = repr(str(source.path))
     names = list(source.settings)
     if table is None and len(names) > 1:

@@ -211,7 +211,9 @@ def test_of_several_tables_none_of_the_name_lists_them() -> None:
 
 @pytestmark_reverb
 def test_an_only_table_is_loaded_whatever_its_name() -> None:
-    with fixture_manager("lengths", [ArraySpec((), np.float64)], table_name="mine") as manager:
+    with fixture_manager(
+        "lengths", [ArraySpec((), np.float64)], sequence_length=5, table_name="mine"
+    ) as manager:
         buffer, _ = manager.load_replay_buffer()
         assert (buffer.table_name, buffer.num_frames()) == ("mine", 5)
 

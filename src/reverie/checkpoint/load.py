@@ -6,8 +6,9 @@ caller has is as it was.
 
 from __future__ import annotations
 
+import errno
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,13 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverie.checkpoint.disk.scratch import blocks
-from reverie.checkpoint.fits import check_columns, check_has, check_room, check_windows
+from reverie.checkpoint.fits import (
+    check_columns,
+    check_has,
+    check_lengths,
+    check_room,
+    check_windows,
+)
+from reverie.checkpoint.folder.place import is_folder
 from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.source import Source, candidates, open_source
 from reverie.errors import (
     CheckpointCorruptError,
     CheckpointMismatchError,
     CheckpointNotFoundError,
+    CheckpointReadError,
 )
 from reverie.nests.nest import Nest
 from reverie.tables.settings import TableSettings
@@ -29,6 +38,12 @@ from reverie.tables.store import Store
 from reverie.tables.table import Table
 
 T = TypeVar("T")
+
+_LOOKS = 20
+"""How often a reader looks again for what a saver removes before its eyes."""
+
+_NEAR = 100
+"""How many folders are looked into for advice."""
 
 
 def load_newest(
@@ -45,7 +60,7 @@ def load_newest(
 
     Args:
         root: the folder of checkpoints, or a checkpoint's own folder.
-        load: called once per try.
+        load: called once per try; see `first_whole`.
         on_corrupt: "raise", or "fallback" to try older checkpoints, with a warning for
             each damaged one.
         progress: called with bytes read and in all, where the source can tell.
@@ -55,21 +70,86 @@ def load_newest(
         CheckpointCorruptError: it is damaged, or, with "fallback", all are.
         CheckpointError: whatever else `open_source` and `load` raise.
     """
-    found = candidates(root)
-    if not found:
+
+    def look() -> list[Path]:
+        found = candidates(root)
+        if found:
+            return found
         raise CheckpointNotFoundError(
             f"No complete checkpoint in {str(root)!r}: wanted a folder ckpt-<number> written "
             "by save(), or a Reverb checkpoint with its DONE file. To start with an empty "
-            "buffer, call a manager's create_replay_buffer()."
+            f"buffer, call a manager's create_replay_buffer().{hint(root)}"
         )
+
+    return first_whole(
+        look,
+        lambda path: load(open_source(path, progress=progress)),
+        on_corrupt=on_corrupt,
+    )
+
+
+def first_whole(
+    look: Callable[[], Sequence[Path]], load: Callable[[Path], T], *, on_corrupt: str = "raise"
+) -> T:
+    """What `load` makes of the newest checkpoint, beside savers, too.
+
+    A save removes what has become too old, perhaps while it is read here, and then it
+    seems to be missing or damaged. So before such an error counts, the folder is looked
+    at again: where another checkpoint is the newest by now, that one is tried.
+
+    Args:
+        look: the checkpoints, newest first, at least one; raises where there is none.
+        load: called once per try, with fresh tables to fill each time.
+        on_corrupt: see `load_newest`.
+
+    Raises:
+        CheckpointReadError: each of many was removed while it was read.
+        CheckpointError: whatever else `look` and `load` raise.
+    """
+    found = look()
+    for _ in range(_LOOKS):
+        try:
+            return _first_of(found, load, on_corrupt)
+        except (CheckpointNotFoundError, CheckpointCorruptError, CheckpointReadError):
+            again = look()
+            if again[0] == found[0]:
+                raise
+            found = again
+    raise CheckpointReadError(
+        errno.EBUSY,
+        f"{str(found[0].parent)[:200]!r}: each of {_LOOKS} checkpoints was removed by a save "
+        "while it was read. Keep more of them (max_to_keep), or load while nothing is saved",
+    )
+
+
+def hint(root: Path) -> str:
+    """Which folder was perhaps meant, where `root` holds no checkpoint; "" if none is near.
+
+    Looks at the parent and at the folders in `root`. It is advice: where the system
+    refuses to tell, there is none.
+    """
+    try:
+        inside = sorted(path for path in root.iterdir() if is_folder(path))
+    except OSError:
+        inside = []
+    for near in (root.parent, *inside[:_NEAR]):
+        try:
+            if any(path != near for path in candidates(near)):
+                return f" {str(near)!r:.200} holds some: pass that."
+        except (CheckpointReadError, CheckpointCorruptError):
+            continue
+    return ""
+
+
+def _first_of(found: Sequence[Path], load: Callable[[Path], T], on_corrupt: str) -> T:
     for path in found:
         try:
-            return load(open_source(path, progress=progress))
+            return load(path)
         except CheckpointCorruptError as error:
             if on_corrupt != "fallback" or path == found[-1]:
                 raise
             warnings.warn(
-                f"Skipped a damaged checkpoint, trying an older one: {error}", stacklevel=4
+                f"Skipped a damaged checkpoint, trying an older one: {error}", stacklevel=6
             )
     raise AssertionError("unreachable")
 
@@ -104,6 +184,8 @@ def fill(
     states = source.read(store.core, rows)
     for name, state in states.items():
         settings = tables[name].settings
+        if name in rows and source.settings[name].sequence_length is None:
+            check_lengths(source.path, name, state["length"], settings)
         check_room(source.path, name, len(state["offset"]), settings.max_size)
         weights = settings.prioritized
         if weights and not _can_weigh(state["priority"]):

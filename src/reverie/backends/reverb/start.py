@@ -23,6 +23,7 @@ from reverie.checkpoint.disk.files import FILE_SYSTEM
 from reverie.checkpoint.fits import check_has, check_room
 from reverie.checkpoint.folder.names import list_checkpoints
 from reverie.checkpoint.format.snapshot import Progress
+from reverie.checkpoint.load import first_whole, hint
 from reverie.checkpoint.reverb_files import finding
 from reverie.checkpoint.reverb_files.budget import Budget
 from reverie.checkpoint.reverb_files.source import reverb_source
@@ -66,7 +67,15 @@ def load(settings: BufferSettings, progress: Progress | None) -> ReverbBackend:
             "server loads its checkpoint by itself, when it starts. Start it with its "
             "checkpointer, then call get_replay_buffer_and_observer()."
         )
-    root = settings.checkpoint_dir
+    return first_whole(
+        lambda: _look(settings.checkpoint_dir),
+        lambda path: _load_one(path, settings, progress),
+        on_corrupt=settings.on_corrupt,
+    )
+
+
+def _look(root: Path) -> list[Path]:
+    """Reverb's checkpoints, newest first; raises where there is none."""
     with reading(FILE_SYSTEM, root):
         found = finding.checkpoints(root)
     native = [path.name for path in list_checkpoints(root)]
@@ -79,23 +88,15 @@ def load(settings: BufferSettings, progress: Progress | None) -> ReverbBackend:
         raise CheckpointNotFoundError(
             f"No complete checkpoint in {str(root)!r}: wanted a Reverb checkpoint with its "
             "DONE file. To start with an empty buffer, call create_replay_buffer()."
+            f"{hint(root)}"
         )
     if native:
         warnings.warn(
             f'{str(root)!r} also holds checkpoints of backend="embedded", which Reverb cannot '
             f"read: loading {found[0].name!r}, though {native[-1]!r} may be newer.",
-            stacklevel=4,
+            stacklevel=7,
         )
-    for path in found:
-        try:
-            return _load_one(path, settings, progress)
-        except CheckpointCorruptError as error:
-            if settings.on_corrupt != "fallback" or path == found[-1]:
-                raise
-            warnings.warn(
-                f"Skipped a damaged checkpoint, trying an older one: {error}", stacklevel=4
-            )
-    raise AssertionError("unreachable")
+    return found
 
 
 def _load_one(path: Path, settings: BufferSettings, progress: Progress | None) -> ReverbBackend:

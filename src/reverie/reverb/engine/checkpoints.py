@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from reverie.checkpoint.load import fill
+from reverie.checkpoint.load import fill, first_whole, hint
 from reverie.checkpoint.save import Saver
-from reverie.checkpoint.source import Source, candidates, open_source
-from reverie.errors import CheckpointMismatchError
+from reverie.checkpoint.source import candidates, open_source
+from reverie.errors import CheckpointMismatchError, CheckpointNotFoundError
 from reverie.tables.store import Store
 from reverie.tables.table import Table
 
@@ -46,7 +46,7 @@ def save(store: Store, path: str | os.PathLike[str]) -> str:
 
 
 def load(
-    store: Store,
+    fresh: Callable[[], Store],
     tables: Mapping[str, Table],
     path: str | os.PathLike[str],
     fallback: str | os.PathLike[str] | None = None,
@@ -60,8 +60,9 @@ def load(
     limiter's counters; their keys are new.
 
     Args:
-        store: of the server.
-        tables: all of it, by name.
+        fresh: gives the tables, as they were made, a new store to be filled; called for
+            each try, see `first_whole`.
+        tables: all of the server, by name.
         path: the folder of checkpoints, or a checkpoint's own folder.
         fallback: one checkpoint's own folder, native or Reverb's, where `path` holds
             none.
@@ -74,17 +75,34 @@ def load(
         CheckpointError: the newest checkpoint cannot be read; it is never taken for none,
             nor is an older one taken instead.
     """
-    source = _newest(path) or (_newest(fallback) if fallback else None)
-    if source is None:
-        if fallback:
+    places = [Path(os.path.abspath(one)) for one in (path, fallback) if one]
+
+    def look() -> list[Path]:
+        for place in places:
+            found = candidates(place)
+            if found:
+                return found
+        raise CheckpointNotFoundError(
+            f"The checkpoints of {str(places[0])!r:.200} were removed while the server started."
+        )
+
+    if not any(candidates(place) for place in places):
+        advice = hint(places[0])
+        if fallback or advice:
             _log.warning(
-                "There is no checkpoint in %r, nor in the fallback %r: the tables %s start "
-                "empty.",
+                "There is no checkpoint in %r%s: the tables %s start empty.%s",
                 str(path),
-                str(fallback),
+                f", nor in the fallback {str(fallback)!r}" if fallback else "",
                 repr(list(tables))[:200],
+                advice,
             )
         return False
+    first_whole(look, lambda found: _fill(found, fresh(), tables))
+    return True
+
+
+def _fill(path: Path, store: Store, tables: Mapping[str, Table]) -> None:
+    source = open_source(path)
     for name, settings in source.settings.items():
         if name not in tables:
             raise CheckpointMismatchError(
@@ -95,9 +113,3 @@ def load(
             )
         tables[name].configure(settings)
     fill(source, store, tables)
-    return True
-
-
-def _newest(path: str | os.PathLike[str]) -> Source | None:
-    found = candidates(Path(os.path.abspath(path)))
-    return open_source(found[0]) if found else None

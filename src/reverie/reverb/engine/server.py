@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from reverie.checkpoint.folder.place import folder_of, is_folder
@@ -16,6 +16,7 @@ from reverie.reverb.engine.writing.known_columns import Shared
 from reverie.reverb.errors import UnknownTableError, UnreachableServerError
 from reverie.runtime.checks import as_int
 from reverie.runtime.waiting import wait_until
+from reverie.tables.settings import TableSettings
 from reverie.tables.store import Store
 from reverie.tables.table import Table
 
@@ -100,38 +101,52 @@ class Server:
         self._checkpointer = checkpointer
         self.port = _checked_port(port) or registry.unused_port()
         _check_tables(tables)
-        self._store = Store(
+        self._store = self._new_store()
+        self.tables: dict[str, Table] = {}
+        self.shared = Shared()  # by its writers
+        before = {table.name: table.settings for table in tables}
+        try:
+            for table in tables:
+                table.attach(self._store)
+                self.tables[table.name] = table
+            self._load(before)
+            for table in tables:
+                _ = table.core
+            registry.register(self.port, self)
+        except BaseException:
+            self._take_back(before)
+            raise
+
+    def _new_store(self) -> Store:
+        return Store(
             f"The server on port {self.port}",
             error=UnreachableServerError,
             way_out="Make a new Server, with new tables (Table.replace() makes an empty one of "
             "the same settings), and a new Client.",
             anew=registry.WAY_OUT,
         )
-        self.tables: dict[str, Table] = {}
-        self.shared = Shared()  # by its writers
-        before = [table.settings for table in tables]
-        try:
-            for table in tables:
-                table.attach(self._store)
-                self.tables[table.name] = table
-            self._load()
-            for table in tables:
-                _ = table.core
-            registry.register(self.port, self)
-        except BaseException:
-            self._store.close("could not be made.")
-            for table, settings in zip(self.tables.values(), before, strict=False):
-                table.detach()
-                table.configure(settings)
-            raise
 
-    def _load(self) -> None:
+    def _load(self, before: Mapping[str, TableSettings]) -> None:
         checkpointer = self._checkpointer
         if checkpointer is None or not checkpointer.may_hold_one:
             return
         from reverie.reverb.engine import checkpoints
 
-        checkpoints.load(self._store, self.tables, checkpointer.path, checkpointer.fallback)
+        def fresh() -> Store:
+            self._take_back(before)
+            self._store = self._new_store()
+            for table in self.tables.values():
+                table.attach(self._store)
+            return self._store
+
+        checkpoints.load(fresh, self.tables, checkpointer.path, checkpointer.fallback)
+
+    def _take_back(self, before: Mapping[str, TableSettings]) -> None:
+        """Gives the tables back as they were, with the settings that they had before."""
+        self._store.close("could not be made.")
+        for name, table in self.tables.items():
+            table.detach()
+            table.configure(before[name])
 
     @property
     def store(self) -> Store:
