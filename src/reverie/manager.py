@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from reverie.observers import TrajectoryObserver
 from reverie.replay_buffer import ReplayBuffer
 from reverie.runtime.checks import check_int
 from reverie.runtime.handle import Handle
+from reverie.runtime.process_lock import ProcessLock
 from reverie.sample import SampleInfo
 from reverie.tables.info import BufferInfo
 from reverie.tables.limiters import Limiter, MinSize
@@ -113,7 +113,7 @@ class ReplayBufferManager(Handle):
         self._backend: Backend | None = None
         self._closed = False
         # Taken by what replaces the backend: of several threads only one does it.
-        self._lifecycle = threading.RLock()
+        self._lifecycle = ProcessLock()
         folder = folder_of("checkpoint_dir", checkpoint_dir)
         with reading(FILE_SYSTEM, folder):
             if exists(FILE_SYSTEM, folder) and not is_folder(folder):

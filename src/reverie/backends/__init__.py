@@ -105,7 +105,7 @@ class Backend(Protocol):
         """Another observer, with an episode of its own."""
 
     def check(self) -> None:
-        """Raises what a background save has left behind."""
+        """Raises what a background save has left behind, and in a forked child."""
 
     def finish_saving(self) -> None:
         """Waits for a background save; raises what went wrong in it."""

@@ -66,6 +66,7 @@ class EmbeddedBackend:
 
     def __init__(self, settings: BufferSettings, table: Table) -> None:
         self._settings = settings
+        self._store = table.store
         self._saver = Saver(settings.checkpoint_dir, settings.max_to_keep)
         self.replay_buffer = self.buffer = ReplayBuffer(
             table,
@@ -88,7 +89,9 @@ class EmbeddedBackend:
         )
 
     def check(self) -> None:
-        """Raises what a background save has left behind."""
+        """Raises what a background save has left behind, and in a forked child."""
+        if self._store.is_forked:
+            raise self._store.closed_error()
         if self._saver.failed():
             self._saver.wait()
 

@@ -42,6 +42,8 @@ class BackgroundSaver:
 
     def wait(self) -> None:
         """Waits for a background save; raises what went wrong in it, once."""
+        if os.getpid() != self._pid:
+            return  # the thread that saves is the parent's
         with self._mutex:
             pending, self._pending = self._pending, None
         if pending is not None:

@@ -99,7 +99,9 @@ class ReverbBackend:
         )
 
     def check(self) -> None:
-        """Raises what a background save has left behind."""
+        """Raises what a background save has left behind, and in a forked child."""
+        if self._gate.is_forked:
+            self._gate.check()
         if self._saver is not None and self._saver.failed():
             self._saver.wait()
 
