@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from numpy.typing import ArrayLike
 
 from reverie.backends import Backend, BufferSettings, find_backend
-from reverie.checkpoint.disk.crc_file import reading
-from reverie.checkpoint.disk.files import FILE_SYSTEM, exists
-from reverie.checkpoint.folder.place import check_is_no_checkpoint, folder_of, is_folder
+from reverie.checkpoint.folder.place import folder_to_save_into
 from reverie.checkpoint.save import check_keep
 from reverie.checkpoint.source import candidates
 from reverie.errors import (
@@ -27,7 +25,7 @@ from reverie.errors import (
 from reverie.nests.nest import Nest
 from reverie.observers import TrajectoryObserver
 from reverie.replay_buffer import ReplayBuffer
-from reverie.runtime.checks import check_int
+from reverie.runtime.checks import check_choice, check_int
 from reverie.runtime.handle import Handle
 from reverie.runtime.process_lock import ProcessLock
 from reverie.sample import SampleInfo
@@ -80,6 +78,8 @@ class ReplayBufferManager(Handle):
         max_to_keep: newest checkpoints that a save leaves; None keeps all.
         on_corrupt: what `load_replay_buffer` does about a damaged checkpoint:
             "raise", or "fallback" to the one before it, with a warning.
+        on_misfit: what it does about items of other lengths than `sequence_length`,
+            which no batch takes: "raise", or "leave_out", with a warning.
 
     Raises:
         SpecError: a leaf of the spec cannot be stored; names its path.
@@ -108,25 +108,18 @@ class ReplayBufferManager(Handle):
         seed: int | None = None,
         max_to_keep: int | None = 3,
         on_corrupt: str = "raise",
+        on_misfit: str = "raise",
         server_address: str | None = None,
     ) -> None:
         self._backend: Backend | None = None
         self._closed = False
         # Taken by what replaces the backend: of several threads only one does it.
         self._lifecycle = ProcessLock()
-        folder = folder_of("checkpoint_dir", checkpoint_dir)
-        with reading(FILE_SYSTEM, folder):
-            if exists(FILE_SYSTEM, folder) and not is_folder(folder):
-                raise InvalidArgumentError(
-                    f"checkpoint_dir: {str(folder)!r:.200} is not and cannot become a folder."
-                )
-            check_is_no_checkpoint(folder)
+        folder = folder_to_save_into("checkpoint_dir", checkpoint_dir)
         if not isinstance(table_name, str) or not table_name:
             raise InvalidArgumentError(f"table_name: found {table_name!r:.200}, wanted a name.")
-        if on_corrupt not in ("raise", "fallback"):
-            raise InvalidArgumentError(
-                f"on_corrupt: found {on_corrupt!r:.200}, wanted 'raise' or 'fallback'."
-            )
+        check_choice("on_corrupt", on_corrupt, ("raise", "fallback"))
+        check_choice("on_misfit", on_misfit, ("raise", "leave_out"))
         if tile_end_of_episodes and not pad_end_of_episodes:
             raise InvalidArgumentError(
                 "Must set `pad_end_of_episodes=True` when using `tile_end_of_episodes`."
@@ -156,6 +149,7 @@ class ReplayBufferManager(Handle):
             seed=seed,
             max_to_keep=max_to_keep,
             on_corrupt=on_corrupt,
+            on_misfit=on_misfit,
             server_address=server_address,
         )
         self._engine.validate(self._settings)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from tests.faults.test_looking import REVERBS, make_and_load, manager, open_it, start
 
@@ -168,101 +164,3 @@ def test_the_folder_that_was_meant_is_named(
         except reverie.errors.CheckpointNotFoundError as error:
             said = str(error)
         assert f"{str(root)!r} holds some: pass that" in said
-
-
-FORKED = """
-import os, signal, sys, tempfile, threading, time, warnings
-import numpy as np
-from reverie import ArraySpec, ReplayBufferManager
-from reverie.errors import ForkedProcessError
-
-warnings.simplefilter("ignore")
-how = sys.argv[1]
-m = ReplayBufferManager(ArraySpec((), np.int64), 100, tempfile.mkdtemp(), 1)
-_, observer = m.create_replay_buffer()
-observer(np.int64(1)); m.save()
-inside, go_on = threading.Event(), threading.Event()
-def progress(done, total): inside.set(); go_on.wait()
-def work():
-    if how == "load": m.load_replay_buffer(progress=progress)
-    elif how == "save": m.save(progress=progress)
-    else: m.save(wait=False, progress=progress); m.load_replay_buffer()
-thread = threading.Thread(target=work); thread.start(); inside.wait(); time.sleep(0.1)
-calls = {
-    "close": m.close, "get": m.get_replay_buffer_and_observer, "load": m.load_replay_buffer,
-    "create": m.create_replay_buffer, "save": m.save, "behind": lambda: m.save(wait=False),
-    "sample": lambda: m.sample(1), "num_frames": m.num_frames,
-}
-said = []
-for name, call in calls.items():
-    pid = os.fork()
-    if pid == 0:
-        try:
-            call()
-            os._exit(0)
-        except ForkedProcessError:
-            os._exit(7)
-        except BaseException as error:
-            print(name, repr(error), flush=True)
-            os._exit(1)
-    end = time.monotonic() + 20
-    while True:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            said.append(f"{name} {os.waitstatus_to_exitcode(status)}")
-            break
-        if time.monotonic() > end:
-            os.kill(pid, signal.SIGKILL); os.waitpid(pid, 0)
-            said.append(f"{name} hangs")
-            break
-        time.sleep(0.005)
-go_on.set(); thread.join(); m.close()
-print(*said, sep=", ")
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.parametrize("how", ["load", "save", "behind"])
-def test_a_child_forked_during_a_load_or_a_save_never_hangs(how: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FORKED, how], capture_output=True, text=True, timeout=240
-    )
-    wanted = "get 7, load 7, create 7, save 7, behind 7, sample 7, num_frames 7"
-    assert done.stdout == f"close 0, {wanted}\n", done.stderr
-
-
-def test_all_columns_that_differ_are_named(tmp_path: Path) -> None:
-    names = [f"c{k}" for k in range(6)]
-    wide = {name: reverie.ArraySpec((), np.float32) for name in ["n", *names]}
-    with reverie.ReplayBufferManager(wide, 9, tmp_path, 1) as made:
-        made.create_replay_buffer()[1](dict.fromkeys(wide, np.float32(0)))
-        made.save()
-    narrow = {"m": wide["n"], "n": wide["n"]}
-    with (
-        reverie.ReplayBufferManager(narrow, 9, tmp_path, 1) as made,
-        pytest.raises(reverie.errors.CheckpointMismatchError) as caught,
-    ):
-        made.load_replay_buffer()
-    assert all(repr(name) in str(caught.value) for name in [*names, "m"])
-    assert "'n'" not in str(caught.value)
-
-
-def test_windows_of_a_servers_table_are_held_to_their_length(tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    count_of = reverie.ReplayBufferManager
-    from tests.faults.test_looking import serve
-
-    server = serve(root)
-    observer = reverie.observers.TrajectoryObserver(server.localhost_client(), "t", 2)
-    for n in range(4):
-        observer({"n": np.int64(n)})
-    server.localhost_client().checkpoint()
-    server.stop()
-    spec = {"n": reverie.ArraySpec((), np.int64)}
-    with (
-        count_of(spec, 9, root, 3, table_name="t") as made,
-        pytest.raises(reverie.errors.CheckpointMismatchError, match=r"\[2\] steps.*=3"),
-    ):
-        made.load_replay_buffer()
-    with count_of(spec, 9, root, 2, table_name="t") as made:
-        assert made.load_replay_buffer()[0].num_frames() == 3

@@ -200,7 +200,7 @@ def test_items_that_reverb_leaves_out_are_an_error(
     with make(tmp_path) as manager:
         add(manager, *episode(10))
         manager.save()
-    monkeypatch.setattr(start, "_verify", lambda *_: 10)
+    monkeypatch.setattr(start, "_verify", lambda *_: (10, []))
     with make(tmp_path) as manager, pytest.raises(CheckpointCorruptError, match="9 of its 10"):
         manager.load_replay_buffer()
 
@@ -244,6 +244,36 @@ def test_a_checkpoint_of_another_table_is_refused(tmp_path: Path) -> None:
     with make(tmp_path, table_name="mine") as manager:
         with pytest.raises(CheckpointMismatchError, match=r"uniform_table.*table_name="):
             manager.load_replay_buffer()
+
+
+@pytest.mark.parametrize("on_misfit", ["raise", "leave_out"])
+def test_windows_of_another_length_are_refused(on_misfit: str, tmp_path: Path) -> None:
+    with make(tmp_path) as manager:
+        add(manager, *episode(5))
+        manager.save()
+    with make(tmp_path, sequence_length=3, on_misfit=on_misfit) as manager:
+        with pytest.raises(CheckpointMismatchError, match=r"have 2 steps.*sequence_length=3"):
+            manager.load_replay_buffer()
+
+
+def test_the_windows_that_fit_may_be_asked_for(tmp_path: Path) -> None:
+    steps = episode(5)
+    with make(tmp_path) as manager:
+        buffer, _ = manager.create_replay_buffer()
+        add(manager, *steps)
+        longer = reverb_utils.ReverbAddTrajectoryObserver(buffer.py_client, TABLE, 3)
+        for step in steps:
+            longer(step)
+        longer.flush()
+        manager.save()
+    with make(tmp_path) as manager:
+        with pytest.raises(CheckpointMismatchError, match=r"3 of the 7 .* have 3 steps.*=2"):
+            manager.load_replay_buffer()
+    with make(tmp_path, sequence_length=3, on_misfit="leave_out") as manager:
+        with pytest.warns(UserWarning, match="4 of the 7 .* were left out") as caught:
+            manager.load_replay_buffer()
+        assert [Path(each.filename) for each in caught] == [Path(__file__)]
+        assert all(same(a, b) for a, b in zip(items(manager), windows(steps, 3), strict=True))
 
 
 def test_embedded_checkpoints_are_refused_or_warned_of(tmp_path: Path) -> None:

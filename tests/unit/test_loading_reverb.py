@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,13 @@ def i4(*shape: int) -> ArraySpec:
 
 
 STEP = Trajectory(i4(), f4(53), f4(2), (), i4(), f4(), f4())
+LENGTHS = [ArraySpec((), np.float64)]
+WINDOWS = {
+    "observation": {"image": ArraySpec((2, 2, 3), np.uint8), "speed": f4(2)},
+    "action": i4(),
+    "reward": ArraySpec((), np.float64),
+    "done": ArraySpec((), np.bool_),
+}
 pytestmark_reverb = pytest.mark.usefixtures("needs_reverb_files")
 
 
@@ -144,13 +152,7 @@ def test_without_the_extra_the_error_names_the_install_command() -> None:
 
 @pytestmark_reverb
 def test_nested_steps_and_their_priorities_load() -> None:
-    spec = {
-        "observation": {"image": ArraySpec((2, 2, 3), np.uint8), "speed": f4(2)},
-        "action": i4(),
-        "reward": ArraySpec((), np.float64),
-        "done": ArraySpec((), np.bool_),
-    }
-    with fixture_manager("trajectory_windows", spec, sequence_length=3) as manager:
+    with fixture_manager("trajectory_windows", WINDOWS, sequence_length=3) as manager:
         buffer, _ = manager.load_replay_buffer()
         data = manager.gather_all()
         starts = [10 * episode + n for episode in range(3) for n in range(5)]
@@ -163,15 +165,49 @@ def test_nested_steps_and_their_priorities_load() -> None:
 
 @pytestmark_reverb
 def test_items_of_unequal_length_are_read_one_by_one() -> None:
-    with fixture_manager("lengths", [ArraySpec((), np.float64)], sequence_length=5) as manager:
-        manager.load_replay_buffer()
-        items = [item[0].tolist() for _, item in manager.iter_items()]
+    with contextlib.closing(reverie.open(GOLDEN / "reverb" / "lengths")) as buffer:
+        items = [item[0].tolist() for _, item in buffer.iter_items()]
         assert [len(item) for item in items] == [1, 5, 3, 12, 7]
         assert items[4] == items[3][2:9]
         with pytest.raises(UnstackableError, match=r"iter_items\(\)"):
-            manager.gather_all()
-        with pytest.raises(UnstackableError, match="wanted 5"):
-            manager.sample(100)
+            buffer.gather_all()
+        with pytest.raises(UnstackableError, match="wanted 1"):
+            buffer.sample(100)
+
+
+@pytestmark_reverb
+def test_items_of_unequal_length_are_refused_naming_all_lengths() -> None:
+    """A batch that drew one would fail, whenever that was."""
+    said = r"4 of the 5 items of table 'episodes' have 1, 3, 7, 12 steps.*=5.*'leave_out'"
+    with (
+        fixture_manager("lengths", LENGTHS, sequence_length=5) as manager,
+        pytest.raises(CheckpointMismatchError, match=said),
+    ):
+        manager.load_replay_buffer()
+
+
+@pytestmark_reverb
+def test_the_items_that_fit_may_be_asked_for() -> None:
+    with fixture_manager(
+        "lengths", LENGTHS, sequence_length=5, on_misfit="leave_out"
+    ) as manager:
+        with pytest.warns(UserWarning, match="4 of the 5 items.*were left out") as caught:
+            manager.load_replay_buffer()
+        assert caught[0].filename == __file__
+        assert manager.num_frames() == 1
+        assert manager.sample(9)[0][0].shape == (9, 5)
+
+
+@pytestmark_reverb
+@pytest.mark.parametrize("on_misfit", ["raise", "leave_out"])
+@pytest.mark.parametrize("name", ["lengths", "trajectory_windows"])
+def test_where_none_fits_there_is_nothing_to_leave(name: str, on_misfit: str) -> None:
+    spec = LENGTHS if name == "lengths" else WINDOWS
+    with (
+        fixture_manager(name, spec, sequence_length=4, on_misfit=on_misfit) as manager,
+        pytest.raises(CheckpointMismatchError, match=r"no batch.*reverie\.open\(\)"),
+    ):
+        manager.load_replay_buffer()
 
 
 @pytestmark_reverb
@@ -183,6 +219,8 @@ def test_items_with_unequal_columns_keep_each_columns_steps() -> None:
             assert [len(item[name]) for name in "sar"] == [5, 4, 2]
             last = item["s"][-1, 0]
             assert (item["a"][-1, 0], item["r"][-1]) == (last, last)
+        with pytest.raises(UnstackableError):
+            manager.sample(1)
 
 
 @pytestmark_reverb
@@ -212,10 +250,10 @@ def test_of_several_tables_none_of_the_name_lists_them() -> None:
 @pytestmark_reverb
 def test_an_only_table_is_loaded_whatever_its_name() -> None:
     with fixture_manager(
-        "lengths", [ArraySpec((), np.float64)], sequence_length=5, table_name="mine"
+        "trajectory_windows", WINDOWS, sequence_length=3, table_name="mine"
     ) as manager:
         buffer, _ = manager.load_replay_buffer()
-        assert (buffer.table_name, buffer.num_frames()) == ("mine", 5)
+        assert (buffer.table_name, buffer.num_frames()) == ("mine", 15)
 
 
 @pytestmark_reverb

@@ -32,6 +32,7 @@ BAD_ARGUMENTS: dict[str, list[Any]] = {
     "backend": ["x", "", None, 3, ["embedded"]],
     "table_name": ["", None, 3, b"t"],
     "on_corrupt": ["skip", "", None],
+    "on_misfit": ["skip", "", None],
     "checkpoint_dir": ["", None, 3, b"bytes", "nul\0byte", __file__],
     "tile_end_of_episodes": [True],
 }

@@ -42,6 +42,7 @@ class BufferSettings:
     seed: int | None
     max_to_keep: int | None
     on_corrupt: str
+    on_misfit: str
     server_address: str | None = None
 
 

@@ -50,6 +50,7 @@ def load(settings: BufferSettings, progress: Progress | None = None) -> Embedded
             settings.table,
             settings.nest,
             seed=_seed(settings),
+            on_misfit=settings.on_misfit,
         )
 
     table = load_newest(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,32 +51,55 @@ def check_room(path: Path, table: str, count: int, capacity: int) -> None:
         )
 
 
-def check_lengths(
-    path: Path, table: str, lengths: NDArray[np.integer[Any]], settings: TableSettings
-) -> None:
-    """Refuses a table none of whose items could ever be in a batch.
+def misfits(
+    path: Path,
+    table: str,
+    steps: NDArray[np.integer[Any]],
+    settings: TableSettings,
+    *,
+    on_misfit: str,
+    stacklevel: int,
+) -> NDArray[np.int64]:
+    """Which items to leave out because no batch takes them: a later `sample` would fail.
 
-    For checkpoints in which nobody wrote down how long windows are. Where only some have
-    another length, as episodes may, they are the caller's.
+    Where all are of unequal columns the very first batch says so, and they are read one
+    by one.
 
     Args:
         path: of the checkpoint.
         table: its name.
-        lengths: of the items that are runs of steps; 0 of others.
+        steps: of each item; -1 where its columns differ, or one has no time axis.
         settings: of the table to fill.
+        on_misfit: "raise", or "leave_out", with a warning that counts them.
+        stacklevel: of that warning.
 
     Raises:
-        CheckpointMismatchError: there are runs, and none of the wanted length.
+        CheckpointMismatchError: there are some, which were not to be left out; or there is
+            nothing else.
     """
-    known, wanted = np.unique(lengths[lengths > 0]), settings.sequence_length
-    if wanted is not None and len(known) and wanted not in known:
-        some = known.tolist()[:_SHOWN]
+    wanted = settings.sequence_length
+    odd = np.flatnonzero(steps != wanted)
+    if wanted is None or not len(odd) or (steps == -1).all():
+        return odd[:0]
+    found = np.unique(steps[odd])
+    lengths = ["unequal" if one < 0 else str(one) for one in found[:_SHOWN].tolist()]
+    what = (
+        f"{str(path)!r}: {len(odd)} of the {len(steps)} items of table {table[:200]!r} have "
+        f"{', '.join(lengths)}{', ...' if len(found) > _SHOWN else ''} steps, and not those of "
+        f"sequence_length={wanted}"
+    )
+    if len(odd) == len(steps):
         raise CheckpointMismatchError(
-            f"{str(path)!r}: the items of table {table[:200]!r} have {some} steps"
-            f"{', and more' if len(known) > _SHOWN else ''}, none sequence_length={wanted}, so "
-            f"no batch can be made of them. Load it with a sequence_length of theirs, or read "
-            "it with reverie.open()."
+            f"{what}, so no batch can be made of any. Load it with their sequence_length, or "
+            "read it with reverie.open()."
         )
+    if on_misfit != "leave_out":
+        raise CheckpointMismatchError(
+            f"{what}, and a batch that drew one would fail. Pass on_misfit='leave_out' to load "
+            "the others, or read it with reverie.open()."
+        )
+    warnings.warn(f"{what}: they were left out.", stacklevel=stacklevel + 1)
+    return odd
 
 
 def check_windows(path: Path, table: str, found: int | None, settings: TableSettings) -> None:

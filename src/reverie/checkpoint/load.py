@@ -10,7 +10,7 @@ import errno
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,9 @@ from reverie.checkpoint.disk.scratch import blocks
 from reverie.checkpoint.fits import (
     check_columns,
     check_has,
-    check_lengths,
     check_room,
     check_windows,
+    misfits,
 )
 from reverie.checkpoint.folder.place import is_folder
 from reverie.checkpoint.format.snapshot import Progress
@@ -184,8 +184,6 @@ def fill(
     states = source.read(store.core, rows)
     for name, state in states.items():
         settings = tables[name].settings
-        if name in rows and source.settings[name].sequence_length is None:
-            check_lengths(source.path, name, state["length"], settings)
         check_room(source.path, name, len(state["offset"]), settings.max_size)
         weights = settings.prioritized
         if weights and not _can_weigh(state["priority"]):
@@ -210,11 +208,21 @@ def load_table(
     nest: Nest,
     *,
     seed: int,
+    on_misfit: str,
 ) -> Table:
     """One table of a checkpoint as the caller configures it; the others come along.
 
     The table of the same name is taken; of what dm-reverb wrote, where names are its own,
     else the only one.
+
+    Args:
+        source: the checkpoint.
+        store: a fresh one.
+        settings: of the table.
+        nest: of its steps.
+        seed: of its sampler.
+        on_misfit: what becomes of items of another length, see `misfits`. Left out is what
+            was loaded before, so all of them must fit the capacity.
 
     Raises:
         CheckpointMismatchError: there is no such table, its items are not of these
@@ -225,7 +233,9 @@ def load_table(
     names = list(source.settings)
     taken = name if name in names or not (source.foreign and len(names) == 1) else names[0]
     check_has(source.path, names, taken, "table_name")
-    check_windows(source.path, taken, source.settings[taken].sequence_length, settings)
+    windows = source.settings[taken].sequence_length
+    if on_misfit != "leave_out":
+        check_windows(source.path, taken, windows, settings)
     for columns in source.columns(taken):
         found = [(column.path, column.spec.dtype, column.spec.shape) for column in columns]
         check_columns(source.path, taken, found, nest)
@@ -235,7 +245,26 @@ def load_table(
         one.attach(store)
     fill(source, store, tables, rows={taken: nest})
     _check_items(source, table, nest)
+    if on_misfit == "leave_out" or windows is None:
+        items = table.core.items()
+        odd = misfits(
+            source.path, taken, _steps(items), settings, on_misfit=on_misfit, stacklevel=9
+        )
+        table.core.delete(items["key"][odd])
     return table
+
+
+def _steps(items: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
+    """Of each item of the core's; -1 where its columns differ or one has no time axis."""
+    steps = items["length"].astype(np.int64)
+    first = np.cumsum(items["column_pieces"], dtype=np.int64) - items["column_pieces"]
+    if len(first):
+        columns = np.add.reduceat(items["piece_length"], first, dtype=np.int64)
+        columns[items["column_squeeze"] != 0] = -1
+        of = items["column_item"].astype(np.int64)
+        steps[of] = columns
+        steps[of[columns != steps[of]]] = -1
+    return steps
 
 
 def _can_weigh(priorities: NDArray[np.float64]) -> bool:

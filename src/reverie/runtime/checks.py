@@ -36,6 +36,14 @@ def check_int(name: str, value: Any, low: int, high: int) -> int:
     return number
 
 
+def check_choice(name: str, value: Any, choices: tuple[str, str]) -> None:
+    """Raises InvalidArgumentError where `value` is neither of two words."""
+    if value not in choices:
+        raise InvalidArgumentError(
+            f"{name}: found {value!r:.200}, wanted {choices[0]!r} or {choices[1]!r}."
+        )
+
+
 def check_num_steps(num_steps: Any, sequence_length: int) -> int:
     """`num_steps` as a divisor of `sequence_length`.
 

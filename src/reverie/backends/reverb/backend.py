@@ -196,6 +196,11 @@ class ReverbBackend:
         known = self._contents("update_priorities").keys(self._settings.table.name)
         return int((~np.isin(chosen, known)).sum())
 
+    def delete(self, keys: NDArray[np.uint64]) -> None:
+        """Removes items by Reverb's keys."""
+        if len(keys):
+            self._client.mutate_priorities(self._settings.table.name, deletes=keys.tolist())
+
     def clear(self) -> None:
         """Empties the table; its handles stay valid."""
         self._client.reset(self._settings.table.name)

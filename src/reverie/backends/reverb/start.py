@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import reverb
 import tensorflow as tf
+from numpy.typing import NDArray
 from reverb.cc import schema_pb2
 from reverb.cc.checkpointing import checkpoint_pb2
 from reverb.platform import checkpointers_lib
@@ -18,9 +20,9 @@ from reverie.backends import BufferSettings
 from reverie.backends.reverb.backend import ReverbBackend
 from reverie.backends.reverb.saving import Saver
 from reverie.backends.reverb.settings import StepSpec, limiter_of, selector_of
+from reverie.checkpoint import fits
 from reverie.checkpoint.disk.crc_file import reading
 from reverie.checkpoint.disk.files import FILE_SYSTEM
-from reverie.checkpoint.fits import check_has, check_room
 from reverie.checkpoint.folder.names import list_checkpoints
 from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.load import first_whole, hint
@@ -101,7 +103,7 @@ def _look(root: Path) -> list[Path]:
 
 def _load_one(path: Path, settings: BufferSettings, progress: Progress | None) -> ReverbBackend:
     spec = StepSpec.of(settings.data_spec)
-    items = _verify(path, settings, spec)
+    items, left_out = _verify(path, settings, spec)
     saver = Saver(settings.checkpoint_dir, settings.max_to_keep)
     with tempfile.TemporaryDirectory(prefix="reverie-") as name, reading(FILE_SYSTEM, path):
         others = _adapted(path, Path(name), settings, progress)
@@ -119,17 +121,32 @@ def _load_one(path: Path, settings: BufferSettings, progress: Progress | None) -
         raise CheckpointCorruptError(
             f"{str(path)!r}: Reverb loaded {held} of its {items} items, without an error."
         )
+    backend.delete(left_out)
     return backend
 
 
-def _verify(path: Path, settings: BufferSettings, spec: StepSpec) -> int:
-    """Reads all of a checkpoint, as Reverb itself does not; returns its number of items."""
+def _verify(
+    path: Path, settings: BufferSettings, spec: StepSpec
+) -> tuple[int, NDArray[np.uint64]]:
+    """Reads all of a checkpoint, as Reverb itself does not.
+
+    Returns:
+        Its number of items, and the keys of those to leave out.
+    """
     source, name = reverb_source(path), settings.table.name
-    check_has(path, source.settings, name, "table_name")
+    fits.check_has(path, source.settings, name, "table_name")
     items = source.check_columns(name, spec.nest)
-    check_room(path, name, items, settings.table.max_size)
+    fits.check_room(path, name, items, settings.table.max_size)
+    odd = fits.misfits(
+        path,
+        name,
+        source.steps(name),
+        settings.table,
+        on_misfit=settings.on_misfit,
+        stacklevel=9,
+    )
     source.verify()
-    return items
+    return items, source.keys(name)[odd]
 
 
 def _adapted(

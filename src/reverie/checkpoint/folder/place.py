@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from reverie.checkpoint.disk.crc_file import reading
 from reverie.checkpoint.disk.files import FILE_SYSTEM, FileSystem, exists
 from reverie.checkpoint.folder.names import MANIFEST_NAME, sequence_number_of
 from reverie.errors import InvalidArgumentError
@@ -43,6 +44,23 @@ def folder_of(argument: str, path: Any) -> Path:
             f"{os.path.join('.', text)!r:.200} for a folder of that name."
         )
     return Path(os.path.abspath(home))
+
+
+def folder_to_save_into(argument: str, path: Any) -> Path:
+    """The same of a folder that is to hold checkpoints; it need not be there yet.
+
+    Raises:
+        InvalidArgumentError: as `folder_of`; or it is a file, or itself a checkpoint.
+        CheckpointReadError: the system refused to look at it.
+    """
+    folder = folder_of(argument, path)
+    with reading(FILE_SYSTEM, folder):
+        if exists(FILE_SYSTEM, folder) and not is_folder(folder):
+            raise InvalidArgumentError(
+                f"{argument}: {str(folder)!r:.200} is not and cannot become a folder."
+            )
+        check_is_no_checkpoint(folder)
+    return folder
 
 
 def is_folder(path: Path) -> bool:

@@ -25,6 +25,7 @@ from reverie.checkpoint.reverb_files.as_records import (
 )
 from reverie.checkpoint.reverb_files.budget import shown_path
 from reverie.checkpoint.reverb_files.finding import DATA_FILES, DONE
+from reverie.checkpoint.reverb_files.runs import changes
 from reverie.checkpoint.reverb_files.stored import Stored, read_stored
 from reverie.checkpoint.reverb_files.tensors import Array
 from reverie.errors import CheckpointLimitError, CheckpointMismatchError, SpecError
@@ -112,6 +113,17 @@ class ReverbSource:
         """
         check_columns(self._stored, table, nest)
         return len(self._stored.tables[table])
+
+    def steps(self, table: str) -> NDArray[np.int64]:
+        """Of each item, whose columns were checked; -1: unequal, or without a time axis."""
+        stored = self._stored.tables[table]
+        if stored.slices is None:
+            return np.zeros(0, np.int64)
+        first = np.flatnonzero(changes(stored.slices.item, stored.slices.column))
+        columns = np.add.reduceat(stored.slices.length, first).reshape(len(stored), -1)
+        steps = np.where((columns == columns[:, :1]).all(axis=1), columns[:, 0], -1)
+        steps[list(stored.items.squeezed)] = -1
+        return steps
 
     def keys(self, table: str) -> NDArray[np.uint64]:
         """Reverb's keys of a table's items, in insertion order."""

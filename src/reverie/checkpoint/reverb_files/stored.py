@@ -17,7 +17,7 @@ from reverie import errors
 from reverie.checkpoint.reverb_files import extra, tensors
 from reverie.checkpoint.reverb_files.budget import Budget, shown, shown_path
 from reverie.checkpoint.reverb_files.chunk_records import Chunks, read_chunks
-from reverie.checkpoint.reverb_files.finding import CHUNKS, DONE, ITEMS, TABLES, is_there
+from reverie.checkpoint.reverb_files.finding import CHUNKS, DONE, ITEMS, TABLES
 from reverie.checkpoint.reverb_files.item_records import Items, read_items
 from reverie.checkpoint.reverb_files.runs import Slices
 from reverie.checkpoint.reverb_files.table_records import TableRecord, read_tables
@@ -177,7 +177,7 @@ def read_stored(folder: Path, *, max_nbytes: int = 64 << 30) -> Stored:
         OSError: A file cannot be read.
     """
     extra.load()
-    if not is_there(folder / DONE):
+    if not (folder / DONE).is_file():
         raise errors.CheckpointNotFoundError(
             f"{shown_path(folder)} is no complete Reverb checkpoint: it has no file {DONE}"
         )
