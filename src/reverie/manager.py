@@ -217,7 +217,9 @@ class ReplayBufferManager(Handle):
             CheckpointNotFoundError: there is none.
             CheckpointCorruptError: it is damaged; names the file. Never an empty
                 or partial buffer.
-            CheckpointMismatchError: it does not fit the spec, table or capacity.
+            CheckpointMismatchError: it does not fit the spec, table, capacity or
+                `sequence_length`; see `on_misfit`.
+            CheckpointReadError: the system refused, or saves removed each that was tried.
             CheckpointVersionError: a later version of this library wrote it.
             MissingDependencyError: it is Reverb's, and the `reverb-files` extra is
                 not installed.

@@ -14,6 +14,7 @@ from tests.conformance.broken import Broken, Proxy, quiet
 from reverie.errors import (
     CheckpointCorruptError,
     CheckpointError,
+    CheckpointMismatchError,
     CheckpointNotFoundError,
     ClosedError,
 )
@@ -60,6 +61,16 @@ class LoadNeedsNoRoom(Broken):
         except CheckpointCorruptError:
             raise
         except ValueError:  # a mismatch
+            return quiet(self.create_replay_buffer)
+
+
+class TakesOtherWindows(Broken):
+    def load_replay_buffer(self, **settings: Any) -> Any:
+        try:
+            return super().load_replay_buffer(**settings)
+        except CheckpointMismatchError as error:
+            if "sequence_length" not in str(error):
+                raise
             return quiet(self.create_replay_buffer)
 
 
@@ -160,6 +171,7 @@ DEFECTS: dict[type[Broken], str] = {
     LoadOfDamageIsEmpty: "a_damaged_checkpoint_is_never_an_empty_or_partial_buffer",
     NeverFallsBack: "fallback_takes_the_checkpoint_before",
     LoadNeedsNoRoom: "a_checkpoint_that_does_not_fit_is_refused",
+    TakesOtherWindows: "a_checkpoint_that_does_not_fit_is_refused",
     TakesTheSavedCapacity: "a_larger_capacity_holds_more_after_loading",
     ClientSavesElsewhere: "the_buffers_client_saves_as_the_manager_does",
     SavesLate: "what_comes_after_a_save_is_not_in_it",

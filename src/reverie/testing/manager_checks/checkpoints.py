@@ -194,6 +194,7 @@ class CheckpointChecks(Kit):
         for what, settings in {
             "capacity": {"capacity": 7},
             "data spec": {"data_spec": other},
+            "sequence_length": {"sequence_length": 3},
         }.items():
             with self.manager(tmp_path, **settings) as manager:
                 with raises(CheckpointMismatchError, f"a checkpoint of another {what}"):

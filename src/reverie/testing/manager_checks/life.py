@@ -36,6 +36,7 @@ _BAD_SETTINGS: dict[str, list[Any]] = {
     "max_to_keep": [0, -1, 1.5],
     "table_name": ["", None, 3],
     "on_corrupt": ["skip", None],
+    "on_misfit": ["skip", None],
     "tile_end_of_episodes": [True],
 }
 
