@@ -39,6 +39,7 @@ def i4(*shape: int) -> ArraySpec:
 
 
 STEP = Trajectory(i4(), f4(53), f4(2), (), i4(), f4(), f4())
+WIDE = {f"c{k}": i4() for k in range(6)}
 LENGTHS = [ArraySpec((), np.float64)]
 WINDOWS = {
     "observation": {"image": ArraySpec((2, 2, 3), np.uint8), "speed": f4(2)},
@@ -161,6 +162,32 @@ def test_nested_steps_and_their_priorities_load() -> None:
         assert np.array_equal(data["done"], data["action"] % 5 == 4) or data["done"].any()
         priorities = buffer.item_info()["priority"].tolist()
         assert priorities == [1.0 + n for _ in range(3) for n in range(2, 7)]
+
+
+@pytestmark_reverb
+def test_all_columns_that_differ_are_named() -> None:
+    action = {"action": WINDOWS["action"]}
+    theirs = r"'done', 'observation/image', 'observation/speed', 'reward'"
+    for spec, ours in ((action, "none"), (action | WIDE, ", ".join(map(repr, WIDE)))):
+        said = rf"Only the checkpoint has: {theirs}\. Only the spec has: {ours}\."
+        with (
+            fixture_manager("trajectory_windows", spec, sequence_length=3) as manager,
+            pytest.raises(CheckpointMismatchError, match=said),
+        ):
+            manager.load_replay_buffer()
+
+
+@pytestmark_reverb
+def test_all_columns_without_names_are_listed_by_their_kinds() -> None:
+    spec = {"r": ArraySpec((), np.float16), **WIDE}
+    with (
+        fixture_manager("column_chunks", spec, table_name="tail") as manager,
+        pytest.raises(CheckpointMismatchError) as caught,
+    ):
+        manager.load_replay_buffer()
+    said = str(caught.value)
+    assert "has: 'int16 of shape (2,)', 'float32 of shape (3,)'. Only" in said
+    assert all(repr(name) in said for name in WIDE)
 
 
 @pytestmark_reverb

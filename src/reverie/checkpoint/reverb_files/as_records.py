@@ -17,7 +17,9 @@ from reverie.checkpoint.reverb_files.budget import shown
 from reverie.checkpoint.reverb_files.runs import Bools, Ints, Pieces, Runs, arrange
 from reverie.checkpoint.reverb_files.stored import Stored, StoredTable
 from reverie.errors import CheckpointMismatchError
+from reverie.nests import structure
 from reverie.nests.nest import Nest
+from reverie.nests.specs import escaped
 
 _CHUNK_NBYTES = 1 << 20
 
@@ -70,7 +72,14 @@ def check_columns(stored: Stored, name: str, nest: Nest) -> None:
     found = columns_of(stored, name)
     if not found:
         return
-    steps = [("", dtype, shape) for dtype, shape in found]
+    paths = [""] * len(found)
+    signature = stored.tables[name].settings.signature
+    if len(found) != len(nest.columns) and signature is not None:
+        # Reverb compares no names. They only say which columns are too many, or missing.
+        parts = [map(escaped, path) for path, _ in structure.flatten_with_path(signature)]
+        named = ["/".join(path) or "value" for path in parts]
+        paths = named if len(named) == len(found) else paths
+    steps = [(path, *column) for path, column in zip(paths, found, strict=True)]
     fits.check_columns(stored.folder, name, steps, nest)
 
 
