@@ -22,10 +22,11 @@ m = manager()
 _, observer = m.create_replay_buffer()
 observer(np.int64(1)); m.save()
 if how == "first": m.close(); m = manager()
+if how == "sabotage": m._lifecycle = threading.RLock()
 inside, go_on = threading.Event(), threading.Event()
 def progress(done, total): inside.set(); go_on.wait()
 def work():
-    if how in ("load", "first"): m.load_replay_buffer(progress=progress)
+    if how in ("load", "first", "sabotage"): m.load_replay_buffer(progress=progress)
     elif how == "save": m.save(progress=progress)
     else: m.save(wait=False, progress=progress); m.load_replay_buffer()
 thread = threading.Thread(target=work); thread.start(); inside.wait(); time.sleep(0.1)
@@ -34,6 +35,8 @@ calls = {
     "create": m.create_replay_buffer, "save": m.save, "behind": lambda: m.save(wait=False),
     "sample": lambda: m.sample(1), "num_frames": m.num_frames,
 }
+limit = 20
+if how == "sabotage": calls, limit = {"close": m.close}, 1
 said = []
 for name, call in calls.items():
     pid = os.fork()
@@ -46,7 +49,7 @@ for name, call in calls.items():
         except BaseException as error:
             print(name, repr(error), flush=True)
             os._exit(1)
-    end = time.monotonic() + 20
+    end = time.monotonic() + limit
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
@@ -86,3 +89,8 @@ def test_a_child_forked_during_the_first_load_has_a_manager_that_works() -> None
     said = said_by("first").splitlines()
     assert said[-1].startswith("close 0, get 0, load 0, create 0, ")
     assert "hangs" not in said[-1]
+
+
+@forks
+def test_the_check_sees_a_lock_that_outlives_the_fork() -> None:
+    assert said_by("sabotage") == "close hangs\n"
