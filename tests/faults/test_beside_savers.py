@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,6 +97,30 @@ def test_files_that_vanish_while_they_are_read_are_no_damage(
 
     after_the_look(monkeypatch, act, 1)
     assert door(root) == 5
+
+
+def test_what_a_save_removes_is_no_reason_to_fall_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest one vanishes file by file, an older one is whole, and so is a newer one."""
+    root = tmp_path / "root"
+    count(root, 2)
+    shutil.copytree(root / "ckpt-00000001", tmp_path / "older")
+    count(root, 3)
+    shutil.copytree(tmp_path / "older", root / "ckpt-00000001")
+
+    def act() -> None:
+        count(root, 5)
+        (root / "ckpt-00000002").mkdir(exist_ok=True)
+        for path in (root / "ckpt-00000002").glob("segment-*"):
+            path.unlink()
+        shutil.copytree(tmp_path / "older", root / "ckpt-00000001", dirs_exist_ok=True)
+
+    after_the_look(monkeypatch, act, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with manager(root, on_corrupt="fallback") as made:
+            assert made.load_replay_buffer()[0].num_frames() == 5
 
 
 @DOORS

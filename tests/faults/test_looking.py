@@ -61,8 +61,9 @@ def start_and_save(root: Path) -> int:
         server.stop()
 
 
-def manager(root: Path) -> reverie.ReplayBufferManager:
-    return reverie.ReplayBufferManager(SPEC, 100, root, 1, table_name="t", max_to_keep=1)
+def manager(root: Path, **settings: Any) -> reverie.ReplayBufferManager:
+    settings = {"table_name": "t", "max_to_keep": 1, **settings}
+    return reverie.ReplayBufferManager(SPEC, 100, root, 1, **settings)
 
 
 def make_and_load(root: Path) -> int:

@@ -73,6 +73,9 @@ def misfits(
         on_misfit: "raise", or "leave_out", with a warning that counts them.
         stacklevel: of that warning.
 
+    Returns:
+        Their places in `steps`.
+
     Raises:
         CheckpointMismatchError: there are some, which were not to be left out; or there is
             nothing else.

@@ -108,13 +108,24 @@ def first_whole(
     """
     found = look()
     for _ in range(_LOOKS):
-        try:
-            return _first_of(found, load, on_corrupt)
-        except (CheckpointNotFoundError, CheckpointCorruptError, CheckpointReadError):
-            again = look()
-            if again[0] == found[0]:
-                raise
-            found = again
+        for path in found:
+            try:
+                return load(path)
+            except (
+                CheckpointNotFoundError,
+                CheckpointCorruptError,
+                CheckpointReadError,
+            ) as error:
+                again = look()
+                if again[0] != found[0]:
+                    found = again
+                    break
+                damaged = isinstance(error, CheckpointCorruptError)
+                if not damaged or on_corrupt != "fallback" or path == found[-1]:
+                    raise
+                warnings.warn(
+                    f"Skipped a damaged checkpoint, trying an older one: {error}", stacklevel=5
+                )
     raise CheckpointReadError(
         errno.EBUSY,
         f"{str(found[0].parent)[:200]!r}: each of {_LOOKS} checkpoints was removed by a save "
@@ -139,19 +150,6 @@ def hint(root: Path) -> str:
         except (CheckpointReadError, CheckpointCorruptError):
             continue
     return ""
-
-
-def _first_of(found: Sequence[Path], load: Callable[[Path], T], on_corrupt: str) -> T:
-    for path in found:
-        try:
-            return load(path)
-        except CheckpointCorruptError as error:
-            if on_corrupt != "fallback" or path == found[-1]:
-                raise
-            warnings.warn(
-                f"Skipped a damaged checkpoint, trying an older one: {error}", stacklevel=6
-            )
-    raise AssertionError("unreachable")
 
 
 def fill(
@@ -248,7 +246,7 @@ def load_table(
     if on_misfit == "leave_out" or windows is None:
         items = table.core.items()
         odd = misfits(
-            source.path, taken, _steps(items), settings, on_misfit=on_misfit, stacklevel=9
+            source.path, taken, _steps(items), settings, on_misfit=on_misfit, stacklevel=8
         )
         table.core.delete(items["key"][odd])
     return table

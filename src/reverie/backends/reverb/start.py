@@ -143,7 +143,7 @@ def _verify(
         source.steps(name),
         settings.table,
         on_misfit=settings.on_misfit,
-        stacklevel=9,
+        stacklevel=8,
     )
     source.verify()
     return items, source.keys(name)[odd]
