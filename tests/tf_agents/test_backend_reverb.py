@@ -276,6 +276,29 @@ def test_the_windows_that_fit_may_be_asked_for(tmp_path: Path) -> None:
         assert all(same(a, b) for a, b in zip(items(manager), windows(steps, 3), strict=True))
 
 
+def test_what_a_save_removed_after_the_look_is_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(count: int) -> None:
+        with warnings.catch_warnings(), make(tmp_path, max_to_keep=1) as manager:
+            warnings.simplefilter("ignore")
+            add(manager, *episode(count))
+            manager.save()
+
+    real, left = start._load_one, [7, 6]
+
+    def load_one(path: Path, *rest: Any) -> Any:
+        if left:
+            save(left.pop())
+        return real(path, *rest)
+
+    save(5)
+    monkeypatch.setattr(start, "_load_one", load_one)
+    with make(tmp_path, max_to_keep=1) as manager:
+        manager.load_replay_buffer()
+        assert manager.num_frames() == 6
+
+
 def test_embedded_checkpoints_are_refused_or_warned_of(tmp_path: Path) -> None:
     with make(tmp_path, backend="embedded") as manager:
         add(manager, *episode(3))
