@@ -10,26 +10,30 @@ from __future__ import annotations
 import math
 import sys
 import time
-import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import optree
 
-from reverie.errors import ClosedError, InvalidArgumentError, WaitTimeoutError
+from reverie.adapters.pace import Pace
+from reverie.adapters.tf_generator import chunks, op
+from reverie.adapters.tf_specs import check_spec
+from reverie.errors import InvalidArgumentError, WaitTimeoutError
 from reverie.runtime.checks import check_int, check_num_steps, check_timeout
-from reverie.runtime.leaving import enter_from_outside
 from reverie.runtime.optional import require
 from reverie.runtime.waiting import report
 from reverie.sample import SampleInfo
+from reverie.tables.limiters import MinSize
+from reverie.tables.settings import TableSettings
 
 if TYPE_CHECKING:
     from reverie.replay_buffer import ReplayBuffer
 
 # Batches per Python call, bounded by bytes: the further the dataset runs ahead of
 # training, the older its samples. Reverb's keeps three batches in flight.
-_MAX_BATCHES_PER_CALL = 4
+_BATCHES_PER_CALL = 4
+# Where threads wait for the interpreter, and nothing counts samples: see Pace.
+_MAX_BATCHES_PER_CALL = 32
 _MAX_NBYTES_PER_CALL = 8 << 20
 _UNBATCHED_ITEMS_PER_CALL = 32
 _PREFETCHED_BATCHES = 2
@@ -51,7 +55,12 @@ def as_dataset(
     """An endless `tf.data.Dataset` of `(data, SampleInfo)`.
 
     It runs ahead of its reader, by up to 15 batches where they are small: these
-    count as sampled, and a reader meets them still after `clear()` or `close()`.
+    count as sampled, and a reader meets them still after `clear()` or `close()`. Beside
+    threads that keep the interpreter busy a call waits long for its turn and brings more
+    batches, so that up to 99 may be ahead, 8 MiB a call at most; never more than 15 where
+    a sample counts: with a limiter other than MinSize, with `max_times_sampled`, and with
+    a sampler other than Uniform. Making it again, for any buffer of the same spec and
+    shapes, traces nothing.
     The dataset, its iterators and what is derived from it keep the buffer alive.
 
     Shapes:
@@ -76,7 +85,8 @@ def as_dataset(
     Raises:
         MissingDependencyError: TensorFlow is not installed.
         InvalidArgumentError: the spec holds Python lists (tf.data would turn them
-            into tensors), the columns of an item differ in steps, `num_steps` does not
+            into tensors), None, keys of several types or a dtype that tf.data has not
+            (float8); the columns of an item differ in steps, `num_steps` does not
             divide, a number is out of range, or `single_deterministic_pass`.
         ClosedError: the buffer is closed. Reading on after that, and items of
             another length than `sequence_length`, raise TensorFlow's
@@ -85,11 +95,6 @@ def as_dataset(
     table = buffer.table
     table.check_open()
     buffer.check_even("as_dataset()")
-    if _holds_list(buffer.nest.spec):
-        raise InvalidArgumentError(
-            "data_spec holds a Python list, which tf.data would turn into one tensor. "
-            "Use tuples, dicts or named tuples instead."
-        )
     length = buffer.sequence_length
     steps = length if num_steps is None else check_num_steps(num_steps, length)
     batch = None
@@ -112,6 +117,7 @@ def as_dataset(
         )
     # Within a tf.function AutoGraph reads along, and warns when it meets an import.
     tf: Any = sys.modules.get("tensorflow") or require("tensorflow", "tf", "A tf.data.Dataset")
+    check_spec(tf, buffer.nest.spec, buffer.nest.columns)
     if sequence_preprocess_fn is None:
         dataset = _Source(tf, buffer, batch, steps, timeout_s).batches()
         return dataset.prefetch(_PREFETCHED_BATCHES) if batch else _unbatched(tf, dataset)
@@ -130,14 +136,7 @@ def as_dataset(
 
 
 class _Source:
-    """Batches of whole items, or of shuffled pieces, several per Python call.
-
-    Lifetimes: TensorFlow keeps the callback of `tf.numpy_function` for as long as
-    the process lives, so the callback holds its source weakly, and the dataset
-    object holds it strongly. TensorFlow's iterators and derived datasets hold
-    the datasets that they were made from. Only a dataset made while a tf.function
-    is traced, whose object does not last, stays for ever.
-    """
+    """Batches of whole items, or of shuffled pieces, several per Python call."""
 
     def __init__(
         self,
@@ -148,106 +147,118 @@ class _Source:
         timeout_s: float | None,
     ) -> None:
         self._tf = tf
-        self._buffer = buffer
-        self._steps = steps
-        self._timeout_s = math.inf if timeout_s is None else timeout_s
-        self._pieces = buffer.sequence_length // steps
-        self._rng = np.random.default_rng(buffer.table.seed)
+        self.buffer = buffer
+        self.steps = steps
+        self.timeout_s = math.inf if timeout_s is None else timeout_s
+        self.pieces = buffer.sequence_length // steps
+        self.rng = np.random.default_rng(buffer.table.seed)
         item_nbytes = buffer.sequence_length * buffer.nest.record_dtype.itemsize
         affordable = max(1, _MAX_NBYTES_PER_CALL // item_nbytes)  # items per call
         if batch is None:
-            self._batch = min(affordable, _UNBATCHED_ITEMS_PER_CALL)
-            self._calls = 1
+            self.batch = min(affordable, _UNBATCHED_ITEMS_PER_CALL)
+            least = 1
+            most = _MAX_BATCHES_PER_CALL * _BATCHES_PER_CALL // self.batch
         else:
-            self._batch = batch
+            self.batch = batch
             # With pieces, one batch of items is as many batches of pieces already.
-            most = _MAX_BATCHES_PER_CALL if self._pieces == 1 else 1
-            self._calls = min(max(1, affordable // batch), most)
+            least = _BATCHES_PER_CALL if self.pieces == 1 else 1
+            most = _MAX_BATCHES_PER_CALL // self.pieces
+        if not _may_run_ahead(buffer.table.settings):
+            most = least
+        affordable = max(1, affordable // self.batch)
+        self.least, self.most = min(affordable, least), max(1, min(affordable, most))
         specs = [column.spec for column in buffer.nest.columns]
-        self._dtypes = [spec.dtype for spec in specs]
-        self._dtypes += [np.dtype(t) for t in ("u8", "f8", "i8", "f8", "i4")]
-        self._shapes = [spec.shape for spec in specs] + [()] * len(SampleInfo._fields)
+        self.dtypes = [spec.dtype for spec in specs]
+        self.dtypes += [np.dtype(t) for t in ("u8", "f8", "i8", "f8", "i4")]
+        self.shapes = [spec.shape for spec in specs] + [()] * len(SampleInfo._fields)
+
+    def open(self) -> _Iteration:
+        """A new iterator's reading."""
+        return _Iteration(self)
 
     def batches(self) -> Any:
         """Dataset of `(data, SampleInfo)` batches."""
         tf = self._tf
-        callback = self._weak_callback() if tf.executing_eagerly() else self._fetch
-        dtypes = [tf.as_dtype(dtype) for dtype in self._dtypes]
+        shapes = [(self.batch, self.steps, *shape) for shape in self.shapes]
+        dataset = chunks(self, self.dtypes, shapes)
+        if self.timeout_s == math.inf:
+            endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+            dataset = dataset.apply(endless)
+        rows = _unbatched(tf, dataset.prefetch(1))
+        leaves = [tf.TensorSpec(*leaf) for leaf in zip(shapes, self.dtypes, strict=True)]
+        # A nest has the same leaves in the same order for TensorFlow, so nothing is mapped.
+        return op(tf, rows._variant_tensor, self._pack(leaves), [rows], None)
 
-        def step(waited_s: Any, _: Any) -> Any:
-            waited_s, *tensors = tf.numpy_function(callback, [waited_s], [tf.float64, *dtypes])
-            waited_s.set_shape(())
-            for tensor, shape in zip(tensors, self._shapes, strict=True):
-                tensor.set_shape((None, self._batch, self._steps, *shape))
-            return waited_s, self._pack(tensors)
+    def _pack(self, leaves: list[Any]) -> tuple[Any, SampleInfo]:
+        fields = len(SampleInfo._fields)
+        return self.buffer.nest.unflatten(leaves[:-fields]), SampleInfo(*leaves[-fields:])
 
-        # The seconds that an iterator has waited are its own: they travel as its state.
-        step = tf.autograph.experimental.do_not_convert(step)
-        dataset = tf.data.Dataset.from_tensors(0).repeat().scan(np.float64(0), step)
-        dataset._reverie_source = self
-        if self._timeout_s < math.inf:
-            dataset = dataset.take_while(lambda _, info: tf.reduce_all(info.table_size >= 0))
-        return _unbatched(tf, dataset.prefetch(1))
 
-    def _weak_callback(self) -> Callable[[Any], tuple[Any, ...]]:
-        reference = weakref.ref(self)
+class _Iteration:
+    """One iterator's calls into the buffer."""
 
-        def fetch(waited_s: Any) -> tuple[Any, ...]:
-            source = reference()
-            if source is None:
-                raise ClosedError("The dataset is gone. Keep a reference to it while you read.")
-            return source._fetch(waited_s)
+    def __init__(self, source: _Source) -> None:
+        self._source = source
+        self._pace = Pace(source.least, source.most)
+        self._waited_s = 0.0  # in vain, so far
 
-        return fetch
+    def fetch(self, asked_s: float) -> list[Any]:
+        """For each column an array `[batches * pieces, B, T, ...]`, of none where none came.
 
-    def _fetch(self, waited_s: Any) -> tuple[Any, ...]:
-        """Called by TensorFlow, from any thread, with the seconds waited so far in vain.
-
-        Returns:
-            Seconds waited, and for each column an array `[calls * pieces, B, T, ...]`.
-            Where there is no data yet it is `[0, B, T, ...]`, and at the timeout
-            `[1, B, T, ...]` with a table_size of -1.
+        Raises:
+            StopIteration: it has waited for the source's timeout.
         """
-        enter_from_outside(self)
-        waited_s = float(waited_s)
+        source, pace = self._source, self._pace
+        pace.begin(asked_s)
+        items = pace.batches * source.batch
         start = time.monotonic()
+        slice_s = min(_SLICE_S, max(0.0, source.timeout_s - self._waited_s))
         try:
-            slice_s = min(_SLICE_S, max(0.0, self._timeout_s - waited_s))
-            columns, info = self._buffer.sample_columns(
-                self._calls * self._batch, timeout=slice_s
-            )
-            return (np.float64(0), *self._arranged([*columns, *info]))
+            columns, info = source.buffer.sample_columns(items, timeout=slice_s)
         except WaitTimeoutError:
-            waited_in_all_s = waited_s + time.monotonic() - start
-            report(waited_s, waited_in_all_s, self._describe_wait, "A dataset has waited")
-            leading = (int(waited_in_all_s >= self._timeout_s), self._batch, self._steps)
-            nothing = [
-                np.zeros(leading + shape, dtype)
-                for shape, dtype in zip(self._shapes, self._dtypes, strict=True)
+            before = self._waited_s
+            self._waited_s += time.monotonic() - start
+            report(before, self._waited_s, self._describe_wait, "A dataset has waited")
+            if self._waited_s >= source.timeout_s:
+                raise StopIteration from None
+            return [
+                np.zeros((0, source.batch, source.steps, *shape), dtype)
+                for shape, dtype in zip(source.shapes, source.dtypes, strict=True)
             ]
-            nothing[SampleInfo._fields.index("table_size") - len(SampleInfo._fields)] -= 1
-            return (np.float64(waited_in_all_s), *nothing)
+        self._waited_s = 0.0
+        arranged = self._arranged([*columns, *info], items)
+        pace.end()
+        return arranged
 
-    def _arranged(self, arrays: list[Any]) -> list[Any]:
+    def _arranged(self, arrays: list[Any], items: int) -> list[Any]:
         """`[items, sequence_length, ...]` arrays as batches; pieces are shuffled."""
-        if self._pieces > 1:
-            order = self._rng.permutation(self._calls * self._batch * self._pieces)
+        source = self._source
+        pieces = items * source.pieces
+        if source.pieces > 1:
+            order = source.rng.permutation(pieces)
             arrays = [
-                array.reshape(order.size, self._steps, *array.shape[2:])[order]
-                for array in arrays
+                array.reshape(pieces, source.steps, *array.shape[2:])[order] for array in arrays
             ]
-        leading = (self._calls * self._pieces, self._batch, self._steps)
+        leading = (pieces // source.batch, source.batch, source.steps)
         return [
             array.reshape(leading + shape)
-            for array, shape in zip(arrays, self._shapes, strict=True)
+            for array, shape in zip(arrays, source.shapes, strict=True)
         ]
 
     def _describe_wait(self) -> str:
-        return self._buffer.describe_wait(self._calls * self._batch)
+        return self._source.buffer.describe_wait(self._pace.batches * self._source.batch)
 
-    def _pack(self, tensors: list[Any]) -> tuple[Any, SampleInfo]:
-        fields = len(SampleInfo._fields)
-        return self._buffer.nest.unflatten(tensors[:-fields]), SampleInfo(*tensors[-fields:])
+
+def _may_run_ahead(settings: TableSettings) -> bool:
+    """Whether samples that are chosen earlier than they are read mean the same.
+
+    Not where a limiter or a bound counts them, and not where they depend on priorities.
+    """
+    return (
+        settings.max_times_sampled < 1
+        and isinstance(settings.limiter, MinSize)
+        and settings.sampler.kind == "uniform"
+    )
 
 
 def _cut(tf: Any, item: Any, steps: int) -> Any:
@@ -270,16 +281,3 @@ def _unbatched(tf: Any, dataset: Any) -> Any:
     if 0 not in [shape.num_elements() for shape in shapes]:
         return dataset.unbatch()
     return dataset.flat_map(lambda *rows: tf.data.Dataset.from_tensor_slices(rows))
-
-
-def _holds_list(spec: Any) -> bool:
-    """Whether any node of the nest is a Python list."""
-    found = False
-
-    def look(node: Any) -> bool:
-        nonlocal found
-        found = found or isinstance(node, list)
-        return False
-
-    optree.tree_leaves(spec, is_leaf=look)
-    return found
