@@ -29,7 +29,7 @@ from tests.tf_agents.reverb_support import (  # noqa: E402
     uniform,
 )
 
-from reverie.reverb.tf import streams  # noqa: E402
+from reverie.reverb.tf import datasets, streams  # noqa: E402
 from reverie.runtime import leaving, waiting  # noqa: E402
 
 pytestmark = pytest.mark.xdist_group("alone")
@@ -206,6 +206,7 @@ def streams_left(monkeypatch: pytest.MonkeyPatch) -> int:
         made.append(self)
 
     monkeypatch.setattr(streams.Streams, "__init__", remembering)
+    datasets._stream_functions.cache_clear()
     _server, client, address = serve(uniform())
     fill(client, [2] * 9)
     unread, read_once = iter(trajectories(address)), iter(trajectories(address))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -13,6 +14,9 @@ from reverie.reverb.tf.streams import Settings, Streams
 from reverie.runtime.optional import require
 
 tf: Any = require("tensorflow", "tf", "A dataset of reverb")
+
+# Different settings whose functions are kept; those of one more are traced again.
+_KEPT = 64
 
 
 class TableDataset(tf.compat.v1.data.Dataset):  # type: ignore[misc]
@@ -236,11 +240,35 @@ def _chunks(address: Any, table: Any, settings: Settings, spec: Any) -> _Op:
     TensorFlow calls us for each. The op by itself: iterators of it are made in little
     time, and a call takes less than half of what `Dataset.from_generator` makes of it.
     """
-    streams = Streams(settings)
     spec = tf.nest.map_structure(
         lambda leaf: tf.TensorSpec(_with_rows(leaf.shape), leaf.dtype), spec
     )
-    dtypes = [leaf.dtype for leaf in tf.nest.flatten(spec)]
+    dtypes = tuple(leaf.dtype for leaf in tf.nest.flatten(spec))
+    with tf.init_scope():
+        # A graph of TensorFlow 1 must not hand its functions to others.
+        make = _stream_functions if tf.executing_eagerly() else _stream_functions.__wrapped__
+        functions = make(settings, dtypes)
+    variant = tf.raw_ops.GeneratorDataset(
+        init_func_other_args=[
+            tf.convert_to_tensor(address, tf.string),
+            tf.convert_to_tensor(table, tf.string),
+        ],
+        next_func_other_args=[],
+        finalize_func_other_args=[],
+        **functions,
+        **_output(spec),
+    )
+    return _Op(variant, spec, [], functions)
+
+
+@functools.lru_cache(_KEPT)
+def _stream_functions(settings: Settings, dtypes: tuple[Any, ...]) -> dict[str, Any]:
+    """What a GeneratorDataset calls; traced once for all datasets that want the same.
+
+    TensorFlow keeps each Python function that a graph calls, and what it traced, as long
+    as the process lives. They know no server: its address and the table are tensors.
+    """
+    streams = Streams(settings)
 
     def fetch(number: Any) -> list[Any]:
         error, *tensors = tf.numpy_function(streams.fetch, [number], [tf.string, *dtypes])
@@ -254,22 +282,11 @@ def _chunks(address: Any, table: Any, settings: Settings, spec: Any) -> _Op:
     def call(function: Any) -> Any:
         return lambda *arguments: tf.numpy_function(function, arguments, tf.int64)
 
-    functions = {
+    return {
         "init_func": _graph_function(call(streams.open), [tf.string] * 2),
         "next_func": _graph_function(fetch, [tf.int64]),
         "finalize_func": _graph_function(call(streams.close), [tf.int64]),
     }
-    variant = tf.raw_ops.GeneratorDataset(
-        init_func_other_args=[
-            tf.convert_to_tensor(address, tf.string),
-            tf.convert_to_tensor(table, tf.string),
-        ],
-        next_func_other_args=[],
-        finalize_func_other_args=[],
-        **functions,
-        **_output(spec),
-    )
-    return _Op(variant, spec, [], functions)
 
 
 def _rows(chunks: _Op, spec: Any) -> _Op:
