@@ -218,6 +218,29 @@ def test_a_spec_with_lists_is_refused_and_tuples_are_not(tmp_path: Path) -> None
                 manager.get_dataset(2)
 
 
+NUMBER = reverie.ArraySpec((2,), np.float32)
+NO_ELEMENTS: dict[str, tuple[Any, str]] = {
+    "None": ({"a": NUMBER, "b": (NUMBER, None)}, r"data_spec\['b'\]\[1\] is None"),
+    "keys": ((NUMBER, {"a": NUMBER, 1: NUMBER}), r"data_spec\[1\] has keys.*'a', 1"),
+    **{
+        name: ({"x": {"eight": reverie.ArraySpec((2,), np.dtype(name))}}, f"'x/eight'.*{name}")
+        for name in ("float8_e5m2", "float8_e4m3fn", "float8_e4m3b11fnuz")
+    },
+}
+
+
+@pytest.mark.parametrize("name", NO_ELEMENTS)
+@pytest.mark.parametrize("batch", [None, 2])
+def test_a_spec_that_tf_data_cannot_take_is_refused_where_it_is(
+    tmp_path: Path, name: str, batch: int | None
+) -> None:
+    spec, text = NO_ELEMENTS[name]
+    manager = reverie.ReplayBufferManager(spec, 10, tmp_path)
+    replay_buffer, _ = manager.create_replay_buffer()
+    with pytest.raises(reverie.errors.InvalidArgumentError, match=text):
+        replay_buffer.as_dataset(batch)
+
+
 class Pair(NamedTuple):
     """What a preprocessing function makes of a Trajectory."""
 

@@ -1,0 +1,97 @@
+"""How far datasets run ahead of who reads, where their calls wait for the interpreter."""
+
+from __future__ import annotations
+
+import functools
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+tf = pytest.importorskip("tensorflow", reason="needs TensorFlow")
+pytest.importorskip("tf_agents", reason="needs TF-Agents")
+
+from tests.tf_agents.support import episode, new_manager  # noqa: E402
+
+from reverie import limiters, samplers  # noqa: E402
+from reverie.adapters import pace, tf_data  # noqa: E402
+from reverie.tables.settings import TableSettings  # noqa: E402
+
+BATCH = 3
+FEW, MANY = 15, 99  # batches, as `as_dataset` promises
+
+
+@pytest.fixture
+def dear(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every call seems to have waited for a second."""
+    late = functools.partial(pace.Pace, clock=lambda: time.time() + 1.0)
+    monkeypatch.setattr(tf_data, "Pace", late)
+
+
+def batches_ahead(folder: Path, num_steps: int | None = None, **settings: Any) -> int:
+    """Batches that a dataset has sampled, most of all the time, and nobody has read."""
+    _, buffer, _ = new_manager(folder, [episode(400)], 2, **settings)
+    iterator = iter(buffer.as_dataset(BATCH, num_steps))
+    most = 0
+    for read in range(1, 100):
+        next(iterator)
+        if read % 20 == 0:
+            before = -1
+            while (samples := buffer.info().samples) != before:  # until it rests
+                before = samples
+                time.sleep(0.1)
+            pieces = 1 if num_steps is None else 2 // num_steps
+            most = max(most, samples * pieces // BATCH - read)
+    return most
+
+
+def test_a_dataset_alone_keeps_to_the_few(tmp_path: Path, monkeypatch: Any) -> None:
+    # No call waits, by this clock: on a loaded machine the real one might say otherwise.
+    prompt = functools.partial(pace.Pace, clock=lambda: 0.0)
+    monkeypatch.setattr(tf_data, "Pace", prompt)
+    assert 1 <= batches_ahead(tmp_path) <= FEW
+
+
+@pytest.mark.parametrize("num_steps", [None, 1])
+def test_dear_calls_bring_more_but_never_above_the_many(
+    tmp_path: Path, dear: None, num_steps: int | None
+) -> None:
+    assert FEW < batches_ahead(tmp_path, num_steps) <= MANY
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"sampler": samplers.Prioritized(1.0)},
+        {"sampler": samplers.MaxHeap()},
+        {"sampler": samplers.Fifo()},
+        {"limiter": limiters.SampleToInsertRatio(100.0, 1, 1e6)},
+    ],
+    ids=str,
+)
+def test_where_samples_count_dear_calls_bring_no_more(
+    tmp_path: Path, dear: None, settings: dict[str, Any]
+) -> None:
+    assert batches_ahead(tmp_path, **settings) <= FEW
+
+
+def test_a_table_whose_items_leave_once_sampled_is_not_read_ahead() -> None:
+    # Managers have none; checkpoints of Reverb's that are opened do.
+    assert not tf_data._may_run_ahead(TableSettings("t", 10, max_times_sampled=1))
+    assert tf_data._may_run_ahead(TableSettings("t", 10, limiter=limiters.MinSize(1)))
+
+
+def test_that_check_would_see_a_table_that_is_read_ahead(
+    tmp_path: Path, dear: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tf_data, "_may_run_ahead", lambda settings: True)
+    assert batches_ahead(tmp_path, sampler=samplers.Prioritized(1.0)) > FEW
+
+
+def test_eight_megabytes_are_the_most_of_a_call(
+    tmp_path: Path, dear: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = 2 * 45
+    monkeypatch.setattr(tf_data, "_MAX_NBYTES_PER_CALL", 5 * BATCH * item)
+    assert batches_ahead(tmp_path) <= 3 * 5 + 3
