@@ -78,8 +78,10 @@ def test_where_samples_count_dear_calls_bring_no_more(
 
 def test_a_table_whose_items_leave_once_sampled_is_not_read_ahead() -> None:
     # Managers have none; checkpoints of Reverb's that are opened do.
-    assert not tf_data._may_run_ahead(TableSettings("t", 10, max_times_sampled=1))
-    assert tf_data._may_run_ahead(TableSettings("t", 10, limiter=limiters.MinSize(1)))
+    assert not tf_data._may_run_ahead(TableSettings(name="t", max_size=10, max_times_sampled=1))
+    assert tf_data._may_run_ahead(
+        TableSettings(name="t", max_size=10, limiter=limiters.MinSize(1))
+    )
 
 
 def test_that_check_would_see_a_table_that_is_read_ahead(

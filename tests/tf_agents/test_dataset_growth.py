@@ -143,6 +143,4 @@ def test_making_datasets_for_ever_keeps_memory_flat() -> None:
 @pytest.mark.skipif(not STATM.exists(), reason=f"{STATM} is not there: memory is not counted.")
 def test_datasets_with_functions_of_their_own_would_be_seen() -> None:
     found, rounds = soak.soak(MODULE, "planted", seconds=8.0)
-    growth = soak.growth(found, rounds)
-    assert growth["nbytes"] >= NBYTES
-    assert growth["objects"] >= 2
+    assert soak.growth(found, rounds)["objects"] >= 20  # memory, only after minutes
