@@ -144,7 +144,6 @@ def _functions(names: tuple[str, ...], shapes: tuple[Any, ...]) -> dict[str, Any
 
 def _open(token: Any) -> Any:
     """Called by TensorFlow when an iterator is first read; the iteration's number."""
-    enter_from_outside()
     source = _sources.get(int(token))
     if source is None:
         raise ClosedError("The dataset is gone. Keep a reference to it while you read.")
@@ -155,8 +154,9 @@ def _open(token: Any) -> Any:
 
 def _fetch(number: Any, asked_s: Any) -> tuple[Any, ...]:
     """Called by TensorFlow, from any thread, for the next chunk."""
-    enter_from_outside()
-    return tuple(_iterations[int(number)].fetch(float(asked_s)))
+    iteration = _iterations[int(number)]
+    enter_from_outside(iteration)
+    return tuple(iteration.fetch(float(asked_s)))
 
 
 def _close(number: Any) -> Any:
