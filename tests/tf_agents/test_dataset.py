@@ -149,7 +149,7 @@ def pieces_by_fetch(dataset: Any, batches: int) -> list[set[tuple[int, int, floa
     return found
 
 
-def test_every_piece_of_each_fetched_item_appears_once(tmp_path: Path) -> None:
+def test_every_piece_of_each_fetched_item_appears_once(tmp_path: Path, prompt: None) -> None:
     _, replay_buffer, _ = new_manager(tmp_path, [episode(20)], 6)
     first_reward = {key: float(d.reward[0]) for key, d in replay_buffer.iter_items()}
     for group in pieces_by_fetch(replay_buffer.as_dataset(5, 2), batches=3):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,11 @@ pytest.importorskip("tf_agents", reason="needs TF-Agents")
 from tests.tf_agents.support import episode, new_manager  # noqa: E402
 
 from reverie import limiters, samplers  # noqa: E402
-from reverie.adapters import pace, tf_data  # noqa: E402
+from reverie.adapters import tf_data  # noqa: E402
 from reverie.tables.settings import TableSettings  # noqa: E402
 
 BATCH = 3
 FEW, MANY = 15, 99  # batches, as `as_dataset` promises
-
-
-@pytest.fixture
-def dear(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every call seems to have waited for a second."""
-    late = functools.partial(pace.Pace, clock=lambda: time.time() + 1.0)
-    monkeypatch.setattr(tf_data, "Pace", late)
 
 
 def batches_ahead(folder: Path, num_steps: int | None = None, **settings: Any) -> int:
@@ -46,10 +38,7 @@ def batches_ahead(folder: Path, num_steps: int | None = None, **settings: Any) -
     return most
 
 
-def test_a_dataset_alone_keeps_to_the_few(tmp_path: Path, monkeypatch: Any) -> None:
-    # No call waits, by this clock: on a loaded machine the real one might say otherwise.
-    prompt = functools.partial(pace.Pace, clock=lambda: 0.0)
-    monkeypatch.setattr(tf_data, "Pace", prompt)
+def test_a_dataset_alone_keeps_to_the_few(tmp_path: Path, prompt: None) -> None:
     assert 1 <= batches_ahead(tmp_path) <= FEW
 
 

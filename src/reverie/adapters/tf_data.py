@@ -182,8 +182,7 @@ class _Source:
         shapes = [(self.batch, self.steps, *shape) for shape in self.shapes]
         dataset = chunks(self, self.dtypes, shapes)
         if self.timeout_s == math.inf:
-            endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
-            dataset = dataset.apply(endless)
+            dataset = dataset.repeat()  # ends all the same where there is not even a first
         rows = _unbatched(tf, dataset.prefetch(1))
         leaves = [tf.TensorSpec(*leaf) for leaf in zip(shapes, self.dtypes, strict=True)]
         # A nest has the same leaves in the same order for TensorFlow, so nothing is mapped.
