@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> None:
 
         def each() -> None:
             if planted:  # as if each dataset had functions of its own
-                tf_generator._functions.cache_clear()
+                tf_generator._functions.cached.cache_clear()
             one_round(manager, buffer, address)
             short_lived()
 

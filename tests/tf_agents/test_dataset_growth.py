@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import weakref
 from collections.abc import Callable
@@ -59,7 +58,7 @@ def test_a_dataset_made_again_adds_nothing_to_tensorflow(
         return next(iter(buffer.as_dataset(batch, num_steps)))
 
     assert read_again_and_again(read) == 0
-    forgetful = functools.lru_cache(0)(tf_generator._functions.__wrapped__)
+    forgetful = tf_generator._functions.cached.__wrapped__
     monkeypatch.setattr(tf_generator, "_functions", forgetful)
     assert read_again_and_again(read) == 30
 
@@ -75,19 +74,19 @@ def test_a_dataset_of_a_server_made_again_adds_nothing_to_tensorflow(make: Any) 
 
 
 def test_buffers_of_one_spec_share_functions_and_not_steps(tmp_path: Path) -> None:
-    before = tf_generator._functions.cache_info().misses
+    before = tf_generator._functions.cached.cache_info().misses
     rewards = []
     for number in (1, 2):
         _, buffer, _ = new_manager(tmp_path / str(number), [episode(8, number)], 7)
         data, _ = next(iter(buffer.as_dataset(11)))
         rewards.append(float(np.min(data.reward)) // 1000)
     assert rewards == [1, 2]
-    assert tf_generator._functions.cache_info().misses == before + 1
+    assert tf_generator._functions.cached.cache_info().misses == before + 1
 
 
 def test_functions_of_old_shapes_are_forgotten() -> None:
-    assert tf_generator._functions.cache_info().maxsize == 64
-    assert datasets._stream_functions.cache_info().maxsize == 64
+    assert tf_generator._functions.cached.cache_info().maxsize == 64
+    assert datasets._stream_functions.cached.cache_info().maxsize == 64
 
 
 def test_an_unread_iterator_leaves_nothing(tmp_path: Path) -> None:

@@ -64,6 +64,8 @@ time.sleep(0.3)
     "threading.Thread(target=read, args=(iterator,), daemon=True).start()\ntime.sleep(0.5)",
     "manager's, reading": "fill(4)\niterator = iter(manager.get_dataset(2))\n"
     "threading.Thread(target=read, args=(iterator,), daemon=True).start()\ntime.sleep(0.5)",
+    "modules that outlive TensorFlow's": "fill(4)\nnext(iter(manager.get_dataset(2)))\n"
+    "next(iter(of_table()))\nsys.kept = [m for n, m in sys.modules.items() if 'reverie' in n]",
     "table's": "fill(4)\niterator = iter(of_table())\nnext(iterator)",
     "table's, waiting": "iterator = iter(of_table())\n"
     "threading.Thread(target=read, args=(iterator,), daemon=True).start()\ntime.sleep(0.5)",

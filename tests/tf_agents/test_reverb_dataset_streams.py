@@ -206,7 +206,7 @@ def streams_left(monkeypatch: pytest.MonkeyPatch) -> int:
         made.append(self)
 
     monkeypatch.setattr(streams.Streams, "__init__", remembering)
-    datasets._stream_functions.cache_clear()
+    datasets._stream_functions.cached.cache_clear()
     _server, client, address = serve(uniform())
     fill(client, [2] * 9)
     unread, read_once = iter(trajectories(address)), iter(trajectories(address))

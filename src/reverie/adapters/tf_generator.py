@@ -1,8 +1,7 @@
 """A `tf.data.Dataset` of what Python brings, whose functions are traced once for each shape.
 
-TensorFlow keeps every Python function that a graph calls, and what it traced, for as long
-as the process lives. So the functions here know no dataset: a source is a number to them,
-an input of the op, and datasets of the same dtypes and shapes share them.
+The functions know no dataset: a source is a number to them, an input of the op, and
+datasets of the same dtypes and shapes share them (see `runtime.traces`).
 """
 
 from __future__ import annotations
@@ -18,9 +17,8 @@ import numpy as np
 
 from reverie.errors import ClosedError
 from reverie.runtime.leaving import enter_from_outside
+from reverie.runtime.traces import keep_traces
 
-# Different dtypes and shapes whose functions are kept; those of one more are traced again.
-_KEPT = 64
 _numbers = itertools.count()
 
 
@@ -65,10 +63,7 @@ def chunks(
     """
     tf: Any = sys.modules["tensorflow"]
     names = tuple(tf.as_dtype(dtype).name for dtype in dtypes)
-    with tf.init_scope():
-        # A graph of its own, as those of TensorFlow 1, must not hand its functions to others.
-        make = _functions if tf.executing_eagerly() else _functions.__wrapped__
-        functions = make(names, tuple(shapes))
+    functions = _functions(names, tuple(shapes))
     token = next(_numbers)
     _sources[token] = source
     spec = tuple(
@@ -117,7 +112,7 @@ def _op_class(tf: Any) -> Any:
     return Op
 
 
-@functools.lru_cache(_KEPT)
+@keep_traces
 def _functions(names: tuple[str, ...], shapes: tuple[Any, ...]) -> dict[str, Any]:
     """The functions of a GeneratorDataset whose source is a number."""
     tf: Any = sys.modules["tensorflow"]

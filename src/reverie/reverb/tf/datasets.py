@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
@@ -12,11 +11,9 @@ from reverie.reverb.replay_sample import ReplaySample, SampleInfo
 from reverie.reverb.tf.common import as_column, lists_to_tuples, not_found, paths
 from reverie.reverb.tf.streams import Settings, Streams
 from reverie.runtime.optional import require
+from reverie.runtime.traces import keep_traces
 
 tf: Any = require("tensorflow", "tf", "A dataset of reverb")
-
-# Different settings whose functions are kept; those of one more are traced again.
-_KEPT = 64
 
 
 class TableDataset(tf.compat.v1.data.Dataset):  # type: ignore[misc]
@@ -244,10 +241,7 @@ def _chunks(address: Any, table: Any, settings: Settings, spec: Any) -> _Op:
         lambda leaf: tf.TensorSpec(_with_rows(leaf.shape), leaf.dtype), spec
     )
     dtypes = tuple(leaf.dtype for leaf in tf.nest.flatten(spec))
-    with tf.init_scope():
-        # A graph of TensorFlow 1 must not hand its functions to others.
-        make = _stream_functions if tf.executing_eagerly() else _stream_functions.__wrapped__
-        functions = make(settings, dtypes)
+    functions = _stream_functions(settings, dtypes)
     variant = tf.raw_ops.GeneratorDataset(
         init_func_other_args=[
             tf.convert_to_tensor(address, tf.string),
@@ -261,13 +255,9 @@ def _chunks(address: Any, table: Any, settings: Settings, spec: Any) -> _Op:
     return _Op(variant, spec, [], functions)
 
 
-@functools.lru_cache(_KEPT)
+@keep_traces
 def _stream_functions(settings: Settings, dtypes: tuple[Any, ...]) -> dict[str, Any]:
-    """What a GeneratorDataset calls; traced once for all datasets that want the same.
-
-    TensorFlow keeps each Python function that a graph calls, and what it traced, as long
-    as the process lives. They know no server: its address and the table are tensors.
-    """
+    """What a GeneratorDataset calls; the server's address and the table are tensors to it."""
     streams = Streams(settings)
 
     def fetch(number: Any) -> list[Any]:
