@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from reverie.adapters import pace, tf_data
+from reverie.runtime import pace
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -30,14 +30,18 @@ else:
 @pytest.fixture
 def prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     """No dataset's call seems to have waited, as on a loaded machine it might have."""
-    monkeypatch.setattr(tf_data, "Pace", functools.partial(pace.Pace, clock=lambda: 0.0))
+    set_clock(monkeypatch, lambda: 0.0)
 
 
 @pytest.fixture
 def dear(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every dataset's call seems to have waited for a second."""
-    late = functools.partial(pace.Pace, clock=lambda: time.time() + 1.0)
-    monkeypatch.setattr(tf_data, "Pace", late)
+    set_clock(monkeypatch, lambda: time.time() + 1.0)
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, clock: Callable[[], float]) -> None:
+    for module in ("reverie.adapters.tf_data", "reverie.reverb.tf.streams"):
+        monkeypatch.setattr(f"{module}.Pace", functools.partial(pace.Pace, clock=clock))
 
 
 @pytest.fixture

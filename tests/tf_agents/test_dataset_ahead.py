@@ -11,6 +11,7 @@ import pytest
 tf = pytest.importorskip("tensorflow", reason="needs TensorFlow")
 pytest.importorskip("tf_agents", reason="needs TF-Agents")
 
+from tests.tf_agents.reverb_support import fill, serve, trajectories, uniform  # noqa: E402
 from tests.tf_agents.support import episode, new_manager  # noqa: E402
 
 from reverie import limiters, samplers  # noqa: E402
@@ -65,18 +66,10 @@ def test_where_samples_count_dear_calls_bring_no_more(
     assert batches_ahead(tmp_path, **settings) <= FEW
 
 
-def test_a_table_whose_items_leave_once_sampled_is_not_read_ahead() -> None:
-    # Managers have none; checkpoints of Reverb's that are opened do.
-    assert not tf_data._may_run_ahead(TableSettings(name="t", max_size=10, max_times_sampled=1))
-    assert tf_data._may_run_ahead(
-        TableSettings(name="t", max_size=10, limiter=limiters.MinSize(1))
-    )
-
-
 def test_that_check_would_see_a_table_that_is_read_ahead(
     tmp_path: Path, dear: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tf_data, "_may_run_ahead", lambda settings: True)
+    monkeypatch.setattr(TableSettings, "may_run_ahead", True)
     assert batches_ahead(tmp_path, sampler=samplers.Prioritized(1.0)) > FEW
 
 
@@ -86,3 +79,28 @@ def test_eight_megabytes_are_the_most_of_a_call(
     item = 2 * 45
     monkeypatch.setattr(tf_data, "_MAX_NBYTES_PER_CALL", 5 * BATCH * item)
     assert batches_ahead(tmp_path) <= 3 * 5 + 3
+
+
+def items_ahead(most: int, **settings: Any) -> int:
+    """Items of a served table that a dataset has sampled and not given yet, at the most."""
+    _server, client, address = serve(uniform(**settings))
+    fill(client, [2] * 9)
+    iterator = iter(trajectories(address, most))
+    ahead = 0
+    for read in range(1, 100):
+        next(iterator)
+        stats = client.server_info()["t"].rate_limiter_info.sample_stats
+        ahead = max(ahead, stats.completed - read)
+    return ahead
+
+
+def test_a_served_tables_dataset_alone_keeps_to_what_it_was_told(prompt: None) -> None:
+    assert items_ahead(5) == 4
+
+
+def test_dear_calls_bring_eight_times_as_many_of_a_served_table(dear: None) -> None:
+    assert items_ahead(5) == 8 * 5 - 1
+
+
+def test_dear_calls_bring_no_more_where_items_leave_once_sampled(dear: None) -> None:
+    assert items_ahead(5, max_times_sampled=1000) == 4

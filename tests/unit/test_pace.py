@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reverie.adapters.pace import Pace
+from reverie.runtime.pace import Pace
 
 
 class Clock:

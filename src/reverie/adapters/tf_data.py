@@ -15,16 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reverie.adapters.pace import Pace
 from reverie.adapters.tf_generator import chunks, op
 from reverie.adapters.tf_specs import check_spec
 from reverie.errors import InvalidArgumentError, WaitTimeoutError
 from reverie.runtime.checks import check_int, check_num_steps, check_timeout
 from reverie.runtime.optional import require
+from reverie.runtime.pace import Pace
 from reverie.runtime.waiting import report
 from reverie.sample import SampleInfo
-from reverie.tables.limiters import MinSize
-from reverie.tables.settings import TableSettings
 
 if TYPE_CHECKING:
     from reverie.replay_buffer import ReplayBuffer
@@ -163,7 +161,7 @@ class _Source:
             # With pieces, one batch of items is as many batches of pieces already.
             least = _BATCHES_PER_CALL if self.pieces == 1 else 1
             most = _MAX_BATCHES_PER_CALL // self.pieces
-        if not _may_run_ahead(buffer.table.settings):
+        if not buffer.table.settings.may_run_ahead:
             most = least
         affordable = max(1, affordable // self.batch)
         self.least, self.most = min(affordable, least), max(1, min(affordable, most))
@@ -246,18 +244,6 @@ class _Iteration:
 
     def _describe_wait(self) -> str:
         return self._source.buffer.describe_wait(self._pace.batches * self._source.batch)
-
-
-def _may_run_ahead(settings: TableSettings) -> bool:
-    """Whether samples that are chosen earlier than they are read mean the same.
-
-    Not where a limiter or a bound counts them, and not where they depend on priorities.
-    """
-    return (
-        settings.max_times_sampled < 1
-        and isinstance(settings.limiter, MinSize)
-        and settings.sampler.kind == "uniform"
-    )
 
 
 def _cut(tf: Any, item: Any, steps: int) -> Any:

@@ -104,6 +104,19 @@ class TableSettings:
         """Whether a selector draws in proportion to priorities: they must be weights."""
         return "prioritized" in (self.sampler.kind, self.remover.kind)
 
+    @property
+    def may_run_ahead(self) -> bool:
+        """Whether samples that are chosen long before they are read mean the same.
+
+        Not where the limiter or a bound counts them, nor where they depend on priorities
+        or on age.
+        """
+        return (
+            self.max_times_sampled < 1
+            and isinstance(self.limiter, MinSize)
+            and self.sampler.kind == "uniform"
+        )
+
     def check_updates(self, way_out: str = _PRIORITIZED) -> None:
         """Raises where new priorities would change nothing, whatever they are.
 

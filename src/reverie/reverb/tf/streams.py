@@ -24,6 +24,7 @@ from reverie.reverb.tf.common import (
     signature_columns,
 )
 from reverie.runtime.leaving import enter_from_outside
+from reverie.runtime.pace import Pace
 from reverie.runtime.waiting import report
 
 # A call never waits longer: between two calls TensorFlow can cancel.
@@ -31,6 +32,8 @@ _SLICE_S = 0.1
 # Items per request, bounded by bytes too: memory that stays in the caches is many
 # times faster, and what is sampled later is fresher.
 _MAX_NBYTES_PER_REQUEST = 1 << 20
+# Requests in one, where calls wait for the interpreter and no sample counts: see Pace.
+_MAX_REQUESTS = 8
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,8 +60,9 @@ class Stream:
 
     Items are requested `max_in_flight` at a time, fewer where they are large, when the
     last of the request before has been handed out, never earlier: so no more than that
-    are ahead of the reader. Not thread-safe: TensorFlow reads an iterator from one thread
-    at a time.
+    are ahead of the reader; or 8 times as many where calls wait long for the interpreter,
+    of a table whose settings say `may_run_ahead`. Not thread-safe: TensorFlow reads an
+    iterator from one thread at a time.
 
     Args:
         address: of the server.
@@ -75,7 +79,9 @@ class Stream:
         self._settings = settings
         self._name = table
         self._items = ItemStream(server, table)
-        signature = server.table(table).signature
+        served = server.table(table)
+        self._pace = Pace(1, _MAX_REQUESTS if served.settings.may_run_ahead else 1)
+        signature = served.signature
         self._signature = None if signature is None else signature_columns(signature)
         if settings.columns is not None:
             check_requested(table, settings.columns, self._signature)
@@ -85,8 +91,14 @@ class Stream:
         self._pending: deque[Item] = deque()
         self._sound: set[Any] = set()  # dtypes and shapes that were found to fit
 
-    def next_chunk(self, slice_s: float = _SLICE_S) -> list[Any] | None:
+    def next_chunk(
+        self, slice_s: float = _SLICE_S, asked_s: float | None = None
+    ) -> list[Any] | None:
         """The next items, or steps, whose shapes agree.
+
+        Args:
+            slice_s: the longest that it waits.
+            asked_s: when it was wanted, in seconds since the epoch; None: now.
 
         Returns:
             The fields of SampleInfo, then the columns, each `[n, ...]`; an empty list
@@ -97,6 +109,8 @@ class Stream:
             InvalidArgumentError: an item does not fit the declared columns.
             UnreachableServerError: the server was stopped.
         """
+        if asked_s is not None:
+            self._pace.begin(asked_s)
         if not self._pending:
             if self._left == 0:
                 return None
@@ -105,15 +119,19 @@ class Stream:
                 return None if self._waited_s >= self._settings.timeout_s else []
             self._left -= len(items) if self._left > 0 else 0
             self._pending.extend(items)
-        return self._take()
+        chunk = self._take()
+        if asked_s is not None:
+            self._pace.end()
+        return chunk
 
     def describe_wait(self) -> str:
         """What it waits for, in words."""
         return self._items.describe_wait()
 
     def _request(self, slice_s: float) -> list[Item]:
-        """At most `max_in_flight` items; none where none came in time."""
-        count = self._affordable if self._left < 0 else min(self._affordable, self._left)
+        """The items of a request; none where none came in time."""
+        count = self._affordable * self._pace.batches
+        count = count if self._left < 0 else min(count, self._left)
         start = time.monotonic()
         slice_s = min(slice_s, max(0.0, self._settings.timeout_s - self._waited_s))
         items = self._items.poll(count, slice_s)
@@ -176,11 +194,11 @@ class _Slot:
         self._stream: Stream | None = None
         self.error = ""
 
-    def next_chunk(self) -> list[Any] | None:
+    def next_chunk(self, asked_s: float) -> list[Any] | None:
         try:
             if self._stream is None:
                 self._stream = self._make()
-            return self._stream.next_chunk()
+            return self._stream.next_chunk(asked_s=asked_s)
         except RuntimeError as error:
             # Of a ValueError TensorFlow makes an InvalidArgumentError by itself.
             self.error = str(error)
@@ -214,8 +232,8 @@ class Streams:
         self._slots[number] = _Slot(lambda: Stream(where, what, self._settings))
         return np.int64(number)
 
-    def fetch(self, number: Any) -> tuple[Any, ...]:
-        """Called by TensorFlow, from any thread.
+    def fetch(self, number: Any, asked_s: Any) -> tuple[Any, ...]:
+        """Called by TensorFlow, from any thread, with the moment at which it wanted to call.
 
         Returns:
             Why the stream ended before its time, empty if it did not; then a chunk as
@@ -226,7 +244,7 @@ class Streams:
         """
         slot = self._slots[int(number)]
         enter_from_outside(slot)
-        chunk = slot.next_chunk()
+        chunk = slot.next_chunk(float(asked_s))
         if chunk is None and not slot.error:
             raise StopIteration
         return (slot.error.encode(), *(chunk or self._nothing))
