@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import operator
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ _SLICE_S = 0.1
 # Items per request, bounded by bytes too: memory that stays in the caches is many
 # times faster, and what is sampled later is fresher.
 _MAX_NBYTES_PER_REQUEST = 1 << 20
+_LIKENESS = operator.attrgetter("dtype", "shape")
 # Requests in one, where calls wait for the interpreter and no sample counts: see Pace.
 _MAX_REQUESTS = 8
 
@@ -156,14 +158,13 @@ class Stream:
         fields = [np.array(f, d) for f, d in zip(infos, INFO_DTYPES, strict=True)]
         columns = zip(*rows, strict=True)
         if not self._settings.timesteps:
-            stacked = [c[0][None] if len(run) == 1 else np.stack(c) for c in columns]
-            return [*fields, *stacked]
+            return [*fields, *map(_stacked, columns)]
         length = len(first[5][0])
         fields = [np.repeat(field, length) for field in fields]
         return [*fields, *(c[0] if len(run) == 1 else np.concatenate(c) for c in columns)]
 
     def _likeness(self, item: Item) -> tuple[Any, ...]:
-        return tuple((column.dtype, column.shape) for column in item[5])
+        return tuple(map(_LIKENESS, item[5]))
 
     def _check(self, likeness: Any, item: Item) -> None:
         """Raises InvalidArgumentError where an item is not as declared."""
@@ -257,6 +258,15 @@ class Streams:
     def __len__(self) -> int:
         """How many streams there are."""
         return len(self._slots)
+
+
+def _stacked(arrays: Sequence[Any]) -> Any:
+    """What np.stack makes of arrays of one shape, in less than half of its time."""
+    if len(arrays) == 1:
+        return arrays[0][None]
+    if arrays[0].ndim == 0:
+        return np.stack(arrays)
+    return np.concatenate(arrays).reshape(len(arrays), *arrays[0].shape)
 
 
 def _no_rows(column: Column) -> Any:
