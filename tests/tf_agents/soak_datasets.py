@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> None:
             one_round(manager, buffer, address)
             short_lived()
 
-        soak.run(each, float(seconds), warm_up=30)
+        soak.run(each, float(seconds), warm_up=10)
         server.stop()
 
 

@@ -12,11 +12,11 @@ import pytest
 pytest.importorskip("tensorflow", reason="needs TensorFlow")
 pytest.importorskip("tf_agents", reason="needs TF-Agents")
 
-from tests.tf_agents.reverb_support import fill, serve, trajectories, uniform  # noqa: E402
-from tests.tf_agents.support import episode, new_manager  # noqa: E402
+from tests.tf_agents.reverb_support import fill, serve, trajectories, uniform
+from tests.tf_agents.support import episode, new_manager
 
-from reverie.errors import EndlessWaitError  # noqa: E402
-from reverie.runtime import company, waiting  # noqa: E402
+from reverie.errors import EndlessWaitError
+from reverie.runtime import company, waiting
 
 pytestmark = pytest.mark.xdist_group("alone")
 READERS = "the readers of a dataset"

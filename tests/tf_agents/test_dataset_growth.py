@@ -130,7 +130,7 @@ def test_a_function_that_makes_a_dataset_keeps_the_buffer_as_long_as_itself(
 
 @pytest.mark.skipif(not STATM.exists(), reason=f"{STATM} is not there: memory is not counted.")
 def test_making_datasets_for_ever_keeps_memory_flat() -> None:
-    found, rounds = soak.soak(MODULE, seconds=max(8.0, soak.SECONDS))
+    found, rounds = soak.soak(MODULE, seconds=max(4.0, soak.SECONDS))
     growth = soak.growth(found, rounds)
     print(growth, rounds, found)
     assert growth["nbytes"] < NBYTES
@@ -141,5 +141,5 @@ def test_making_datasets_for_ever_keeps_memory_flat() -> None:
 
 @pytest.mark.skipif(not STATM.exists(), reason=f"{STATM} is not there: memory is not counted.")
 def test_datasets_with_functions_of_their_own_would_be_seen() -> None:
-    found, rounds = soak.soak(MODULE, "planted", seconds=8.0)
+    found, rounds = soak.soak(MODULE, "planted", seconds=2.0)
     assert soak.growth(found, rounds)["objects"] >= 20  # memory, only after minutes
