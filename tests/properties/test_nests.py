@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from reverie import ArraySpec, ReplayBufferManager
 from reverie.errors import SpecError, StepMismatchError
-from reverie.nests.nest import Nest, convert
+from reverie.nests.casts import convert
+from reverie.nests.nest import Nest
 from reverie.nests.specs import Column
 from reverie.testing import strategies as rst
 from reverie.testing.model import expect_same_nest

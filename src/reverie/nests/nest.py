@@ -1,8 +1,8 @@
 """Nests: from a step to its leaves and back, checked against the data spec.
 
 `Nest` is the one place that knows a spec's structure. The fast path is a single
-call of optree; when a step does not match, the slow path finds out where and
-says so, or casts a leaf whose dtype is merely convenient (float64 into float32).
+call of optree; when a step does not match, `difference` says where. Leaves are
+checked by the core; those that it cannot take go through `casts.convert`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import optree
-from numpy.typing import NDArray
 
 from reverie.errors import InvalidArgumentError, StepMismatchError
+from reverie.nests.difference import difference
 from reverie.nests.specs import (
     ArraySpec,
     Column,
     array_spec_nest,
     columns_of,
-    escaped,
     record_dtype,
 )
 from reverie.nests.trajectory import LAST
@@ -204,130 +203,3 @@ def _boundary(spec: Any, columns: tuple[Column, ...]) -> Boundary | None:
     paths = [column.path for column in columns]
     discount = paths.index("discount") if scalar("discount", np.float32) else -1
     return Boundary(paths.index("step_type"), paths.index("next_step_type"), discount)
-
-
-def convert(leaf: Any, column: Column) -> NDArray[Any]:
-    """`leaf` as a C-contiguous array of exactly the column's dtype and shape.
-
-    NumPy's `same_kind` casting; Python integers, in lists too, are as weak as in
-    NumPy's own arithmetic. A finite number that does not fit is an error: integers
-    do not wrap around, floats do not become infinite.
-
-    Raises:
-        StepMismatchError: the shape differs, the dtype cannot be cast, or a number
-            does not fit; names the path, what was found and wanted.
-    """
-    wanted = column.spec
-    where = f"Step leaf {column.path!r}"
-    if np.ma.is_masked(leaf):
-        raise StepMismatchError(
-            f"{where}: found a masked array, whose mask would be lost; wanted "
-            f"{_describe(wanted)}. Pass its filled(value). Nothing was stored."
-        )
-    try:
-        found = np.asarray(leaf)
-    except Exception as error:  # whatever a foreign __array__ raises
-        raise StepMismatchError(
-            f"{where}: found {type(leaf).__name__}, which is no array ({error!s:.200}); "
-            f"wanted {_describe(wanted)}. Nothing was stored."
-        ) from None
-    if found.shape != wanted.shape:
-        hint = ""
-        if found.shape[1:] == wanted.shape:
-            hint = " Steps have no batch axis: pass one step at a time."
-        raise StepMismatchError(
-            f"{where}: found {_kind(leaf)}, shape {found.shape}; wanted {_describe(wanted)}."
-            f"{hint} Nothing was stored."
-        )
-    weak = not hasattr(leaf, "dtype") and (found.dtype.kind in "iu" or isinstance(leaf, int))
-    castable = np.can_cast(found.dtype, wanted.dtype, casting="same_kind") or (
-        weak and wanted.dtype.kind in "iu"
-    )
-    if not castable:
-        raise StepMismatchError(
-            f"{where}: found {_kind(leaf)}, dtype {found.dtype}; wanted {_describe(wanted)}. "
-            "Not every such value has its like there: convert it yourself, as with "
-            f"np.asarray(value, {wanted.dtype.name!r}), if the loss is meant. "
-            "Nothing was stored."
-        )
-    if wanted.dtype.kind in "iu" and found.dtype != wanted.dtype and found.size:
-        limits = np.iinfo(wanted.dtype)
-        # As Python integers, because NumPy compares int64 with uint64 as floats.
-        for value in (int(found.min()), int(found.max())):
-            if not limits.min <= value <= limits.max:
-                raise _does_not_fit(where, value, wanted, f"{limits.min} to {limits.max}")
-    with np.errstate(over="ignore"):  # looked at below
-        result = np.array(found, dtype=wanted.dtype, order="C")
-    if (
-        found.dtype != wanted.dtype
-        and wanted.dtype.kind not in "biu"
-        and found.dtype.kind != "V"
-    ):
-        lost = np.isfinite(found) & ~np.isfinite(result)
-        if lost.any():
-            raise _does_not_fit(where, found[lost].flat[0], wanted, "no such magnitude")
-    return result
-
-
-def _does_not_fit(where: str, value: Any, wanted: Any, held: str) -> StepMismatchError:
-    return StepMismatchError(
-        f"{where}: found the value {value!s:.200}, wanted {_describe(wanted)}, which holds "
-        f"{held}. Nothing was stored."
-    )
-
-
-def difference(spec: Any, step: Any, path: str = "") -> str:
-    """Where and how `step` first leaves the structure of `spec`, in words."""
-    where = f"at {path[1:]!r}" if path else "at the root"
-    if isinstance(spec, Mapping):
-        if not isinstance(step, Mapping):
-            return f"{where}: found {_kind(step)}, wanted a mapping with keys {_keys(spec)}"
-        missing = [key for key in spec if key not in step]
-        extra = [key for key in step if key not in spec]
-        if missing or extra:
-            parts = [f"missing keys {missing!r:.200}"] if missing else []
-            parts += [f"unknown keys {extra!r:.200}"] if extra else []
-            return f"{where}: {', '.join(parts)}; wanted the keys {_keys(spec)}"
-        pairs = [(key, spec[key], step[key]) for key in spec]
-    elif isinstance(spec, tuple | list):
-        named = hasattr(spec, "_fields")
-        if named and type(step) is not type(spec) and _kind(step) == _kind(spec):
-            return (
-                f"{where}: found another class of the same name, {_kind(step)}: was its "
-                "notebook's cell run again, or its module reloaded? Make the data "
-                "spec of the class that the steps have"
-            )
-        if type(step) is not type(spec) and (named or not isinstance(step, type(spec))):
-            return f"{where}: found {_kind(step)}, wanted {_kind(spec)}"
-        if len(step) != len(spec):
-            return f"{where}: found {len(step)} entries, wanted {len(spec)}"
-        names: Any = getattr(spec, "_fields", range(len(spec)))
-        pairs = [(name, a, b) for name, a, b in zip(names, spec, step, strict=True)]
-    elif spec is None and step is not None:
-        return f"{where}: found {_kind(step)}, wanted None"
-    else:
-        return ""  # a leaf: anything may stand here
-    for name, inner_spec, inner_step in pairs:
-        found = difference(inner_spec, inner_step, f"{path}/{escaped(name)}")
-        if found:
-            return found
-    if type(spec) is not type(step):
-        return f"{where}: found {_kind(step)}, wanted {_kind(spec)}"
-    return ""
-
-
-def _kind(value: Any) -> str:
-    cls = type(value)
-    if isinstance(value, Mapping):
-        return f"{cls.__name__} with keys {_keys(value)}"
-    if isinstance(value, tuple | list):
-        return f"{cls.__module__}.{cls.__name__} of {len(value)}"
-    return f"{cls.__name__}"
-
-
-def _keys(mapping: Mapping[Any, Any]) -> str:
-    return f"{list(mapping)!r:.200}"
-
-
-def _describe(spec: Any) -> str:
-    return f"{spec.dtype} of shape {spec.shape}"

@@ -22,15 +22,32 @@ from numpy.typing import DTypeLike
 
 from reverie.errors import SpecError
 
-_STORABLE_KINDS = "biufc"
-# NumPy dtypes that the package ml_dtypes adds, JAX's among them; with their bytes.
+# NumPy's own bools, integers, floats and complex numbers, but for long doubles, whose width
+# depends on the machine.
+_OWN_DTYPES = frozenset(np.dtype(code).num for code in "?bBhHiIlLqQefdFD")
+# NumPy dtypes that the package ml_dtypes adds, JAX's among them; with their bytes. Those of
+# less than eight bits take a byte each.
 EXTENSION_DTYPES = {
+    "bcomplex32": 4,
     "bfloat16": 2,
+    "complex32": 4,
+    "float4_e2m1fn": 1,
+    "float6_e2m3fn": 1,
+    "float6_e3m2fn": 1,
+    "float8_e3m4": 1,
+    "float8_e4m3": 1,
     "float8_e4m3b11fnuz": 1,
     "float8_e4m3fn": 1,
     "float8_e4m3fnuz": 1,
     "float8_e5m2": 1,
     "float8_e5m2fnuz": 1,
+    "float8_e8m0fnu": 1,
+    "int1": 1,
+    "int2": 1,
+    "int4": 1,
+    "uint1": 1,
+    "uint2": 1,
+    "uint4": 1,
 }
 _MAX_NDIM = 30  # two more, batch and time, and NumPy's oldest limit of 32 is reached
 _MAX_RECORD_NBYTES = 2**31 - 1  # NumPy's limit for a structured dtype
@@ -46,8 +63,8 @@ class ArraySpec:
 
     Attributes:
         shape: extents, all known and not negative; `()` for a scalar.
-        dtype: a bool, integer, float or complex NumPy dtype of at most 16 bytes, or
-            bfloat16 or a float8 of ml_dtypes; kept in native byte order.
+        dtype: a bool, integer, float or complex dtype of at most 16 bytes, NumPy's or one
+            that ml_dtypes 0.6 adds (`EXTENSION_DTYPES`); kept in native byte order.
         name: for the reader only; columns are named by their path in the nest.
 
     Raises:
@@ -90,6 +107,17 @@ def dtype_named(name: str) -> np.dtype[Any]:
 
             name = getattr(ml_dtypes, name)  # NumPy's own table has it only from then on
     return np.dtype(name)
+
+
+def is_storable(dtype: np.dtype[Any]) -> bool:
+    """Whether a cell may be of this dtype, in whichever byte order."""
+    return dtype.num in _OWN_DTYPES or dtype.name in EXTENSION_DTYPES
+
+
+def kind_of(dtype: np.dtype[Any]) -> str:
+    """`dtype.kind`; of ml_dtypes' own, which are mostly "V" to NumPy, what they mean."""
+    kind: str = dtype.kind
+    return dtype.name.removeprefix("b")[0] if dtype.name in EXTENSION_DTYPES else kind
 
 
 def array_spec_nest(data_spec: Any) -> Any:
@@ -213,11 +241,10 @@ def _dtype(dtype: Any) -> np.dtype[Any]:
         found = None if dtype is None else np.dtype(getattr(dtype, "as_numpy_dtype", dtype))
     except TypeError:
         found = None
-    plain = found is not None and found.kind in _STORABLE_KINDS and found.char not in "gG"
-    if found is None or not (plain or found.name in EXTENSION_DTYPES):
+    if found is None or not is_storable(found):
         raise SpecError(
             f"dtype {dtype!r:.200} cannot be stored: wanted a bool, integer, float or complex "
-            f"NumPy dtype of fixed width, or bfloat16. {_WAY_OUT}"
+            f"dtype of fixed width, NumPy's or ml_dtypes'. {_WAY_OUT}"
         )
     native: np.dtype[Any] = found.newbyteorder("=")
     return native

@@ -10,7 +10,8 @@ import numpy as np
 
 from reverie import _core
 from reverie.errors import InvalidArgumentError, StepMismatchError
-from reverie.nests.nest import Nest, convert
+from reverie.nests.casts import convert
+from reverie.nests.nest import Nest
 from reverie.nests.specs import ArraySpec, Column
 from reverie.nests.trajectory import LAST
 from reverie.observers.targets import Target, spec_of

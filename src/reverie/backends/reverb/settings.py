@@ -12,7 +12,8 @@ from tf_agents.trajectories import trajectory
 
 from reverie.backends import BufferSettings
 from reverie.errors import InvalidArgumentError, SpecError
-from reverie.nests.nest import Nest, convert
+from reverie.nests.casts import convert
+from reverie.nests.nest import Nest
 from reverie.runtime.checks import check_int
 from reverie.tables.limiters import Limiter
 from reverie.tables.selectors import ItemSelector

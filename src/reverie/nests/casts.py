@@ -1,0 +1,196 @@
+"""Casts: a leaf that is not of its column's dtype becomes so, or is refused with the cause.
+
+The rules are NumPy's `same_kind`, made strict where values would change: what is stored is
+`np.asarray(leaf).astype(dtype)`, and no value of another meaning.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reverie.errors import StepMismatchError
+from reverie.nests.difference import kind_name
+from reverie.nests.specs import ArraySpec, Column, kind_of
+
+_KINDS = "buifc"  # each may become one that stands behind it
+
+
+def convert(leaf: Any, column: Column) -> NDArray[Any]:
+    """`leaf` as a C-contiguous array of exactly the column's dtype and shape; a copy.
+
+    bool, unsigned, signed, float, complex: a leaf may become what stands further right,
+    or another dtype of its own kind. Python integers, in lists too, whatever their size,
+    become any integer dtype that holds them. No number becomes one of another size:
+    integers do not wrap around, floats do not become infinite, nor the largest where a
+    dtype has no infinity. Digits may be lost, as always with floats.
+
+    Raises:
+        StepMismatchError: the shape differs, the dtype cannot be cast, or a number
+            does not fit; it is masked. Names the path, what was found and wanted.
+    """
+    wanted = column.spec
+    where = f"Step leaf {column.path!r}"
+    if is_masked(leaf):
+        raise StepMismatchError(
+            f"{where}: found a masked array, whose mask would be lost; wanted "
+            f"{_describe(wanted)}. Pass its filled(value). Nothing was stored."
+        )
+    try:
+        found = np.asarray(leaf)
+    except Exception as error:  # whatever a foreign __array__ raises
+        raise StepMismatchError(
+            f"{where}: found {type(leaf).__name__}, which is no array ({error!s:.200}); "
+            f"wanted {_describe(wanted)}. Nothing was stored."
+        ) from None
+    if found.shape != wanted.shape:
+        hint = ""
+        if found.shape[1:] == wanted.shape:
+            hint = " Steps have no batch axis: pass one step at a time."
+        raise StepMismatchError(
+            f"{where}: found {kind_name(leaf)}, shape {found.shape}; wanted "
+            f"{_describe(wanted)}.{hint} Nothing was stored."
+        )
+    to_integers = kind_of(wanted.dtype) in "iu"
+    integers = None
+    if not hasattr(leaf, "dtype") and (to_integers or found.dtype.kind != "f"):
+        integers = whole_numbers(leaf, found)
+    if integers is not None:
+        found = integers
+    if to_integers:
+        return _as_integers(where, leaf, found, wanted, integers is not None)
+    if integers is not None and found.dtype.kind == "O":
+        try:
+            found = found.astype(np.float64)
+        except OverflowError:
+            raise _does_not_fit(where, max(found.flat, key=abs), wanted) from None
+    _check_kinds(where, leaf, found.dtype, wanted)
+    return _as_floats(where, found, wanted)
+
+
+def is_masked(leaf: Any) -> bool:
+    """Whether values in a leaf, an array or a list with such, are masked."""
+    masked = sys.modules.get("numpy.ma")  # who has a masked array has imported it
+    if masked is None:
+        return False
+    if isinstance(leaf, list | tuple):
+        kinds = (list, tuple, masked.MaskedArray)
+        return any(is_masked(one) for one in leaf if isinstance(one, kinds))
+    return isinstance(leaf, masked.MaskedArray) and bool(masked.is_masked(leaf))
+
+
+def whole_numbers(leaf: Any, found: NDArray[Any]) -> NDArray[Any] | None:
+    """A leaf of Python integers, as exact as it came; None where it has anything else.
+
+    NumPy makes floats of lists whose integers have no common dtype, and objects of those
+    beyond 64 bits.
+
+    Args:
+        leaf: without a dtype of its own.
+        found: what NumPy made of it.
+    """
+    if found.dtype.kind in "iu":
+        return found
+    if found.dtype.kind not in "fO":
+        return None
+    objects = np.array(leaf, dtype=object)
+    are_integers = all(isinstance(one, int | np.integer) for one in objects.flat)
+    return objects if are_integers and objects.shape == found.shape else None
+
+
+def _as_integers(
+    where: str, leaf: Any, found: NDArray[Any], wanted: ArraySpec, weak: bool
+) -> NDArray[Any]:
+    if not weak:
+        _check_kinds(where, leaf, found.dtype, wanted)
+    if found.dtype != wanted.dtype and found.size:
+        low, high = limits_of(wanted.dtype)
+        if found.dtype.kind == "V":  # NumPy would compare some of ml_dtypes' as they lie
+            found = found.astype(np.int64)
+        # As Python integers, because NumPy compares int64 with uint64 as floats.
+        for value in (int(found.min()), int(found.max())):
+            if not low <= value <= high:
+                raise _does_not_fit(where, value, wanted, f"{low} to {high}")
+        if found.dtype.kind == "O" and wanted.dtype.kind == "V":
+            found = found.astype(np.int64)  # all of theirs are small
+    return np.array(found, dtype=wanted.dtype, order="C")
+
+
+def _as_floats(where: str, found: NDArray[Any], wanted: ArraySpec) -> NDArray[Any]:
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # looked at below
+            result = np.array(found, dtype=wanted.dtype, order="C")
+    except TypeError as error:  # two of ml_dtypes' dtypes that do not know each other
+        raise StepMismatchError(
+            f"{where}: found dtype {found.dtype}; wanted {_describe(wanted)}. NumPy has no "
+            f"cast ({error!s:.200}): convert it yourself. Nothing was stored."
+        ) from None
+    if found.dtype != wanted.dtype and kind_of(wanted.dtype) in "fc":
+        lost = np.isfinite(found) != np.isfinite(result)
+        if not np.isfinite(result).all():
+            lost |= np.isnan(result) & ~np.isnan(found)  # of an infinity
+        if lost.any():
+            raise _does_not_fit(where, found[lost].flat[0], wanted)
+        top = _saturation(wanted.dtype)
+        if top is not None:
+            values = found.astype(np.float64)
+            lost = np.abs(values) > top
+            if lost.any():
+                raise _does_not_fit(where, values[lost].flat[0], wanted, f"{-top} to {top}")
+    return result
+
+
+def limits_of(dtype: np.dtype[Any]) -> tuple[int, int]:
+    """The least and the greatest number of an integer dtype."""
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        return int(limits.min), int(limits.max)
+    bits = int(dtype.name.lstrip("uint"))
+    return (-(1 << bits - 1), (1 << bits - 1) - 1) if dtype.name[0] == "i" else (0, 2**bits - 1)
+
+
+def _saturation(dtype: np.dtype[Any]) -> float | None:
+    """What stands for all larger numbers in a dtype without infinity or NaN; else None."""
+    if dtype.num < 256:  # NumPy's own have both
+        return None
+    with np.errstate(over="ignore"):
+        top = np.array(1e300).astype(dtype)
+    return float(top.astype(np.float64)) if np.isfinite(top) else None
+
+
+def _check_kinds(where: str, leaf: Any, found: np.dtype[Any], wanted: ArraySpec) -> None:
+    """Raises StepMismatchError where values of one dtype mean something else in another."""
+    have, want = kind_of(found), kind_of(wanted.dtype)
+    if have in _KINDS and _KINDS.index(have) <= _KINDS.index(want):
+        return
+    if have not in _KINDS:
+        why = "that is no number"
+    elif want == "b":
+        why = "a bool column holds True and False alone; convert it yourself if that is meant"
+    elif have == "i":
+        why = "it has no negative numbers; convert it yourself if there are none"
+    else:
+        part = "an imaginary part" if have == "c" else "a fraction"
+        why = f"{part} would be lost; convert it yourself if that is meant"
+    raise StepMismatchError(
+        f"{where}: found {kind_name(leaf)}, dtype {found}; wanted {_describe(wanted)}: {why}. "
+        "Nothing was stored."
+    )
+
+
+def _does_not_fit(
+    where: str, value: Any, wanted: ArraySpec, held: str = "no such value"
+) -> StepMismatchError:
+    is_long = isinstance(value, int) and value.bit_length() > 2000  # Python prints no end of it
+    text = f"of {value.bit_length()} bits" if is_long else f"{value!s:.200}"
+    return StepMismatchError(
+        f"{where}: found the value {text}, wanted {_describe(wanted)}, which holds "
+        f"{held}. Nothing was stored."
+    )
+
+
+def _describe(spec: ArraySpec) -> str:
+    return f"{spec.dtype} of shape {spec.shape}"
