@@ -121,7 +121,7 @@ def read_only(array: np.ndarray) -> np.ndarray:
 
 
 BAD_OUTPUTS: dict[str, Any] = {
-    "missing": ({"n": np.empty((3, 4), np.int64)}, "at the root: missing keys ['x']"),
+    "missing": ({"n": np.empty((3, 4), np.int64)}, "in its columns: missing ['x']"),
     "batch": (outputs(4), "'n': found int64 array of shape (4, 4)"),
     "dtype": ({**outputs(), "n": np.empty((3, 4), np.int32)}, "'n': found int32"),
     "order": ({**outputs(), "n": np.empty((3, 4), np.dtype(np.int64).newbyteorder())}, "'n'"),

@@ -57,7 +57,7 @@ def convert(leaf: Any, column: Column) -> NDArray[Any]:
     to_integers = kind_of(wanted.dtype) in "iu"
     integers = None
     if not hasattr(leaf, "dtype") and (to_integers or found.dtype.kind != "f"):
-        integers = whole_numbers(leaf, found)
+        integers = _whole_numbers(leaf, found)
     if integers is not None:
         found = integers
     if to_integers:
@@ -82,7 +82,35 @@ def is_masked(leaf: Any) -> bool:
     return isinstance(leaf, masked.MaskedArray) and bool(masked.is_masked(leaf))
 
 
-def whole_numbers(leaf: Any, found: NDArray[Any]) -> NDArray[Any] | None:
+def array_of(leaf: Any) -> NDArray[Any]:
+    """`leaf` as an array of the dtype that it has by itself.
+
+    NumPy's, but that Python integers without a dtype in common are int64 or uint64 where
+    one of them holds all.
+
+    Raises:
+        TypeError: neither does, or values are masked.
+        Exception: whatever a foreign `__array__` raises.
+    """
+    if is_masked(leaf):
+        raise TypeError("a masked array, whose mask would be lost. Pass its filled(value)")
+    found: NDArray[Any] = np.asarray(leaf)
+    if hasattr(leaf, "dtype") or found.dtype.kind not in "fO":
+        return found
+    if found.dtype.kind == "f" and not (np.abs(found) >= 2.0**63).any():
+        return found
+    integers = _whole_numbers(leaf, found)
+    if integers is None:
+        return found
+    low, high = min(integers.flat), max(integers.flat)
+    for dtype in (np.int64, np.uint64):
+        limits = np.iinfo(dtype)
+        if limits.min <= low and high <= limits.max:
+            return integers.astype(dtype)
+    raise TypeError("integers that neither int64 nor uint64 holds. Pass floats")
+
+
+def _whole_numbers(leaf: Any, found: NDArray[Any]) -> NDArray[Any] | None:
     """A leaf of Python integers, as exact as it came; None where it has anything else.
 
     NumPy makes floats of lists whose integers have no common dtype, and objects of those

@@ -201,6 +201,13 @@ def _convert(node: Any, path: str) -> Any:
 
 
 def _leaf(leaf: Any, path: str) -> ArraySpec:
+    # gymnasium's Text, Sequence, Graph and OneOf: no framework is asked what a space is.
+    if leaf.shape is None and hasattr(leaf, "sample") and hasattr(leaf, "contains"):
+        raise SpecError(
+            f"{_where(path)}: found a {type(leaf).__name__} space, whose samples differ in "
+            "shape and cannot be stored. Describe arrays of a fixed shape instead, padded to "
+            f"the longest sample. {_WAY_OUT}"
+        )
     try:
         name = getattr(leaf, "name", None)
         return ArraySpec(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from reverie.nests.nest import Nest
 from reverie.nests.specs import ArraySpec, Column
 from reverie.nests.trajectory import LAST
 from reverie.observers.targets import Target, spec_of
-from reverie.runtime.checks import as_priority, check_int, check_timeout
+from reverie.runtime.checks import as_array, as_priority, check_int, check_timeout
 from reverie.runtime.handle import Handle
 from reverie.runtime.waiting import wait_until
 
@@ -205,12 +205,7 @@ class Observer(Handle):
         return found
 
     def _flags(self, name: str, value: Any, shape: tuple[int, ...]) -> Any:
-        if type(value) is not np.ndarray and np.ma.is_masked(value):
-            raise InvalidArgumentError(
-                f"Step: {name} is a masked array, which may be neither true nor false. "
-                "Nothing was stored."
-            )
-        found = np.asarray(value)
+        found = as_array(f"Step: {name}", value)
         if found.shape != shape:
             hint = " Steps have no batch axis: pass one step at a time." if shape == () else ""
             wanted = "one bool" if shape == () else f"bools of shape {shape}"
@@ -251,3 +246,23 @@ class Observer(Handle):
             "pad_end_of_episodes=True to keep them, or write_cached_steps=False to say that "
             "they may go."
         )
+
+
+def misused(wanted: str, unnamed: Sequence[Any], unknown: Mapping[str, Any]) -> TypeError:
+    """That an observer was called with what it does not take.
+
+    Args:
+        wanted: how it is called.
+        unnamed: what was passed by position beyond that.
+        unknown: what was passed by name.
+    """
+    found = [f"{len(unnamed)} more by position"] if unnamed else []
+    found += [f"{name}=" for name in unknown]
+    whole = ""
+    if len(unnamed) > 1:
+        whole = " A step that is a tuple is passed whole: observer(step), not observer(*step)."
+    return TypeError(
+        f"An observer is called as {wanted}: found {', '.join(found):.200}. Whether the step "
+        f"ends its episode (done, or terminated or truncated) is passed as last=.{whole} "
+        "Nothing was stored."
+    )

@@ -5,16 +5,16 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reverie import _core
 from reverie.errors import InvalidArgumentError
-from reverie.observers.base import Observer
+from reverie.observers.base import Observer, misused
 from reverie.observers.single import too_long
-from reverie.runtime.checks import check_int, describe
+from reverie.runtime.checks import as_array, check_int, describe
 
 _KINDS = {
     "trajectory": _core.WINDOWS,
@@ -109,7 +109,12 @@ class ParallelObserver(Observer):
         return self._num_envs
 
     def __call__(
-        self, steps: Any, env_ids: ArrayLike | None = None, *, last: ArrayLike | None = None
+        self,
+        steps: Any,
+        env_ids: ArrayLike | None = None,
+        *unnamed: NoReturn,
+        last: ArrayLike | None = None,
+        **unknown: NoReturn,
     ) -> None:
         """Stores one step of each environment, or of some.
 
@@ -118,20 +123,25 @@ class ParallelObserver(Observer):
 
         Args:
             steps: nest of arrays `[B, ...]`, B = `num_envs`, or one step for each of
-                `env_ids`. Values are copied, with NumPy's `same_kind` casting.
+                `env_ids`. Values are copied, and cast where none is lost: see
+                `nests.casts.convert`.
             env_ids: integers `[B]`, none twice; None for all, in order.
-            last: bools `[B]`, True for an episode's boundary record, as a
+            last: bools `[B]`, or 0 and 1, true for an episode's boundary record, as a
                 `TrajectoryObserver` has it. Steps that know their boundary (a
                 Trajectory) are asked instead; then `last` may only repeat what they say.
+            unnamed: nothing, nor `unknown`: they are there to say what was meant.
 
         Raises:
             StepMismatchError: structure, dtype, shape or range; names the path.
-            InvalidArgumentError: `env_ids` are none, or `last` contradicts the steps;
-                or episodes became too long, which are dropped: all other environments'
+            TypeError: any other argument.
+            InvalidArgumentError: `env_ids` are none, or `last` contradicts the steps or
+                is neither true nor false; or episodes became too long, which are dropped: all other environments'
                 steps were stored, and the message says so.
             ClosedError, UnreachableServerError, EndlessWaitError: see
                 `TrajectoryObserver`.
         """
+        if unnamed or unknown:
+            raise misused("observer(steps, env_ids, last=...)", unnamed, unknown)
         writer = self._writer
         if writer is None:
             writer = self._start(steps)
@@ -217,10 +227,11 @@ class ParallelObserver(Observer):
         return found
 
     def _ids(self, env_ids: ArrayLike) -> NDArray[np.int64]:
-        ids = np.asarray(env_ids)
+        ids = as_array("env_ids", env_ids)
         if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
+            hint = " Ends of episodes are passed as last=." if ids.dtype.kind == "b" else ""
             raise InvalidArgumentError(
-                f"env_ids: found {describe(ids)}, wanted integers of shape [B]. "
+                f"env_ids: found {describe(ids)}, wanted integers of shape [B].{hint} "
                 "Nothing has changed."
             )
         return np.ascontiguousarray(ids, np.int64)

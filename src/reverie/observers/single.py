@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from reverie import _core
 from reverie.errors import InvalidArgumentError
-from reverie.observers.base import Observer
+from reverie.observers.base import Observer, misused
 from reverie.runtime.checks import as_priority, check_int
 
 _log = logging.getLogger("reverie")
@@ -25,27 +25,38 @@ class StepObserver(Observer):
             state = f"{self._cached_steps} steps into its episode"
         return f"{type(self).__name__}({self._target!r}, {state})"
 
-    def __call__(self, step: Any, *, last: bool | None = None) -> None:
+    def __call__(
+        self,
+        step: Any,
+        *unnamed: NoReturn,
+        last: bool | None = None,
+        **unknown: NoReturn,
+    ) -> None:
         """Stores one step. Atomic: on an error nothing was stored, unless it says so.
 
         Args:
             step: nest that matches the tables' steps, without a batch axis. Values
-                are copied, with NumPy's `same_kind` casting.
-            last: True marks an episode's boundary record: what the last action led
-                to, with values beside its observation that mean nothing. (On the
+                are copied, and cast where none is lost: see `nests.casts.convert`.
+            last: True marks an episode's boundary record, 1 too: what the last action
+                led to, with values beside its observation that mean nothing. (On the
                 record of that action itself it would keep it from beginning a
                 window.) A step that knows its boundary (a Trajectory) is asked
                 instead; then `last` may only repeat what it says.
+            unnamed: nothing, nor `unknown`: they are there to say what was meant.
 
         Raises:
             StepMismatchError: structure, dtype, shape or range; names the path.
-            InvalidArgumentError: `last` contradicts the Trajectory.
+            InvalidArgumentError: `last` contradicts the Trajectory, or is neither true
+                nor false.
+            TypeError: any other argument.
             ClosedError: the observer or its buffer is closed; UnreachableServerError:
                 its server was stopped.
             EndlessWaitError: the step ended an episode, and its items wait for a rate
                 limiter in a process where nobody is left to sample. All is stored;
                 the items stay queued.
         """
+        if unnamed or unknown:
+            raise misused("observer(step, last=...)", unnamed, unknown)
         writer = self._writer
         if writer is None:
             writer = self._start(step)

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import optree
 
 from reverie import _core
 from reverie.errors import ClosedError, InvalidArgumentError, SpecError, StepMismatchError
+from reverie.nests.casts import array_of
 from reverie.nests.nest import Nest
-from reverie.nests.specs import ArraySpec
+from reverie.nests.specs import ArraySpec, path_of
 from reverie.tables.cells import CellSpec
 from reverie.tables.signature import check_trajectory, columns_of
 from reverie.tables.table import Table
@@ -149,19 +149,30 @@ def spec_of(step: Any, leading: int) -> Any:
     """What a step looks like, its leaves' first `leading` axes left out.
 
     Raises:
-        StepMismatchError: a leaf has fewer axes.
+        StepMismatchError: a leaf has fewer axes, is no array or cannot be stored; names
+            its path.
     """
 
-    def one(leaf: Any) -> ArraySpec:
-        array = np.asarray(leaf)
+    def one(accessor: Any, leaf: Any) -> ArraySpec:
+        where = f"Step leaf {path_of(accessor)!r:.200}"
+        try:
+            array = array_of(leaf)
+        except Exception as error:  # whatever a foreign __array__ raises
+            raise StepMismatchError(
+                f"{where}: found {type(leaf).__name__}, which cannot be stored: {error!s:.200}. "
+                "Nothing was stored."
+            ) from None
         if array.ndim < leading:
             raise StepMismatchError(
-                f"Step leaf of shape {array.shape}: wanted a batch axis, one step for each "
+                f"{where} of shape {array.shape}: wanted a batch axis, one step for each "
                 "environment. Nothing was stored."
             )
-        return ArraySpec(array.shape[leading:], array.dtype)
+        try:
+            return ArraySpec(array.shape[leading:], array.dtype)
+        except SpecError as error:
+            raise StepMismatchError(f"{where}: {error} Nothing was stored.") from None
 
-    return optree.tree_map(one, step)
+    return optree.tree_map_with_accessor(one, step)
 
 
 def _names(table_name: str | Sequence[str]) -> list[str]:

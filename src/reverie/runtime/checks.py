@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reverie.errors import InvalidArgumentError
-from reverie.nests.specs import EXTENSION_DTYPES
+from reverie.nests.casts import is_masked
+from reverie.nests.specs import kind_of
 
 
 def check_int(name: str, value: Any, low: int, high: int) -> int:
@@ -70,7 +71,7 @@ def as_keys(keys: ArrayLike) -> NDArray[np.uint64]:
         InvalidArgumentError: they are no integers of one or two dimensions, or an array
             of a dtype that cannot hold a key.
     """
-    array = _as_array("keys", keys)
+    array = as_array("keys", keys)
     if array.dtype.kind in "fO" and _are_keys(keys):
         array = np.array(keys, np.uint64)  # NumPy makes floats of ints from 2**63 on
     if array.size == 0:
@@ -107,10 +108,10 @@ def as_priorities(priorities: ArrayLike) -> NDArray[np.float64]:
     Raises:
         InvalidArgumentError: they are no real numbers.
     """
-    array = _as_array("priorities", priorities)
+    array = as_array("priorities", priorities)
     if array.size == 0:
         return np.zeros(0, np.float64)
-    if array.dtype.kind not in "biuf" and array.dtype.name not in EXTENSION_DTYPES:
+    if kind_of(array.dtype) not in "biuf":
         raise InvalidArgumentError(f"priorities: found {describe(array)}; wanted numbers.")
     return np.array(array[:, 0] if array.ndim == 2 else array, np.float64, order="C")
 
@@ -139,8 +140,13 @@ def as_priority(priority: Any) -> float:
     return float(priority)
 
 
-def _as_array(name: str, values: Any) -> NDArray[Any]:
-    if type(values) is not np.ndarray and np.ma.is_masked(values):
+def as_array(name: str, values: Any) -> NDArray[Any]:
+    """`values` as NumPy makes an array of them.
+
+    Raises:
+        InvalidArgumentError: it makes none, or some are masked.
+    """
+    if is_masked(values):
         raise InvalidArgumentError(
             f"{name}: found a masked array, whose mask would be lost. Pass its compressed() or "
             "filled(value)."

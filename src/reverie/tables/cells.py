@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverie import _core
-from reverie.nests.specs import EXTENSION_DTYPES
+from reverie.nests.specs import is_storable
 from reverie.tables.text_cells import pack_texts, unpack_texts
 
 _TENSORFLOW_NAMES = {
@@ -77,8 +77,7 @@ def cell_of(value: Any) -> tuple[Any, CellSpec]:
     dtype = array.dtype
     if dtype.kind in "USO":
         return pack_texts(_texts(array)), CellSpec(np.dtype(object), array.shape)
-    storable = dtype.kind in "biufc" and dtype.char not in "gG"
-    if not storable and dtype.name not in EXTENSION_DTYPES:
+    if not is_storable(dtype):
         raise TypeError(
             f"found {value!r:.200} of dtype {dtype}; wanted a bool, integer, float or complex "
             "number, a str or bytes, or an array of them."

@@ -61,8 +61,9 @@ class Limiter:
                 raise InvalidArgumentError(f"{name} is NaN; wanted a number.")
         if self.min_diff in (math.inf, sys.float_info.max):
             raise InvalidArgumentError(
-                f"min_diff ({self.min_diff}) lets no sample pass, ever: sampling wants inserts "
-                "* samples_per_insert - samples >= min_diff. Pass a smaller one."
+                "min_diff lets no sample pass, ever: found an infinite one, or the largest "
+                "float. Sampling wants inserts * samples_per_insert - samples >= min_diff. Pass "
+                "a smaller one."
             )
 
     def can_sample(self, n: int, *, inserts: int, samples: int, deletes: int) -> bool:
@@ -89,6 +90,18 @@ class Limiter:
     def __hash__(self) -> int:
         """Agrees with `==`."""
         return hash(self._numbers())
+
+    def in_words(self) -> str:
+        """What it asks for, for messages; of bounds that no count reaches it is silent."""
+        low, high = (
+            f"{bound:g}" if abs(bound) < sys.float_info.max else ""
+            for bound in (self.min_diff, self.max_diff)
+        )
+        words = f"at least {self.min_size_to_sample} items to sample"
+        if low or high:
+            between = " and ".join(filter(None, (low and f">= {low}", high and f"<= {high}")))
+            words += f", inserts * {self.samples_per_insert:g} - samples {between}"
+        return words
 
     def __repr__(self) -> str:
         """Letter for letter what Reverb shows."""

@@ -211,7 +211,7 @@ class Table(Handle):
             f"to sample {what}from table {self.name!r:.200}: it holds {info['size']} "
             f"items and wants at least {limiter.min_size_to_sample} {needs}".rstrip()
             + f"; after {info['inserts']} inserts and {info['samples']} samples its limiter "
-            f"{limiter!r} {'lets' if self.core.can_sample(1) else 'does not let'} one more "
+            f"({limiter.in_words()}) {'lets' if self.core.can_sample(1) else 'does not let'} one more "
             "sample pass"
         )
 
@@ -222,9 +222,7 @@ class Table(Handle):
             return ""
         return (
             f"table {self.name!r} ({info['inserts']} inserted, {info['samples']} sampled; its "
-            f"rate limiter: {info['samples_per_insert']:g} samples per insert, difference from "
-            f"{info['min_diff']:g} to {info['max_diff']:g}, at least "
-            f"{info['min_size_to_sample']} items to sample)"
+            f"rate limiter wants {self.settings.limiter.in_words()})"
         )
 
 

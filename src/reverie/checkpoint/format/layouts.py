@@ -222,6 +222,6 @@ def _dtype(name: str, where: str) -> np.dtype[Any]:
         return dtype_named(name)
     except TypeError as error:
         raise CheckpointMismatchError(
-            f"{where}: a column of dtype {name}, which needs the package ml_dtypes. Run: pip "
-            "install ml_dtypes"
+            f"{where}: a column of dtype {name}, which needs the package ml_dtypes, perhaps "
+            "a newer one. Run: pip install --upgrade ml_dtypes"
         ) from error
