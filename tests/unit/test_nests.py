@@ -345,9 +345,7 @@ def test_integers_in_lists_are_stored_exactly(leaf: Any, dtype: Any) -> None:
     assert (found.dtype, found.tolist()) == (np.dtype(dtype), [int(one) for one in leaf])
 
 
-@pytest.mark.parametrize(
-    "leaf", [[2**64, 1], [-1, 2**63], [2**63, -(2**70)]], ids=str
-)
+@pytest.mark.parametrize("leaf", [[2**64, 1], [-1, 2**63], [2**63, -(2**70)]], ids=str)
 def test_integers_in_lists_that_do_not_fit_are_named(leaf: Any) -> None:
     message = leaf_refusal(leaf, np.uint64, (2,))
     assert f"the value {min(leaf) if min(leaf) < 0 else max(leaf)}" in message

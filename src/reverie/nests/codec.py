@@ -251,8 +251,8 @@ def _known_dtype(name: str) -> np.dtype[Any]:
 def _unknown(dtype: str, where: str) -> CheckpointMismatchError:
     return CheckpointMismatchError(
         f"{where}: a nest with the dtype {dtype!r:.100}, which is not known here. "
-        "Run: pip install --upgrade ml_dtypes, for bfloat16 and other narrow numbers; or import "
-        "TensorFlow, for quantized types."
+        "Run: pip install --upgrade ml_dtypes, for bfloat16 and other narrow numbers; or "
+        "import TensorFlow, for quantized types."
     )
 
 

@@ -129,14 +129,15 @@ class ParallelObserver(Observer):
             last: bools `[B]`, or 0 and 1, true for an episode's boundary record, as a
                 `TrajectoryObserver` has it. Steps that know their boundary (a
                 Trajectory) are asked instead; then `last` may only repeat what they say.
-            unnamed: nothing, nor `unknown`: they are there to say what was meant.
+            *unnamed: nothing: it is there to say what was meant.
+            **unknown: likewise.
 
         Raises:
             StepMismatchError: structure, dtype, shape or range; names the path.
             TypeError: any other argument.
-            InvalidArgumentError: `env_ids` are none, or `last` contradicts the steps or
-                is neither true nor false; or episodes became too long, which are dropped: all other environments'
-                steps were stored, and the message says so.
+            InvalidArgumentError: `env_ids` are none; `last` contradicts the steps, or is
+                neither true nor false; or episodes became too long, which are dropped:
+                all other environments' steps were stored, and the message says so.
             ClosedError, UnreachableServerError, EndlessWaitError: see
                 `TrajectoryObserver`.
         """

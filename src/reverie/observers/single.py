@@ -42,7 +42,8 @@ class StepObserver(Observer):
                 record of that action itself it would keep it from beginning a
                 window.) A step that knows its boundary (a Trajectory) is asked
                 instead; then `last` may only repeat what it says.
-            unnamed: nothing, nor `unknown`: they are there to say what was meant.
+            *unnamed: nothing: it is there to say what was meant.
+            **unknown: likewise.
 
         Raises:
             StepMismatchError: structure, dtype, shape or range; names the path.

@@ -159,8 +159,8 @@ def spec_of(step: Any, leading: int) -> Any:
             array = array_of(leaf)
         except Exception as error:  # whatever a foreign __array__ raises
             raise StepMismatchError(
-                f"{where}: found {type(leaf).__name__}, which cannot be stored: {error!s:.200}. "
-                "Nothing was stored."
+                f"{where}: found {type(leaf).__name__}, which cannot be stored: "
+                f"{error!s:.200}. Nothing was stored."
             ) from None
         if array.ndim < leading:
             raise StepMismatchError(

@@ -62,8 +62,8 @@ class Limiter:
         if self.min_diff in (math.inf, sys.float_info.max):
             raise InvalidArgumentError(
                 "min_diff lets no sample pass, ever: found an infinite one, or the largest "
-                "float. Sampling wants inserts * samples_per_insert - samples >= min_diff. Pass "
-                "a smaller one."
+                "float. Sampling wants inserts * samples_per_insert - samples >= min_diff. "
+                "Pass a smaller one."
             )
 
     def can_sample(self, n: int, *, inserts: int, samples: int, deletes: int) -> bool:

@@ -211,8 +211,8 @@ class Table(Handle):
             f"to sample {what}from table {self.name!r:.200}: it holds {info['size']} "
             f"items and wants at least {limiter.min_size_to_sample} {needs}".rstrip()
             + f"; after {info['inserts']} inserts and {info['samples']} samples its limiter "
-            f"({limiter.in_words()}) {'lets' if self.core.can_sample(1) else 'does not let'} one more "
-            "sample pass"
+            f"({limiter.in_words()}) {'lets' if self.core.can_sample(1) else 'does not let'} "
+            "one more sample pass"
         )
 
     def describe_insert_wait(self) -> str:
