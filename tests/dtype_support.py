@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -114,9 +115,11 @@ class Door(Protocol):
     Attributes:
         keeps_dtype: whether the column has the dtype it was made for; else it has the
             value's, and lists are nests of columns.
+        is_batched: whether it takes two values at once, and returns the second.
     """
 
     keeps_dtype: bool
+    is_batched: bool
 
     def put(self, value: Any) -> np.ndarray: ...
 
@@ -124,7 +127,7 @@ class Door(Protocol):
 
 
 class ByManager:
-    """An observer of a manager's; or of many environments, the value in the second."""
+    """An observer of a manager's; or one of two environments."""
 
     keeps_dtype = True
 
@@ -135,39 +138,23 @@ class ByManager:
             {"x": ArraySpec(shape, dtype)}, 200, folder, sequence_length=1
         )
         buffer, self._observer = self._manager.create_replay_buffer()
-        self._parallel = None
+        self.is_batched = parallel
         if parallel:
-            self._parallel = ParallelObserver(buffer.py_client, "uniform_table", 1, num_envs=2)
+            self._observer = ParallelObserver(buffer.py_client, "uniform_table", 1, num_envs=2)
 
     def put(self, value: Any) -> np.ndarray:
-        if self._parallel is None:
-            self._observer({"x": value}, last=False)
-        else:
-            self._parallel({"x": _twice(value)}, last=[False, False])
+        self._observer({"x": value}, last=[False, False] if self.is_batched else False)
         return self._manager.gather_all()["x"][-1, 0]
 
     def size(self) -> int:
         return self._manager.num_frames()
 
 
-def _twice(value: Any) -> Any:
-    """Two of it along a first axis, in as much as possible of the same spelling."""
-    if isinstance(value, np.ma.MaskedArray):
-        return np.ma.stack([value, value])
-    if isinstance(value, Sub):
-        return np.stack([value, value]).view(Sub)
-    if isinstance(value, Foreign):
-        return Foreign(np.stack([value, value]))
-    if isinstance(value, np.ndarray):
-        both = np.stack([value, value])
-        return both.astype(value.dtype)  # in its byte order
-    return [value, value]
-
-
 class ByServer:
     """A writer of `reverie.reverb`, or an observer of its tables."""
 
     keeps_dtype = False
+    is_batched = False
 
     def __init__(self, make: Callable[[reverb.Client], Callable[[Any], None]], **table: Any):
         queue = reverb.Table.queue("t", 1000, **table)
@@ -265,13 +252,18 @@ def door(name: str, dtype: np.dtype, shape: tuple[int, ...], folder: Path) -> It
         made.server.stop()
 
 
+def spelled(door: Door, spell: Spelling, values: np.ndarray) -> Any:
+    """What to put in; with an axis for the environments where there are two."""
+    return spell(np.stack([values, values]) if door.is_batched else values)
+
+
 def wanted_of(door: Door, values: np.ndarray, spelling: str, value: Any) -> np.ndarray:
     """As what `value`, a spelling of `values`, is to come back from a door."""
     if spelling not in INEXACT or (door.keeps_dtype and kind_of(values.dtype) in "biu"):
         return values
-    array = np.asarray(value)
+    array = np.asarray(value)[-1] if door.is_batched else np.asarray(value)
     with np.errstate(over="ignore", invalid="ignore"):
-        return array.astype(values.dtype if door.keeps_dtype else array.dtype)
+        return np.asarray(array, values.dtype if door.keeps_dtype else array.dtype)
 
 
 def check(door: Door, value: Any, wanted: np.ndarray) -> str:
@@ -295,3 +287,28 @@ def check(door: Door, value: Any, wanted: np.ndarray) -> str:
     assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
     assert found.tobytes() == wanted.tobytes(), f"found {found}, wanted {wanted}"
     return "stored"
+
+
+def stored_by_all_doors(spell: Spelling, folder: Path, doors: Iterable[str] = DOORS) -> set[str]:
+    """Tries a framework's values; AssertionError unless what NumPy sees in them comes back.
+
+    Args:
+        spell: makes one of an array; None where the framework has no such dtype.
+        folder: for checkpoints.
+        doors: names of the ways in.
+
+    Returns:
+        The dtypes that every door stored.
+    """
+    stored = set()
+    for dtype in DTYPES:
+        if any(spell(np.ones(shape, dtype)) is None for shape in SHAPES):
+            continue
+        fates = set()
+        for name, shape in itertools.product(doors, SHAPES):
+            values = values_of(dtype, shape, seed=7)
+            with door(name, dtype, shape, folder) as into:
+                fates.add(check(into, spelled(into, spell, values), values))
+        if fates == {"stored"}:
+            stored.add(dtype.name)
+    return stored
