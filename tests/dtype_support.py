@@ -1,4 +1,4 @@
-"""Every dtype that a cell may have, every way to spell its values, every door they come in by."""
+"""Every dtype that a cell may have, every way to spell its values, every door for them."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ SPELLINGS: dict[str, Spelling] = {
     "item of an array": lambda values: np.stack([values, values])[1],
     "Python": lambda values: values.tolist(),
     "scalars in lists": lambda values: list(values) if values.ndim else values[()],
-    "arrays in lists": lambda values: [np.array(row) for row in values] if values.ndim else values,
+    "arrays in lists": lambda values: list(map(np.array, values)) if values.ndim else values,
     "read-only": _read_only,
     "strided": lambda values: np.stack([values, values], -1)[..., 0],
     "Fortran": lambda values: np.array(values, order="F"),
@@ -281,7 +281,7 @@ def check(door: Door, value: Any, wanted: np.ndarray) -> str:
     try:
         found = np.asarray(door.put(value))
     except (ReverieError, TypeError) as error:
-        assert re.search(r"\bx\b", str(error)), error
+        assert re.search(r"\bx\b", str(error)), error  # noqa: PT017
         assert door.size() == before, "refused, but something was stored"
         return "refused"
     assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
@@ -289,7 +289,7 @@ def check(door: Door, value: Any, wanted: np.ndarray) -> str:
     return "stored"
 
 
-def stored_by_all_doors(spell: Spelling, folder: Path, doors: Iterable[str] = DOORS) -> set[str]:
+def stored_by_all_doors(spell: Spelling, folder: Path, doors: Iterable[str]) -> set[str]:
     """Tries a framework's values; AssertionError unless what NumPy sees in them comes back.
 
     Args:

@@ -1,4 +1,4 @@
-"""Every dtype of NumPy and ml_dtypes, however spelled, comes out of every door as it went in."""
+"""Every dtype of NumPy and ml_dtypes, however spelled, comes out as it went in."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_jax_arrays_are_what_numpy_sees(tmp_path: Path) -> None:
     jnp = pytest.importorskip("jax.numpy")
 
     def spell(values: np.ndarray) -> Any:
-        if values.dtype.itemsize == 8 and values.dtype.kind in "iuf" or values.dtype.char == "D":
+        if values.dtype.char in "lLqQdD":
             return None  # cut to half its width, unless JAX is told not to
         try:
             return jnp.asarray(values)
@@ -190,7 +190,7 @@ def test_a_number_is_stored_where_it_is_the_same_or_near_it(
             try:
                 found = complex(into.put(number))
             except StepMismatchError as error:
-                assert f"the value {number}" in str(error)
+                assert f"the value {number}" in str(error)  # noqa: PT017
                 assert into.size() == before
                 continue
             if integer:

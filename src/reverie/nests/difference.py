@@ -22,14 +22,20 @@ def difference(spec: Any, step: Any) -> str:
         (missing if is_missing else unknown).append(path)
     parts = []
     if missing or unknown:
-        named = [("missing", missing), ("unknown", unknown)]
-        sets = ", ".join(f"{word} {_listed(paths)}" for word, paths in named if paths)
-        parts.append(f"in its columns: {sets}; wanted {_listed(_paths(spec, ''))}")
+        apart = columns_apart(missing, unknown)
+        parts.append(f"in its columns: {apart}; wanted {_listed(_paths(spec, ''))}")
     both = set(missing).intersection(unknown)
     if both:
         parts.append(f"there are keys of another type, such as 1 and '1', in {_listed(both)}")
     kinds = _other_kind(spec, step, "")
     return "; ".join([*parts, kinds] if kinds else parts)
+
+
+def columns_apart(wanted: Iterable[str], found: Iterable[str]) -> str:
+    """The paths that are only among those `wanted`, and only among those `found`, in words."""
+    wanted, found = set(wanted), set(found)
+    sets = [("missing", wanted - found), ("unknown", found - wanted)]
+    return ", ".join(f"{word} {_listed(paths)}" for word, paths in sets if paths)
 
 
 def kind_name(value: Any) -> str:

@@ -159,9 +159,13 @@ class Flattener:
     """`flatten` for nests of which most have the structure of the one before.
 
     For one thread at a time.
+
+    Attributes:
+        paths: of the latest nest's leaves.
     """
 
     def __init__(self) -> None:
+        self.paths: list[Path] = []
         self._fast: Callable[[Any], list[Any]] | None = None
         self._calls = 0
 
@@ -178,7 +182,9 @@ class Flattener:
         if self._calls > 1:  # a single nest is not worth it
             fast = fast_flatten(nest)
             self._fast = None if fast is None else fast[0]
-        return flatten(nest)
+        leaves = flatten_with_path(nest)
+        self.paths = [path for path, _ in leaves]
+        return [leaf for _, leaf in leaves]
 
 
 def _is_plain(nest: Any) -> bool:

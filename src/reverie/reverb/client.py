@@ -8,11 +8,13 @@ from types import TracebackType
 from typing import Any
 
 from reverie.nests import structure
+from reverie.nests.structure import Path
 from reverie.reverb import errors, pybind, replay_sample, reverb_types
 from reverie.reverb import trajectory_writer as trajectory_writer_lib
 from reverie.reverb.engine.local_client import Client as _Engine
 from reverie.reverb.engine.sampler import Sampler, step_of, timesteps
 from reverie.reverb.engine.writing.chunker_options import AutoTunedChunkerOptions
+from reverie.reverb.engine.writing.column_errors import named
 from reverie.runtime.checks import as_int
 from reverie.runtime.handle import Handle
 from reverie.tables.table import Table
@@ -35,6 +37,7 @@ class Writer(Handle):
         self._writer = internal_writer
         self._closed = False
         self._flatten = structure.Flattener()
+        self._paths: list[Path] = []  # of the steps so far
 
     def __enter__(self) -> Writer:
         if self._closed:
@@ -72,7 +75,7 @@ class Writer(Handle):
             TypeError: a leaf cannot be stored; nothing is stored.
             RuntimeError: closed, or the server was stopped.
         """
-        self._writer.Append(self._flatten(data))
+        self._append(self._writer.Append, data)
 
     def append_sequence(self, sequence: Any) -> None:
         """Stores the steps of a nest of arrays with a leading axis of time, (T, ...).
@@ -80,7 +83,7 @@ class Writer(Handle):
         Raises:
             ValueError: as `append`; or leaves of unequal T, or without axes.
         """
-        self._writer.AppendSequence(structure.flatten(sequence))
+        self._append(self._writer.AppendSequence, sequence)
 
     def create_item(self, table: str, num_timesteps: int, priority: float) -> None:
         """Makes an item of the latest `num_timesteps` steps.
@@ -95,7 +98,10 @@ class Writer(Handle):
         """
         if num_timesteps < 1:
             raise ValueError(f"num_timesteps ({num_timesteps}) must be a positive integer")
-        self._writer.CreateItem(table, num_timesteps, priority)
+        try:
+            self._writer.CreateItem(table, num_timesteps, priority)
+        except ValueError as error:
+            raise named(error, self._paths) from None
 
     def flush(self) -> None:
         """Waits until all items are in their tables. Open to Ctrl-C.
@@ -121,6 +127,14 @@ class Writer(Handle):
             raise ValueError("close() has already been called on Writer.")
         self._closed = True
         self._writer.Close(retry_on_unavailable)
+
+    def _append(self, append: Callable[[list[Any]], None], data: Any) -> None:
+        leaves = self._flatten(data)
+        try:
+            append(leaves)
+        except (ValueError, TypeError) as error:
+            raise named(error, self._flatten.paths, self._paths) from None
+        self._paths = self._flatten.paths
 
 
 class Client:

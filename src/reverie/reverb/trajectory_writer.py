@@ -16,7 +16,7 @@ from reverie.reverb.engine.writing.chunker_options import (
     ChunkerOptions,
     ConstantChunkerOptions,
 )
-from reverie.reverb.engine.writing.column_errors import about, wrong_column
+from reverie.reverb.engine.writing.column_errors import named
 from reverie.reverb.engine.writing.history import ColumnHistory, Steps
 from reverie.reverb.engine.writing.item_writer import TrajectoryWriter as _Engine
 from reverie.reverb.engine.writing.stand_in import StandIn
@@ -264,7 +264,11 @@ class TrajectoryWriter(ItemWriter):
         """
         columns = self._columns_of(trajectory)
         squeezed = [column.is_squeezed for column in columns]
-        self._writer.CreateItem(table, priority, columns, squeezed)
+        try:
+            self._writer.CreateItem(table, priority, columns, squeezed)
+        except ValueError as error:
+            paths = [path for path, _ in structure.flatten_with_path(trajectory)]
+            raise named(error, paths) from None
 
     def end_episode(self, clear_buffers: bool = True, timeout_ms: int | None = None) -> None:
         """As the base class has it; with `clear_buffers` the `history` becomes empty."""
@@ -366,10 +370,7 @@ class TrajectoryWriter(ItemWriter):
         try:
             return self._writer.append(flat, partial=partial)
         except (ValueError, TypeError) as error:
-            column = wrong_column(error)
-            if column is None:
-                raise
-            raise about(error, nest.paths[column]) from None
+            raise named(error, nest.paths) from None
 
     def _grow(self, nest: StepNest) -> None:
         keep = self._writer.max_num_keep_alive_refs

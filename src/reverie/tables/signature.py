@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from reverie.errors import CheckpointError, InvalidArgumentError, SpecError
 from reverie.nests import structure
 from reverie.nests.codec import TensorSpec, decode_nest, encode_nest
+from reverie.nests.difference import columns_apart
 from reverie.nests.nest import Nest
+from reverie.nests.specs import escaped
+from reverie.nests.structure import Path
 from reverie.tables.cells import CellSpec, dtype_name, shape_name
+
+Raised = TypeVar("Raised", bound=Exception)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +30,7 @@ class Wanted:
         shape: with None for an extent that may be any; None for any shape.
     """
 
-    path: structure.Path
+    path: Path
     dtype: np.dtype[Any]
     shape: tuple[int | None, ...] | None
 
@@ -130,16 +135,20 @@ def check_trajectory(table: str, signature: Any, found: Sequence[CellSpec]) -> N
         "inconsistent with the table signature. "
     )
     if len(wanted) != len(found):
-        raise InvalidArgumentError(
+        raise _refusal(
             f"{start}The trajectory has {len(found)} columns but the table signature has "
-            f"{len(wanted)} columns.{_both(wanted, found)}"
+            f"{len(wanted)} columns.",
+            wanted,
+            found,
         )
     for i, (want, got) in enumerate(zip(wanted, found, strict=True)):
         if not want.takes(got.dtype, got.shape):
-            raise InvalidArgumentError(
+            raise _refusal(
                 f"{start}The table expects column {i} to be a {want} tensor but got a "
                 f"{dtype_name(got.dtype)} {shape_name(got.shape)} tensor. In the signature it "
-                f"is the leaf {want.path!r:.200}.{_both(wanted, found)}"
+                f"is the leaf {want.path!r:.200}.",
+                wanted,
+                found,
             )
 
 
@@ -163,31 +172,59 @@ def check_steps(table: str, signature: Any, found: Sequence[CellSpec], length: i
         "signature inconsistent with the table signature. "
     )
     if len(wanted) != len(found):
-        raise InvalidArgumentError(
+        raise _refusal(
             f"{start}Append was called with {len(found)} tensors, but table requires "
-            f"{len(wanted)} tensors per entry.{_both(wanted, found)}"
+            f"{len(wanted)} tensors per entry.",
+            wanted,
+            found,
         )
     for i, (want, got) in enumerate(zip(wanted, found, strict=True)):
         whole = (length, *got.shape)
         if not (want.takes(got.dtype, got.shape) or want.takes(got.dtype, whole)):
-            raise InvalidArgumentError(
+            raise _refusal(
                 f"{start}At flattened index {i}, saw a tensor of dtype "
                 f"{dtype_name(got.dtype)}, shape {shape_name(got.shape)}, but expected tensor "
                 f"{want.path!r:.200} of dtype {dtype_name(want.dtype)} and shape compatible "
-                f"with {shape_name(want.shape)}.{_both(wanted, found)}"
+                f"with {shape_name(want.shape)}.",
+                wanted,
+                found,
             )
 
 
-def _both(wanted: Sequence[Wanted], found: Sequence[CellSpec]) -> str:
+def with_names(
+    error: Raised, found: Iterable[Path], wanted: Iterable[Path] | None = None
+) -> Raised:
+    """The same error, which also says what columns are missing and unknown if some are.
+
+    Args:
+        error: of those who know columns by their numbers alone.
+        found: paths of the columns that were refused.
+        wanted: paths of those that there should be; of errors of `check_trajectory` and
+            `check_steps` they are known, and of all others None means not to look.
+    """
+    wanted = vars(error).get("_wanted", wanted)
+    apart = "" if wanted is None else columns_apart(_joined(wanted), _joined(found))
+    return type(error)(f"{error} In the names of its columns: {apart}.") if apart else error
+
+
+def _joined(paths: Iterable[Path]) -> list[str]:
+    return ["/".join(map(escaped, path)) or "value" for path in paths]
+
+
+def _refusal(
+    text: str, wanted: Sequence[Wanted], found: Sequence[CellSpec]
+) -> InvalidArgumentError:
     want = ", ".join(f"{i}: {column.path} {column}" for i, column in enumerate(wanted))
     got = ", ".join(
         f"{i}: {dtype_name(column.dtype)} {shape_name(column.shape)}"
         for i, column in enumerate(found)
     )
-    return (
-        f"\n\nThe table signature is:\n\t{want:.2000}"
+    error = InvalidArgumentError(
+        f"{text}\n\nThe table signature is:\n\t{want:.2000}"
         f"\n\nThe provided trajectory signature is:\n\t{got:.2000}.\n"
     )
+    vars(error)["_wanted"] = [column.path for column in wanted]
+    return error
 
 
 def _dtype(dtype: Any) -> np.dtype[Any]:

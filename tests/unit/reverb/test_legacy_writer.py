@@ -98,9 +98,9 @@ def test_a_flush_completes_the_chunk(serve: Serve) -> None:
 
 def test_leaves_that_cannot_be_stored_are_type_errors(serve: Serve) -> None:
     with serve().writer(2) as writer:
-        with pytest.raises(TypeError, match="leaf 1 is None"):
+        with pytest.raises(TypeError, match=r"no leaf for column \(1,\): it is None"):
             writer.append([1, None])
-        with pytest.raises(TypeError, match=r"incompatible leaf 0: found .*object"):
+        with pytest.raises(TypeError, match=r"incompatible leaf for column \(0,\)\. .*object"):
             writer.append([object(), 1])
 
 

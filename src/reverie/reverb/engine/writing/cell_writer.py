@@ -13,7 +13,7 @@ from reverie.errors import StepMismatchError
 from reverie.reverb.engine.server import Server
 from reverie.reverb.engine.writing.cell_refs import TrajectoryColumn, WeakCellRef
 from reverie.reverb.engine.writing.chunker_options import ChunkerOptions, keep_of
-from reverie.reverb.engine.writing.column_errors import column_error
+from reverie.reverb.engine.writing.column_errors import column_error, leaf_error
 from reverie.reverb.errors import ClosedWriterError
 from reverie.tables import cells
 from reverie.tables.cells import CellSpec
@@ -165,12 +165,7 @@ class CellWriter:
             try:
                 cell, spec = cells.cell_of(leaf)
             except TypeError as error:
-                raise column_error(
-                    TypeError,
-                    "Append(): incompatible leaf",
-                    i,
-                    f". It is {error!s} Nothing was stored.",
-                ) from None
+                raise leaf_error(i, error) from None
             self._check_leaf(i, spec)
             if (type(leaf) in _SCALARS or spec.is_text) and i not in self._weak:
                 self._weak = (*self._weak, i)

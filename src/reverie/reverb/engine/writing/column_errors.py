@@ -1,11 +1,16 @@
-"""Errors about one column of a step, which carry its number beside their text.
+"""Errors about columns of a step, of those who know them by their numbers alone.
 
-So whoever knows the column by another number, or by its path, can say that instead.
+One about a single column carries its number beside its text, so whoever knows it by
+another number, or by its path, can say that instead.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
+
+from reverie.nests.structure import Path
+from reverie.tables.signature import with_names
 
 Raised = TypeVar("Raised", bound=Exception)
 
@@ -24,6 +29,16 @@ def column_error(kind: type[Raised], before: str, column: Any, after: str) -> Ra
     return error
 
 
+def leaf_error(column: Any, why: TypeError) -> TypeError:
+    """That a leaf is nothing to be stored; `why` says what it is."""
+    return column_error(
+        TypeError,
+        "Append(): incompatible leaf",
+        column,
+        f". Leaves are numbers or texts: {why!s} Nothing was stored.",
+    )
+
+
 def wrong_column(error: Exception) -> Any:
     """The column that `error` is about, None where `column_error` did not make it."""
     return vars(error).get("_column")
@@ -33,3 +48,15 @@ def about(error: Raised, column: Any) -> Raised:
     """The same error with another number or a name for its column."""
     before, after = vars(error)["_words"]
     return column_error(type(error), before, column, after)
+
+
+def named(error: Raised, paths: Sequence[Path], wanted: Sequence[Path] | None = None) -> Raised:
+    """The same error, which calls columns by their paths where it is about some.
+
+    Args:
+        error: any of a writer's.
+        paths: of the columns that it was given.
+        wanted: of those that it should have been given, where only the caller knows.
+    """
+    column = wrong_column(error)
+    return with_names(error, paths, wanted) if column is None else about(error, paths[column])

@@ -11,6 +11,7 @@ import numpy as np
 from reverie.errors import InvalidArgumentError, StepMismatchError
 from reverie.reverb.engine.server import Server
 from reverie.reverb.engine.writing.chunker_options import AutoTunedChunkerOptions
+from reverie.reverb.engine.writing.column_errors import column_error, leaf_error
 from reverie.reverb.engine.writing.item_writer import TrajectoryWriter
 from reverie.reverb.errors import ClosedWriterError
 from reverie.runtime.checks import as_int
@@ -207,14 +208,17 @@ class Writer:
     @staticmethod
     def _spec_of(index: int, leaf: Any) -> CellSpec:
         if leaf is None:
-            raise TypeError(
-                f"Append(): leaf {index} is None. Every step of this writer needs all leaves; "
-                "a trajectory_writer() takes partial ones."
+            raise column_error(
+                TypeError,
+                "Append(): no leaf",
+                index,
+                ": it is None. Every step of this writer needs all leaves; a "
+                "trajectory_writer() takes partial ones. Nothing was stored.",
             )
         try:
             return cells.cell_of(leaf)[1]
         except TypeError as error:
-            raise TypeError(f"Append(): incompatible leaf {index}: {error!s}") from None
+            raise leaf_error(index, error) from None
 
 
 def _mismatch(before: list[CellSpec], now: list[CellSpec]) -> StepMismatchError:
