@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from reverie.errors import StepMismatchError
 from reverie.nests.difference import kind_name
-from reverie.nests.specs import ArraySpec, Column, kind_of
+from reverie.nests.specs import EXTENSION_DTYPES, ArraySpec, Column, kind_of
 
 _KINDS = "buifc"  # each may become one that stands behind it
+_WIDEST = {"u": np.uint64, "i": np.int64, "f": np.float64, "c": np.complex128}
 
 
 def convert(leaf: Any, column: Column) -> NDArray[Any]:
@@ -54,21 +55,23 @@ def convert(leaf: Any, column: Column) -> NDArray[Any]:
             f"{where}: found {kind_name(leaf)}, shape {found.shape}; wanted "
             f"{_describe(wanted)}.{hint} Nothing was stored."
         )
-    to_integers = kind_of(wanted.dtype) in "iu"
-    integers = None
-    if not hasattr(leaf, "dtype") and (to_integers or found.dtype.kind != "f"):
-        integers = _whole_numbers(leaf, found)
+    integers = _whole_numbers(leaf, found)
+    # Python's are as unsigned ones: they may become any number, within its limits.
+    have = kind_of(found.dtype) if integers is None else "u"
+    want = kind_of(wanted.dtype)
+    if not (have in _KINDS and _KINDS.index(have) <= _KINDS.index(want)):
+        raise StepMismatchError(
+            f"{where}: found {kind_name(leaf)}, dtype {found.dtype}; wanted "
+            f"{_describe(wanted)}: {_why_not(have, want)}. Nothing was stored."
+        )
     if integers is not None:
         found = integers
-    if to_integers:
-        return _as_integers(where, leaf, found, wanted, integers is not None)
-    if integers is not None and found.dtype.kind == "O":
-        try:
-            found = found.astype(np.float64)
-        except OverflowError:
-            raise _does_not_fit(where, max(found.flat, key=abs), wanted) from None
-    _check_kinds(where, leaf, found.dtype, wanted)
-    return _as_floats(where, found, wanted)
+    if found.dtype == wanted.dtype:
+        return np.array(found, order="C")
+    if found.dtype.name in EXTENSION_DTYPES:
+        found = found.astype(_WIDEST[have])  # among themselves some are cast to nonsense
+    cast = _to_integers if want in "iu" else _to_floats
+    return cast(where, found, wanted)
 
 
 def is_masked(leaf: Any) -> bool:
@@ -95,12 +98,10 @@ def array_of(leaf: Any) -> NDArray[Any]:
     if is_masked(leaf):
         raise TypeError("a masked array, whose mask would be lost. Pass its filled(value)")
     found: NDArray[Any] = np.asarray(leaf)
-    if hasattr(leaf, "dtype") or found.dtype.kind not in "fO":
-        return found
     if found.dtype.kind == "f" and not (np.abs(found) >= 2.0**63).any():
-        return found
+        return found  # no integer among them is too large for int64
     integers = _whole_numbers(leaf, found)
-    if integers is None:
+    if integers is None or integers is found:
         return found
     low, high = min(integers.flat), max(integers.flat)
     for dtype in (np.int64, np.uint64):
@@ -111,15 +112,17 @@ def array_of(leaf: Any) -> NDArray[Any]:
 
 
 def _whole_numbers(leaf: Any, found: NDArray[Any]) -> NDArray[Any] | None:
-    """A leaf of Python integers, as exact as it came; None where it has anything else.
+    """A leaf of Python integers, as exact as it came; None where it is anything else.
 
     NumPy makes floats of lists whose integers have no common dtype, and objects of those
     beyond 64 bits.
 
     Args:
-        leaf: without a dtype of its own.
+        leaf: as it came.
         found: what NumPy made of it.
     """
+    if isinstance(leaf, float) or hasattr(leaf, "__array__"):  # has a dtype of its own
+        return None
     if found.dtype.kind in "iu":
         return found
     if found.dtype.kind not in "fO":
@@ -129,45 +132,34 @@ def _whole_numbers(leaf: Any, found: NDArray[Any]) -> NDArray[Any] | None:
     return objects if are_integers and objects.shape == found.shape else None
 
 
-def _as_integers(
-    where: str, leaf: Any, found: NDArray[Any], wanted: ArraySpec, weak: bool
-) -> NDArray[Any]:
-    if not weak:
-        _check_kinds(where, leaf, found.dtype, wanted)
-    if found.dtype != wanted.dtype and found.size:
-        low, high = limits_of(wanted.dtype)
-        if found.dtype.kind == "V":  # NumPy would compare some of ml_dtypes' as they lie
-            found = found.astype(np.int64)
+def _to_integers(where: str, found: NDArray[Any], wanted: ArraySpec) -> NDArray[Any]:
+    low, high = limits_of(wanted.dtype)
+    if found.size:
         # As Python integers, because NumPy compares int64 with uint64 as floats.
         for value in (int(found.min()), int(found.max())):
             if not low <= value <= high:
                 raise _does_not_fit(where, value, wanted, f"{low} to {high}")
-        if found.dtype.kind == "O" and wanted.dtype.kind == "V":
-            found = found.astype(np.int64)  # all of theirs are small
+    if found.dtype.kind == "O" and wanted.dtype.name in EXTENSION_DTYPES:
+        found = found.astype(np.int64)  # all of theirs are small
     return np.array(found, dtype=wanted.dtype, order="C")
 
 
-def _as_floats(where: str, found: NDArray[Any], wanted: ArraySpec) -> NDArray[Any]:
-    try:
-        with np.errstate(over="ignore", invalid="ignore"):  # looked at below
-            result = np.array(found, dtype=wanted.dtype, order="C")
-    except TypeError as error:  # two of ml_dtypes' dtypes that do not know each other
-        raise StepMismatchError(
-            f"{where}: found dtype {found.dtype}; wanted {_describe(wanted)}. NumPy has no "
-            f"cast ({error!s:.200}): convert it yourself. Nothing was stored."
-        ) from None
-    if found.dtype != wanted.dtype and kind_of(wanted.dtype) in "fc":
-        lost = np.isfinite(found) != np.isfinite(result)
-        if not np.isfinite(result).all():
-            lost |= np.isnan(result) & ~np.isnan(found)  # of an infinity
-        if lost.any():
-            raise _does_not_fit(where, found[lost].flat[0], wanted)
-        top = _saturation(wanted.dtype)
-        if top is not None:
-            values = found.astype(np.float64)
-            lost = np.abs(values) > top
-            if lost.any():
-                raise _does_not_fit(where, values[lost].flat[0], wanted, f"{-top} to {top}")
+def _to_floats(where: str, found: NDArray[Any], wanted: ArraySpec) -> NDArray[Any]:
+    if found.dtype.kind == "O":
+        try:
+            found = found.astype(np.float64)
+        except OverflowError:
+            raise _does_not_fit(where, max(found.flat, key=abs), wanted) from None
+    with np.errstate(over="ignore", invalid="ignore"):  # looked at below
+        result = np.array(found, dtype=wanted.dtype, order="C")
+    lost = np.isfinite(found) != np.isfinite(result)
+    lost |= np.isnan(result) & ~np.isnan(found)  # an infinity, where there is none
+    if lost.any():
+        raise _does_not_fit(where, found[lost].flat[0], wanted)
+    top = _saturation(wanted.dtype)
+    if top is not None and (np.abs(found) > top).any():
+        lost = np.abs(found) > top
+        raise _does_not_fit(where, found[lost].flat[0], wanted, f"{-top} to {top}")
     return result
 
 
@@ -182,31 +174,23 @@ def limits_of(dtype: np.dtype[Any]) -> tuple[int, int]:
 
 def _saturation(dtype: np.dtype[Any]) -> float | None:
     """What stands for all larger numbers in a dtype without infinity or NaN; else None."""
-    if dtype.num < 256:  # NumPy's own have both
+    if dtype.name not in EXTENSION_DTYPES:  # NumPy's own have both
         return None
     with np.errstate(over="ignore"):
         top = np.array(1e300).astype(dtype)
     return float(top.astype(np.float64)) if np.isfinite(top) else None
 
 
-def _check_kinds(where: str, leaf: Any, found: np.dtype[Any], wanted: ArraySpec) -> None:
-    """Raises StepMismatchError where values of one dtype mean something else in another."""
-    have, want = kind_of(found), kind_of(wanted.dtype)
-    if have in _KINDS and _KINDS.index(have) <= _KINDS.index(want):
-        return
+def _why_not(have: str, want: str) -> str:
+    """Why values of one kind would mean something else in another."""
     if have not in _KINDS:
-        why = "that is no number"
-    elif want == "b":
-        why = "a bool column holds True and False alone; convert it yourself if that is meant"
-    elif have == "i":
-        why = "it has no negative numbers; convert it yourself if there are none"
-    else:
-        part = "an imaginary part" if have == "c" else "a fraction"
-        why = f"{part} would be lost; convert it yourself if that is meant"
-    raise StepMismatchError(
-        f"{where}: found {kind_name(leaf)}, dtype {found}; wanted {_describe(wanted)}: {why}. "
-        "Nothing was stored."
-    )
+        return "that is no number"
+    if want == "b":
+        return "a bool column holds True and False alone; convert it yourself if that is meant"
+    if have == "i":
+        return "it has no negative numbers; convert it yourself if there are none"
+    part = "an imaginary part" if have == "c" else "a fraction"
+    return f"{part} would be lost; convert it yourself if that is meant"
 
 
 def _does_not_fit(
