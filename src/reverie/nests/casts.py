@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from reverie.errors import StepMismatchError
 from reverie.nests.difference import kind_name
-from reverie.nests.specs import EXTENSION_DTYPES, ArraySpec, Column, kind_of
+from reverie.nests.specs import ArraySpec, Column, is_extension, kind_of
 
 _KINDS = "buifc"  # each may become one that stands behind it
 _WIDEST = {"u": np.uint64, "i": np.int64, "f": np.float64, "c": np.complex128}
@@ -68,7 +68,7 @@ def convert(leaf: Any, column: Column) -> NDArray[Any]:
         found = integers
     if found.dtype == wanted.dtype:
         return np.array(found, order="C")
-    if found.dtype.name in EXTENSION_DTYPES:
+    if is_extension(found.dtype):
         found = found.astype(_WIDEST[have])  # among themselves some are cast to nonsense
     cast = _to_integers if want in "iu" else _to_floats
     return cast(where, found, wanted)
@@ -139,7 +139,7 @@ def _to_integers(where: str, found: NDArray[Any], wanted: ArraySpec) -> NDArray[
         for value in (int(found.min()), int(found.max())):
             if not low <= value <= high:
                 raise _does_not_fit(where, value, wanted, f"{low} to {high}")
-    if found.dtype.kind == "O" and wanted.dtype.name in EXTENSION_DTYPES:
+    if found.dtype.kind == "O" and is_extension(wanted.dtype):
         found = found.astype(np.int64)  # all of theirs are small
     return np.array(found, dtype=wanted.dtype, order="C")
 
@@ -152,14 +152,17 @@ def _to_floats(where: str, found: NDArray[Any], wanted: ArraySpec) -> NDArray[An
             raise _does_not_fit(where, max(found.flat, key=abs), wanted) from None
     with np.errstate(over="ignore", invalid="ignore"):  # looked at below
         result = np.array(found, dtype=wanted.dtype, order="C")
-    lost = np.isfinite(found) != np.isfinite(result)
-    lost |= np.isnan(result) & ~np.isnan(found)  # an infinity, where there is none
-    if lost.any():
-        raise _does_not_fit(where, found[lost].flat[0], wanted)
-    top = _saturation(wanted.dtype)
-    if top is not None and (np.abs(found) > top).any():
-        lost = np.abs(found) > top
-        raise _does_not_fit(where, found[lost].flat[0], wanted, f"{-top} to {top}")
+    is_finite = np.isfinite(result)
+    if not is_finite.all():
+        lost = np.isfinite(found) & ~is_finite
+        lost |= np.isnan(result) & ~np.isnan(found)  # an infinity, where there is none
+        if lost.any():
+            raise _does_not_fit(where, found[lost].flat[0], wanted)
+    top = _saturation(wanted.dtype) if is_extension(wanted.dtype) else None
+    if top is not None:
+        lost = ~(np.abs(found) <= top)
+        if lost.any():
+            raise _does_not_fit(where, found[lost].flat[0], wanted, f"{-top} to {top}")
     return result
 
 
@@ -174,8 +177,6 @@ def limits_of(dtype: np.dtype[Any]) -> tuple[int, int]:
 
 def _saturation(dtype: np.dtype[Any]) -> float | None:
     """What stands for all larger numbers in a dtype without infinity or NaN; else None."""
-    if dtype.name not in EXTENSION_DTYPES:  # NumPy's own have both
-        return None
     with np.errstate(over="ignore"):
         top = np.array(1e300).astype(dtype)
     return float(top.astype(np.float64)) if np.isfinite(top) else None
