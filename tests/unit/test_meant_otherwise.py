@@ -62,6 +62,10 @@ def test_keys_that_lost_their_upper_half_are_found_out(dtype: Any, manager: Any)
     _, info = manager.sample(1)
     with pytest.raises(InvalidArgumentError, match=r"keys: .*upper half.*jax_enable_x64"):
         manager.update_priorities(info.key.astype(dtype), np.ones(1))
+    for keys in (list(info.key.astype(dtype)), (info.key.astype(dtype),), [2**60, dtype(1)]):
+        with pytest.raises(InvalidArgumentError, match=r"keys: .*upper half.*jax_enable_x64"):
+            as_keys(keys)
+    assert as_keys(info.key.tolist()) == as_keys(list(info.key)) == info.key
 
 
 def test_no_keys_have_lost_nothing() -> None:

@@ -76,8 +76,7 @@ def as_keys(keys: ArrayLike) -> NDArray[np.uint64]:
         array = np.array(keys, np.uint64)  # NumPy makes floats of ints from 2**63 on
     if array.size == 0:
         return np.zeros(0, np.uint64)
-    # A list has no dtype of its own: small numbers in it are keys that do not exist.
-    if hasattr(keys, "dtype") and (array.dtype.kind == "f" or _is_narrow_int(array.dtype)):
+    if _are_cut(keys, array.dtype):
         raise InvalidArgumentError(
             f"keys: found {describe(array)}: they lost their upper half. Keys are uint64: pass "
             "SampleInfo.key as it came, or keep JAX from cutting it with "
@@ -91,8 +90,13 @@ def as_keys(keys: ArrayLike) -> NDArray[np.uint64]:
     return np.ascontiguousarray(array[:, 0] if array.ndim == 2 else array, np.uint64)
 
 
-def _is_narrow_int(dtype: np.dtype[Any]) -> bool:
-    return dtype.kind in "iu" and dtype.itemsize < 8
+def _are_cut(keys: Any, dtype: np.dtype[Any]) -> bool:
+    """Whether some come with a dtype that holds no key; Python's integers have none."""
+    if hasattr(keys, "dtype"):
+        return dtype.kind == "f" or (dtype.kind in "iu" and dtype.itemsize < 8)
+    return isinstance(keys, list | tuple) and any(
+        _are_cut(key, np.asarray(key).dtype) for key in keys if type(key) is not int
+    )
 
 
 def _are_keys(keys: Any) -> bool:
