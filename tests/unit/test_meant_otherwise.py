@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import reverie
-from reverie import reverb
+from reverie import observers, reverb
 from reverie.errors import InvalidArgumentError, ReverieError, StepMismatchError
 from reverie.runtime.checks import as_keys, as_priorities
 from reverie.samplers import Prioritized
@@ -156,3 +156,35 @@ def test_a_class_that_was_made_anew_is_told_from_its_namesake(tmp_path: Path) ->
         _, observer = manager.create_replay_buffer()
         with pytest.raises(StepMismatchError, match=r"of the same name.*cell run"):
             observer(after(1.0, 2.0), last=False)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda observer: observer(STEP, True),
+        lambda observer: observer(STEP, done=True),
+        lambda observer: observer(STEP, terminated=True, truncated=False),
+        lambda observer: observer(*({"o": 1.0}, 2.0, 3.0, True)),
+        lambda observer: observer(STEP, None, True),
+    ],
+)
+@pytest.mark.parametrize("kind", ["TrajectoryObserver", "EpisodeObserver", "ParallelObserver"])
+def test_an_end_that_is_passed_amiss_is_told_of_last(
+    kind: str, call: Any, manager: Any
+) -> None:
+    client = manager.get_replay_buffer_and_observer()[0].py_client
+    named = {"num_envs": 2} if kind == "ParallelObserver" else {}
+    observer = getattr(observers, kind)(client, "uniform_table", 1, **named)
+    with pytest.raises((TypeError, InvalidArgumentError), match="as last="):
+        call(observer)
+    assert manager.num_frames() == 0
+
+
+def test_a_step_in_pieces_is_told_to_come_whole(manager: Any) -> None:
+    _, observer = manager.get_replay_buffer_and_observer()
+    with pytest.raises(
+        TypeError, match=r"3 more by position.*observer\(step\), not observer\("
+    ):
+        observer(*(1, 2, 3, 4))
+    with pytest.raises(TypeError, match=r"found done=\. .*Nothing was stored"):
+        observer(STEP, done=True)

@@ -165,6 +165,21 @@ def test_dm_env_specs_are_leaves() -> None:
     assert "'x/text'" in refusal({"x": {"text": specs.StringArray((2,))}})
 
 
+@pytest.mark.parametrize("name", ["Text", "Sequence", "Graph", "OneOf"])
+def test_spaces_whose_samples_differ_in_shape_are_named(name: str) -> None:
+    spaces = pytest.importorskip("gymnasium.spaces")
+    box = spaces.Box(0, 1, (2,))
+    space = {
+        "Text": lambda: spaces.Text(8),
+        "Sequence": lambda: spaces.Sequence(box),
+        "Graph": lambda: spaces.Graph(box, spaces.Discrete(3)),
+        "OneOf": lambda: spaces.OneOf([box, spaces.Discrete(3)]),
+    }[name]()
+    message = refusal(spaces.Dict({"x": spaces.Tuple([box, space])}))
+    assert f"leaf 'x/1': found a {name} space, whose samples differ in shape" in message
+    assert "padded" in message
+
+
 def test_jax_shape_structs_are_leaves_and_jax_arrays_are_steps(tmp_path: Any) -> None:
     jax = pytest.importorskip("jax")
     spec = {"o": jax.ShapeDtypeStruct((2,), np.float32), "a": jax.ShapeDtypeStruct((), "int32")}

@@ -14,7 +14,7 @@ from reverie.nests.casts import array_of
 from reverie.nests.nest import Nest
 from reverie.nests.specs import ArraySpec, path_of
 from reverie.tables.cells import CellSpec
-from reverie.tables.signature import check_trajectory, columns_of, with_names
+from reverie.tables.signature import check_trajectory, columns_of
 from reverie.tables.table import Table
 
 
@@ -112,11 +112,7 @@ class Target:
         found = [CellSpec(dtype, (self._length, *shape)) for dtype, shape in nest.types]
         for table in self.tables:
             if table.signature is not None:
-                try:
-                    check_trajectory(table.name, table.signature, found)
-                except InvalidArgumentError as error:
-                    paths = [(column.path,) for column in nest.columns]
-                    raise with_names(error, paths) from None
+                check_trajectory(table.name, table.signature, found)
         self.tables[0].store.know(nest)
         self.records = Records(nest, _core.RecordLayout(nest.types))
 

@@ -80,6 +80,25 @@ def test_what_could_never_work_is_refused_in_words_that_quote_it(
         make()
 
 
+def test_words_hold_no_limit_that_no_count_reaches() -> None:
+    for made, words in [
+        (rate_limiters.MinSize(5), "at least 5 items to sample"),
+        (
+            rate_limiters.Queue(3),
+            "at least 1 items to sample, inserts * 1 - samples >= 0 and <= 3",
+        ),
+        (
+            RateLimiter(2.0, 1, 1.0, math.inf),
+            "at least 1 items to sample, inserts * 2 - samples >= 1",
+        ),
+    ]:
+        limiter = made if isinstance(made, RateLimiter) else made.internal_limiter
+        assert limiter.in_words() == words
+    with pytest.raises(ValueError, match="the largest float") as caught:
+        RateLimiter(1.0, 1, MAX, math.inf)
+    assert "e+308" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "make",
     [
