@@ -98,8 +98,6 @@ def array_of(leaf: Any) -> NDArray[Any]:
     if is_masked(leaf):
         raise TypeError("a masked array, whose mask would be lost. Pass its filled(value)")
     found: NDArray[Any] = np.asarray(leaf)
-    if found.dtype.kind == "f" and not (np.abs(found) >= 2.0**63).any():
-        return found  # no integer among them is too large for int64
     integers = _whole_numbers(leaf, found)
     if integers is None or integers is found:
         return found
@@ -133,7 +131,7 @@ def _whole_numbers(leaf: Any, found: NDArray[Any]) -> NDArray[Any] | None:
 
 
 def _to_integers(where: str, found: NDArray[Any], wanted: ArraySpec) -> NDArray[Any]:
-    low, high = limits_of(wanted.dtype)
+    low, high = _limits_of(wanted.dtype)
     if found.size:
         # As Python integers, because NumPy compares int64 with uint64 as floats.
         for value in (int(found.min()), int(found.max())):
@@ -166,7 +164,7 @@ def _to_floats(where: str, found: NDArray[Any], wanted: ArraySpec) -> NDArray[An
     return result
 
 
-def limits_of(dtype: np.dtype[Any]) -> tuple[int, int]:
+def _limits_of(dtype: np.dtype[Any]) -> tuple[int, int]:
     """The least and the greatest number of an integer dtype."""
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
