@@ -13,7 +13,7 @@ import pytest
 
 from reverie import ArraySpec
 from reverie.errors import StepMismatchError
-from reverie.nests.casts import array_of, convert
+from reverie.nests.casts import convert
 from reverie.nests.difference import difference
 from reverie.nests.nest import Nest
 from reverie.nests.specs import Column
@@ -350,22 +350,6 @@ def test_integers_in_lists_that_do_not_fit_are_named(leaf: Any) -> None:
     message = leaf_refusal(leaf, np.uint64, (2,))
     assert f"the value {min(leaf) if min(leaf) < 0 else max(leaf)}" in message
     assert f"0 to {2**64 - 1}" in message
-
-
-def test_a_column_that_is_learnt_from_a_list_holds_its_integers() -> None:
-    for leaf, dtype in [
-        ([1, 2], np.int64),
-        ([2**63, 1], np.uint64),
-        ([2**63], np.uint64),
-        ([-1, np.uint64(1)], np.int64),
-        ([1, 2.0], np.float64),
-        ([2.0**70, 1], np.float64),
-        (np.array([1, 2], np.int8), np.int8),
-    ]:
-        found = array_of(leaf)
-        assert (found.dtype, found.tolist()) == (np.dtype(dtype), list(leaf)), leaf
-    with pytest.raises(TypeError, match="neither int64 nor uint64 holds"):
-        array_of([2**63, -1])
 
 
 def test_all_columns_that_differ_are_named() -> None:

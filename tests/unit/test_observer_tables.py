@@ -164,6 +164,32 @@ def test_without_a_signature_the_first_step_says_what_a_step_is() -> None:
     assert [c.dtype for c in found[1]] == [np.int16, np.float64, np.float32]
 
 
+@pytest.mark.parametrize("make", EVERY)
+@pytest.mark.parametrize(
+    ("leaf", "words"),
+    [
+        ("text", "dtype .*cannot be stored"),
+        (object(), "cannot be stored"),
+        (2**70, "cannot be stored"),
+        (np.longdouble(1), "cannot be stored"),
+        (np.ma.masked_array([1.0], [True]), r"masked array.*filled\(value\)"),
+    ],
+    ids=["text", "object", "int", "longdouble", "masked"],
+)
+def test_a_first_step_that_cannot_be_stored_settles_nothing(
+    make: Any, leaf: Any, words: str
+) -> None:
+    served = Served()
+    observer = make(served.client, "queue")
+    if not isinstance(observer, ParallelObserver) or isinstance(leaf, np.ma.MaskedArray):
+        value = leaf
+    else:
+        value = np.array([leaf])
+    with pytest.raises(StepMismatchError, match=f"leaf 'o/x': .*{words}"):
+        observer({"o": {"x": value}})
+    tell(observer, 0)  # of another structure
+
+
 def test_a_signature_that_no_run_of_steps_fits_is_refused_at_once() -> None:
     class Step:
         shape, dtype = (), np.dtype(np.float32)

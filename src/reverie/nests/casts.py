@@ -85,30 +85,6 @@ def is_masked(leaf: Any) -> bool:
     return isinstance(leaf, masked.MaskedArray) and bool(masked.is_masked(leaf))
 
 
-def array_of(leaf: Any) -> NDArray[Any]:
-    """`leaf` as an array of the dtype that it has by itself.
-
-    NumPy's, but that Python integers without a dtype in common are int64 or uint64 where
-    one of them holds all.
-
-    Raises:
-        TypeError: neither does, or values are masked.
-        Exception: whatever a foreign `__array__` raises.
-    """
-    if is_masked(leaf):
-        raise TypeError("a masked array, whose mask would be lost. Pass its filled(value)")
-    found: NDArray[Any] = np.asarray(leaf)
-    integers = _whole_numbers(leaf, found)
-    if integers is None or integers is found:
-        return found
-    low, high = min(integers.flat), max(integers.flat)
-    for dtype in (np.int64, np.uint64):
-        limits = np.iinfo(dtype)
-        if limits.min <= low and high <= limits.max:
-            return integers.astype(dtype)
-    raise TypeError("integers that neither int64 nor uint64 holds. Pass floats")
-
-
 def _whole_numbers(leaf: Any, found: NDArray[Any]) -> NDArray[Any] | None:
     """A leaf of Python integers, as exact as it came; None where it is anything else.
 

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import optree
 
 from reverie import _core
 from reverie.errors import ClosedError, InvalidArgumentError, SpecError, StepMismatchError
-from reverie.nests.casts import array_of
+from reverie.nests.casts import is_masked
 from reverie.nests.nest import Nest
 from reverie.nests.specs import ArraySpec, path_of
 from reverie.tables.cells import CellSpec
@@ -155,12 +156,17 @@ def spec_of(step: Any, leading: int) -> Any:
 
     def one(accessor: Any, leaf: Any) -> ArraySpec:
         where = f"Step leaf {path_of(accessor)!r:.200}"
+        if is_masked(leaf):
+            raise StepMismatchError(
+                f"{where}: found a masked array, whose mask would be lost. Pass its "
+                "filled(value). Nothing was stored."
+            )
         try:
-            array = array_of(leaf)
+            array = np.asarray(leaf)
         except Exception as error:  # whatever a foreign __array__ raises
             raise StepMismatchError(
-                f"{where}: found {type(leaf).__name__}, which cannot be stored: "
-                f"{error!s:.200}. Nothing was stored."
+                f"{where}: found {type(leaf).__name__}, which is no array ({error!s:.200}). "
+                "Nothing was stored."
             ) from None
         if array.ndim < leading:
             raise StepMismatchError(
