@@ -22,8 +22,8 @@ def difference(spec: Any, step: Any) -> str:
         (missing if is_missing else unknown).append(path)
     parts = []
     if missing or unknown:
-        apart = columns_apart(missing, unknown)
-        parts.append(f"in its columns: {apart}; wanted {_listed(_paths(spec, ''))}")
+        sets = _sets(missing, unknown)
+        parts.append(f"in its columns: {sets}; wanted {_listed(_paths(spec, ''))}")
     both = set(missing).intersection(unknown)
     if both:
         parts.append(f"there are keys of another type, such as 1 and '1', in {_listed(both)}")
@@ -34,8 +34,7 @@ def difference(spec: Any, step: Any) -> str:
 def columns_apart(wanted: Iterable[str], found: Iterable[str]) -> str:
     """The paths that are only among those `wanted`, and only among those `found`, in words."""
     wanted, found = set(wanted), set(found)
-    sets = [("missing", wanted - found), ("unknown", found - wanted)]
-    return ", ".join(f"{word} {_listed(paths)}" for word, paths in sets if paths)
+    return _sets(wanted - found, found - wanted)
 
 
 def kind_name(value: Any) -> str:
@@ -117,6 +116,11 @@ def _paths(node: Any, path: str) -> list[str]:
     accessors, _, _ = optree.tree_flatten_with_accessor(node)
     inner = [f"{path}/{path_of(accessor)}" if accessor else path for accessor in accessors]
     return [found[1:] or "value" for found in inner or [path]]
+
+
+def _sets(missing: Iterable[str], unknown: Iterable[str]) -> str:
+    sets = [("missing", missing), ("unknown", unknown)]
+    return ", ".join(f"{word} {_listed(paths)}" for word, paths in sets if paths)
 
 
 def _listed(paths: Iterable[str]) -> str:
