@@ -149,6 +149,9 @@ class ByManager:
     def size(self) -> int:
         return self._manager.num_frames()
 
+    def close(self) -> None:
+        self._manager.close()
+
 
 class ByServer:
     """A writer of `reverie.reverb`, or an observer of its tables."""
@@ -158,8 +161,8 @@ class ByServer:
 
     def __init__(self, make: Callable[[reverb.Client], Callable[[Any], None]], **table: Any):
         queue = reverb.Table.queue("t", 1000, **table)
-        self.server = reverb.Server([queue])
-        self._client = reverb.Client(f"localhost:{self.server.port}")
+        self._server = reverb.Server([queue])
+        self._client = reverb.Client(f"localhost:{self._server.port}")
         self._put = make(self._client)
 
     def put(self, value: Any) -> np.ndarray:
@@ -169,6 +172,9 @@ class ByServer:
 
     def size(self) -> int:
         return self._client.server_info()["t"].current_size
+
+    def close(self) -> None:
+        self._server.stop()
 
 
 def _by_trajectory_writer(client: reverb.Client) -> Callable[[Any], None]:
@@ -237,19 +243,17 @@ DOORS = ["observer", "parallel observer", "episode observer", *_WRITERS]
 @contextlib.contextmanager
 def door(name: str, dtype: np.dtype, shape: tuple[int, ...], folder: Path) -> Iterator[Door]:
     """A new one of this name, for values of this dtype and shape."""
+    made: ByManager | ByServer
     if name in ("observer", "parallel observer"):
-        yield ByManager(folder, dtype, shape, parallel=name != "observer")
-        return
-    if name == "episode observer":
+        made = ByManager(folder, dtype, shape, parallel=name != "observer")
+    elif name == "episode observer":
         signature = {"x": TensorSpec((None, *shape), dtype)}
         made = ByServer(_by_episode_observer, signature=signature)
         made.keeps_dtype = True
     else:
         made = ByServer(_WRITERS[name])
-    try:
+    with contextlib.closing(made):
         yield made
-    finally:
-        made.server.stop()
 
 
 def spelled(door: Door, spell: Spelling, values: np.ndarray) -> Any:

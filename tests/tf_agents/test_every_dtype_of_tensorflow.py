@@ -75,6 +75,6 @@ def test_what_tensorflows_client_inserts_comes_out() -> None:
             if value is not None:
                 into = ByServer(make)
                 assert check(into, value, values) == "stored"
-                into.server.stop()
+                into.close()
                 stored.add(dtype.name)
     assert stored >= LEAST
