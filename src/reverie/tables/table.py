@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import threading
+import time
 import weakref
 from typing import Any, Protocol
 
@@ -49,6 +50,7 @@ class Table(Handle):
         key_mask: an item's key, as Reverb's users see it, is the core's key XOR this: so
             a key of another table is a stale one here, and keys survive a checkpoint.
         seed: of the selectors.
+        cleared_at: by `time.monotonic()`, when it was cleared last; None: never.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Table(Handle):
         digest = hashlib.blake2b(self.name.encode("utf-8", "surrogatepass"), digest_size=8)
         self.key_mask = int.from_bytes(digest.digest(), "big")
         self.seed = secrets.randbits(64) if seed is None else seed
+        self.cleared_at: float | None = None
         self._nest = nest
         self._lock = threading.Lock()
         self._store: Store | None = None
@@ -174,6 +177,7 @@ class Table(Handle):
         for owner in list(self._owners):
             owner.drop_episode()
         self.core.clear()
+        self.cleared_at = time.monotonic()
 
     def can_sample(self, n: int) -> bool:
         """Whether the rate limiter would let `n` samples pass now.

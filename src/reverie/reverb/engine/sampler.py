@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from reverie import _core
 from reverie.errors import InvalidArgumentError, WaitTimeoutError
-from reverie.reverb.engine.server import Server
+from reverie.reverb.engine.serving import Serving
 from reverie.runtime.checks import as_int, as_timeout
 from reverie.runtime.waiting import wait_until
 from reverie.tables.cells import column_of
@@ -45,7 +45,7 @@ class ItemStream:
 
     def __init__(
         self,
-        server: Server,
+        server: Serving,
         table: str,
         *,
         timeout_ms: int | None = None,

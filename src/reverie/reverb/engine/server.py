@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,10 +11,9 @@ from pathlib import Path
 from reverie.checkpoint.folder.place import folder_of, is_folder
 from reverie.errors import InvalidArgumentError
 from reverie.reverb.engine import registry
-from reverie.reverb.engine.writing.known_columns import Shared
-from reverie.reverb.errors import UnknownTableError, UnreachableServerError
+from reverie.reverb.engine.serving import Serving
+from reverie.reverb.errors import UnreachableServerError
 from reverie.runtime.checks import as_int
-from reverie.runtime.waiting import wait_until
 from reverie.tables.store import Store
 from reverie.tables.table import Table
 
@@ -70,10 +68,8 @@ def create_default_checkpointer(
     return Checkpointer(path, group, fallback_checkpoint_path)
 
 
-class Server:
+class Server(Serving):
     """Tables over one store, found by clients of this process under its port.
-
-    Stop and Wait are named as Reverb's engine has them.
 
     Nothing listens on the port. All tables share one copy of the steps. Thread-safe.
 
@@ -96,19 +92,18 @@ class Server:
         port: int | None = None,
         checkpointer: Checkpointer | None = None,
     ) -> None:
-        self._stopped = threading.Event()
         self._checkpointer = checkpointer
-        self.port = _checked_port(port) or registry.unused_port()
+        self._port = _checked_port(port) or registry.unused_port()
         _check_tables(tables)
-        self._store = Store(
-            f"The server on port {self.port}",
+        where = f"server on port {self._port}"
+        store = Store(
+            f"The {where}",
             error=UnreachableServerError,
             way_out="Make a new Server, with new tables (Table.replace() makes an empty one of "
             "the same settings), and a new Client.",
             anew=registry.WAY_OUT,
         )
-        self.tables: dict[str, Table] = {}
-        self.shared = Shared()  # by its writers
+        super().__init__(f"the {where}", store, tables)
         before = [table.settings for table in tables]
         try:
             for table in tables:
@@ -134,32 +129,9 @@ class Server:
         checkpoints.load(self._store, self.tables, checkpointer.path, checkpointer.fallback)
 
     @property
-    def store(self) -> Store:
-        """The store that the tables share."""
-        return self._store
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it serves."""
-        return self._store.is_open
-
-    def check_open(self) -> None:
-        """Raises UnreachableServerError or ForkedProcessError where it does not serve."""
-        self._store.check_open()
-
-    def table(self, name: str) -> Table:
-        """The table of that name.
-
-        Raises:
-            UnknownTableError: there is none.
-        """
-        table = self.tables.get(name) if isinstance(name, str) else None
-        if table is None:
-            raise UnknownTableError(
-                f"Priority table {name!r:.200} was not found; the tables of the server on port "
-                f"{self.port}: {', '.join(map(repr, self.tables)):.200}."
-            )
-        return table
+    def port(self) -> int:
+        """The number under which clients find it."""
+        return self._port
 
     def checkpoint(self) -> str:
         """Writes a checkpoint of all tables; returns its path.
@@ -184,32 +156,6 @@ class Server:
         registry.unregister(self.port, self)
         self._store.close("was stopped.")
         self._stopped.set()
-
-    def Wait(self) -> bool:
-        """Waits until the server is stopped, open to Ctrl-C. Always False.
-
-        Raises:
-            EndlessWaitError: nobody is left in the process who could stop it, nor use it:
-                other processes cannot.
-            ForkedProcessError: made before `os.fork()`.
-        """
-
-        def stopped(slice_s: float) -> bool:
-            self._store.check_process()
-            return self._stopped.wait(slice_s) or not self.is_open
-
-        wait_until(
-            stopped,
-            timeout=None,
-            what=lambda: f"for the server on port {self.port} to be stopped",
-            way_out=(
-                "nobody could stop it: a server of Reverie is found by clients of its own "
-                "process alone. Start the threads that use it first, or run a server for other "
-                "processes with dm-reverb."
-            ),
-            progress=self._store.progress,
-        )
-        return False
 
     def __del__(self) -> None:
         """Stops the server; not where it goes with the interpreter, whose names are gone."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from reverie.errors import InvalidArgumentError, StepMismatchError
-from reverie.reverb.engine.server import Server
+from reverie.reverb.engine.serving import Serving
 from reverie.reverb.engine.writing.chunker_options import AutoTunedChunkerOptions
 from reverie.reverb.engine.writing.item_writer import TrajectoryWriter
 from reverie.reverb.errors import ClosedWriterError
@@ -38,7 +38,7 @@ class Writer:
 
     def __init__(
         self,
-        server: Server,
+        server: Serving,
         chunk_length: int,
         max_timesteps: int,
         delta_encoded: bool,
