@@ -331,7 +331,7 @@ class ReplayBufferManager(Handle, ManagerAttributes):
 
     def save_checkpoint(self) -> str:
         """`save()` by Smart Control's later name; returns the checkpoint's folder as text."""
-        return str(self.save())
+        return str(self._on("save_checkpoint", lambda b: b.buffer.save()))
 
     def load_checkpoint(self) -> tuple[ReplayBuffer, TrajectoryObserver]:
         """`load_replay_buffer()` by Smart Control's later name."""

@@ -7,6 +7,7 @@ import secrets
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from reverie import _core
@@ -118,26 +119,49 @@ class Table(Handle):
             self._nest = None
 
     def attach(self, store: Store) -> None:
-        """Gives the table to a store, for good.
+        """Gives the table to a store: its first, or the one that goes on with its own.
 
         Raises:
-            InvalidArgumentError: it had one before.
+            InvalidArgumentError: another one has it.
         """
         with self._lock:
-            if self._store is not None:
+            if self._store is not None and store.before is not self._store:
                 self._store.check_process()
                 raise InvalidArgumentError(
                     f"Table {self.name!r:.200} cannot be given to a second server: "
                     f"{self._store.where} "
-                    + ("serves it. " if self._store.is_open else "had it, and was stopped. ")
+                    + (
+                        "serves it. "
+                        if self._store.is_open
+                        else "had it, and was stopped: it is served with the tables of that "
+                        "one alone, whose steps it shares. "
+                    )
                     + "Table.replace() makes a new, empty table of the same settings."
                 )
             self._store = store
 
-    def detach(self) -> None:
-        """Takes `attach` back, where the server could not be made."""
+    @property
+    def served_before(self) -> Store | None:
+        """The store that it hangs on, where that is closed and what it holds is not lost.
+
+        Raises:
+            ForkedProcessError: see `Store.check_process`.
+        """
+        store = self._store
+        if store is not None:
+            store.check_process()
+        return None if store is None or store.is_open else store
+
+    def mark(self) -> Callable[[], None]:
+        """What takes the table back to as it is now, where a server could not be made."""
         with self._lock:
-            self._store = self._core = None
+            state = self.settings, self._nest, self._store, self._core
+
+        def take_back() -> None:
+            with self._lock:
+                self.settings, self._nest, self._store, self._core = state
+
+        return take_back
 
     @property
     def store(self) -> Store:

@@ -98,6 +98,12 @@ def load(
     return True
 
 
+def there_is_one(path: str | os.PathLike[str], fallback: str | None = None) -> bool:
+    """Whether `load` would find a checkpoint; CheckpointReadError where that cannot be seen."""
+    places = [place for place in (path, fallback) if place]
+    return any(candidates(Path(os.path.abspath(place))) for place in places)
+
+
 def _newest(path: str | os.PathLike[str]) -> Source | None:
     found = candidates(Path(os.path.abspath(path)))
     return open_source(found[0]) if found else None

@@ -74,15 +74,17 @@ class Server(Serving):
     Nothing listens on the port. All tables share one copy of the steps. Thread-safe.
 
     Args:
-        tables: at least one; each belongs to this server from now on.
+        tables: at least one; each belongs to this server from now on. Those of a server
+            that was stopped are served with their items: all of them, others beside.
         port: 1 to 65535; None or 0 takes an unused one.
         checkpointer: if given, the newest checkpoint of its folder is loaded; its
             tables' settings replace those of the tables here.
 
     Raises:
         TypeError: an argument is of another type.
-        InvalidArgumentError: no tables, two of one name, a table of another server, a
-            port out of range or taken.
+        InvalidArgumentError: no tables, two of one name, one of a server that runs, some
+            of the tables of a stopped one, or its tables and a checkpoint; a port out of
+            range or taken.
         CheckpointError: the checkpoint cannot be read.
     """
 
@@ -96,28 +98,32 @@ class Server(Serving):
         self._port = _checked_port(port) or registry.unused_port()
         _check_tables(tables)
         where = f"server on port {self._port}"
+        before = _store_before(tables)
         store = Store(
             f"The {where}",
             error=UnreachableServerError,
-            way_out="Make a new Server, with new tables (Table.replace() makes an empty one of "
-            "the same settings), and a new Client.",
+            way_out="Make a new Server, which may serve the same tables, and a new Client.",
             anew=registry.WAY_OUT,
+            before=before,
         )
         super().__init__(f"the {where}", store, tables)
-        before = [table.settings for table in tables]
+        take_back = [table.mark() for table in tables]
+        attached = 0
         try:
             for table in tables:
                 table.attach(self._store)
-                self.tables[table.name] = table
+                attached += 1
             self._load()
+            if before is not None:
+                store.reopen()
+            registry.register(self.port, self)
             for table in tables:
                 _ = table.core
-            registry.register(self.port, self)
         except BaseException:
+            registry.unregister(self.port, self)
             self._store.close("could not be made.")
-            for table, settings in zip(self.tables.values(), before, strict=False):
-                table.detach()
-                table.configure(settings)
+            for back in take_back[:attached]:
+                back()
             raise
 
     def _load(self) -> None:
@@ -126,6 +132,15 @@ class Server(Serving):
             return
         from reverie.reverb.engine import checkpoints
 
+        if self._store.before is not None:
+            if checkpoints.there_is_one(checkpointer.path, checkpointer.fallback):
+                raise InvalidArgumentError(
+                    f"{checkpointer.path!r:.200} holds a checkpoint, whose items would take "
+                    "the place of those that the tables hold from the server before. Serve "
+                    "them without this checkpointer, or new tables with it: Table.replace() "
+                    "makes an empty one of the same settings."
+                )
+            return
         checkpoints.load(self._store, self.tables, checkpointer.path, checkpointer.fallback)
 
     @property
@@ -193,3 +208,19 @@ def _check_tables(tables: Sequence[Table]) -> None:
         raise InvalidArgumentError(
             f"Multiple items in tables have the same name: {', '.join(twice):.200}"
         )
+
+
+def _store_before(tables: Sequence[Table]) -> Store | None:
+    """The store of a stopped server whose tables are to be served again; None: all are new."""
+    before = next(filter(None, (table.served_before for table in tables)), None)
+    if before is None:
+        return None
+    again = [table.name for table in tables if table.served_before is before]
+    missing = [settings.name for settings in before.settings if settings.name not in again]
+    if missing:
+        raise InvalidArgumentError(
+            f"tables: found {again!r:.200} of a server that was stopped, wanted its tables "
+            f"{missing!r:.200} as well: they share their steps. Serve all of them, or "
+            "Table.replace(), which makes a new, empty table of the same settings."
+        )
+    return before
