@@ -139,12 +139,12 @@ TEST(WhatWasClosedIsServedAgainButNotItsWriters) {
   REQUIRE(trajectories.Append(&cell, 1).ok());
   scene.store->Close();
   Batch batch(4, 3);
-  CHECK(scene.Sample(&batch).code() == Code::kClosed);
+  CHECK(scene.Sample(&batch).code == Code::kClosed);
   scene.store->Reopen();
   CHECK(scene.Contents() == Windows(0, 5));
   CHECK(scene.Sample(&batch).ok());
-  CHECK(scene.writer->Append(Step(9).columns().data(), How::kGoesOn).code() == Code::kClosed);
-  CHECK(trajectories.Append(&cell, 1).code() == Code::kClosed);
+  CHECK(scene.writer->Append(Step(9).columns().data(), How::kGoesOn).code == Code::kClosed);
+  CHECK(trajectories.Append(&cell, 1).code == Code::kClosed);
   scene.NewWriter(kLayout);
   scene.next = 5;
   scene.Write(3);
