@@ -169,7 +169,8 @@ class CellWriter:
                     TypeError,
                     "Append(): incompatible leaf",
                     i,
-                    f". It is {error!s} Nothing was stored.",
+                    f". It is {error!s}",
+                    "Nothing was stored.",
                 ) from None
             self._check_leaf(i, spec)
             if (type(leaf) in _SCALARS or spec.is_text) and i not in self._weak:
@@ -293,16 +294,17 @@ class CellWriter:
                 "Tensor of wrong dtype provided",
                 column,
                 f". Got {cells.dtype_name(found.dtype)} but expected "
-                f"{cells.dtype_name(wanted.dtype)}. A column keeps the dtype of its first "
-                "value: convert this one. Nothing was stored.",
+                f"{cells.dtype_name(wanted.dtype)}.",
+                "A column keeps the dtype of its first value: convert this one. Nothing was "
+                "stored.",
             )
         raise column_error(
             StepMismatchError,
             "Tensor of incompatible shape provided",
             column,
             f". Got {cells.shape_name(found.shape)} which is incompatible with "
-            f"{cells.shape_name(wanted.shape)}. A column keeps the shape of its first value. "
-            "Nothing was stored.",
+            f"{cells.shape_name(wanted.shape)}.",
+            "A column keeps the shape of its first value. Nothing was stored.",
         )
 
     def _check_open(self) -> None:

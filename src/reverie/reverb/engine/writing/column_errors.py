@@ -10,17 +10,20 @@ from typing import Any, TypeVar
 Raised = TypeVar("Raised", bound=Exception)
 
 
-def column_error(kind: type[Raised], before: str, column: Any, after: str) -> Raised:
-    """An error that says "`before` for column `column``after`".
+def column_error(
+    kind: type[Raised], before: str, column: Any, after: str, advice: str
+) -> Raised:
+    """An error that says "`before` for column `column``after` `advice`".
 
     Args:
         kind: its class.
         before: what is wrong.
         column: its number, or what stands for it.
         after: begins with what ends the phrase.
+        advice: what became of the step, and the way out.
     """
-    error = kind(f"{before} for column {column}{after}")
-    vars(error).update(_column=column, _words=(before, after))
+    error = kind(f"{before} for column {column}{after} {advice}")
+    vars(error).update(_column=column, _words=(before, after, advice))
     return error
 
 
@@ -31,5 +34,13 @@ def wrong_column(error: Exception) -> Any:
 
 def about(error: Raised, column: Any) -> Raised:
     """The same error with another number or a name for its column."""
-    before, after = vars(error)["_words"]
-    return column_error(type(error), before, column, after)
+    before, after, advice = vars(error)["_words"]
+    return column_error(type(error), before, column, after, advice)
+
+
+def in_reverbs_words(error: Raised, column: Any) -> Raised:
+    """As `about`, but the message ends where Reverb's does; the advice becomes a note of it."""
+    before, after, advice = vars(error)["_words"]
+    short = type(error)(f"{before} for column {column}{after}")
+    vars(short)["__notes__"] = [advice]  # as `add_note` of Python 3.11 does
+    return short
