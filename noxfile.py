@@ -34,7 +34,7 @@ PARALLEL = ("-n", "auto", "--dist", "loadgroup")
 QUIET = {"MPLBACKEND": "Agg", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 nox.needs_version = ">=2024.10.9"
-nox.options.sessions = ["lint", "cpp", "demo", "tf_agents", "tests"]
+nox.options.sessions = ["lint", "cpp", "demo", "tf_agents", "own_tests", "tests"]
 nox.options.reuse_existing_virtualenvs = True
 nox.options.stop_on_first_error = False
 # Said aloud because nox turns it on where CI=true: a missing Python is a skip.
@@ -188,6 +188,18 @@ def demo(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def tf_agents(session: nox.Session) -> None:
     """TF-Agents' own classes and real Reverb against ours; the examples that use them."""
+    _install_tf_agents(session)
+    for example in _examples():
+        if example.name.startswith("tf_"):
+            _run_in_scratch(session, "python", str(example))
+    session.run(
+        *("pytest", *PARALLEL, "-W", "ignore::DeprecationWarning"),  # theirs, at import
+        *(session.posargs or ["tests/tf_agents"]),
+        env=QUIET,
+    )
+
+
+def _install_tf_agents(session: nox.Session) -> None:
     if sys.platform != "linux" or platform.machine() != "x86_64":
         session.skip("dm-reverb has wheels for Linux on x86-64 only.")
     # First TF-Agents, then ours beside it, as its users do. What it pins must stay: pip lifts
@@ -198,12 +210,21 @@ def tf_agents(session: nox.Session) -> None:
     # Not the `test` extra: TF-Agents' typing-extensions is none that mypy can use. TF-Agents'
     # own tests, which come with it, want the old package `mock`.
     session.install("hypothesis", "mock", "pytest", "pytest-xdist", "scipy")
-    for example in _examples():
-        if example.name.startswith("tf_"):
-            _run_in_scratch(session, "python", str(example))
+
+
+@nox.session(python="3.11")
+def own_tests(session: nox.Session) -> None:
+    """Reverb's and TF-Agents' own tests, from the checkouts REVERB_SRC= and AGENTS_SRC=."""
+    given = [name for name in ("REVERB_SRC", "AGENTS_SRC") if os.environ.get(name)]
+    if not given:
+        session.skip(
+            "REVERB_SRC= and AGENTS_SRC= are not set: checkouts of github.com/google-deepmind/"
+            "reverb and github.com/tensorflow/agents, whose own tests run on Reverie."
+        )
+    _install_tf_agents(session)
     session.run(
-        *("pytest", *PARALLEL, "-W", "ignore::DeprecationWarning"),  # theirs, at import
-        *(session.posargs or ["tests/tf_agents"]),
+        *("pytest", *PARALLEL, "-W", "ignore::DeprecationWarning"),
+        *(session.posargs or ["tests/own_tests"]),
         env=QUIET,
     )
 

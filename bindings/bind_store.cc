@@ -77,6 +77,11 @@ void BindStore(nb::module_& m) {
              GilInHand gil;
              self.store->Close();
            })
+      .def("reopen",
+           [](StoreHandle& self) {
+             GilInHand gil;
+             self.store->Reopen();
+           })
       .def("tidy",
            [](StoreHandle& self) {
              GilInHand gil;

@@ -371,4 +371,10 @@ void Store::Close() {
   inserted_.notify_all();
 }
 
+void Store::Reopen() {
+  Locked locked = Lock();
+  closed_ = false;
+  ++life_;
+}
+
 }  // namespace reverie

@@ -68,6 +68,9 @@ class Store : public std::enable_shared_from_this<Store> {
 
     ChunkStore& chunks() { return store_->chunks_; }
     bool closed() const { return store_->closed_; }
+    // For a writer that was made in that life of the store: see Reopen().
+    bool closed(std::uint64_t life) const { return closed() || store_->life_ != life; }
+    std::uint64_t life() const { return store_->life_; }
     void NotifySamplers() {
       if (store_->waiting_ != 0) store_->can_sample_.notify_all();
     }
@@ -241,6 +244,8 @@ class Store : public std::enable_shared_from_this<Store> {
 
   // Later samples, waits and appends give kClosed; what runs ends well. Idempotent.
   void Close();
+  // Takes Close() back but for the writers made before it, which stay closed.
+  void Reopen();
 
  private:
   void Drop(Table::Contents* contents);
@@ -262,6 +267,7 @@ class Store : public std::enable_shared_from_this<Store> {
   int waiting_to_insert_ = 0;  // threads at inserted_
   std::uint64_t last_episode_ = 0;
   bool closed_ = false;
+  std::uint64_t life_ = 0;  // how often it was reopened
   ChunkStore chunks_;
   std::vector<std::shared_ptr<Table>> tables_;
   std::unordered_map<std::uint64_t, Chunk*> restored_;

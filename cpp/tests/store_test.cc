@@ -128,6 +128,29 @@ TEST(ReadersKeepRowsThatAreEvictedMeanwhile) {
   CHECK_EQ(Store::ItemReader(scene.store).Find(scene.table.get(), nullptr).code, Code::kWouldBlock);
 }
 
+TEST(WhatWasClosedIsServedAgainButNotItsWriters) {
+  Scene scene;
+  scene.Write(7);
+  TrajectoryWriter trajectories(scene.store);
+  trajectories.AddColumn(
+      std::make_shared<RecordLayout>(std::vector<std::size_t>{8}, std::vector{1u}), 9);
+  const std::uint64_t value = 1;
+  const TrajectoryWriter::Cell cell{&value, 8};
+  REQUIRE(trajectories.Append(&cell, 1).ok());
+  scene.store->Close();
+  Batch batch(4, 3);
+  CHECK(scene.Sample(&batch).code == Code::kClosed);
+  scene.store->Reopen();
+  CHECK(scene.Contents() == Windows(0, 5));
+  CHECK(scene.Sample(&batch).ok());
+  CHECK(scene.writer->Append(Step(9).columns().data(), How::kGoesOn).code == Code::kClosed);
+  CHECK(trajectories.Append(&cell, 1).code == Code::kClosed);
+  scene.NewWriter(kLayout);
+  scene.next = 5;
+  scene.Write(3);
+  CHECK(scene.Contents() == Windows(0, 6));
+}
+
 TEST(PiecesComeFromWithinTheirItem) {
   Scene scene;
   scene.Write(30);

@@ -12,7 +12,9 @@ constexpr std::size_t kFirstChunkNbytes = 256;
 }  // namespace
 
 TrajectoryWriter::TrajectoryWriter(std::shared_ptr<Store> store)
-    : store_(std::move(store)), holder_(store_.get(), [this] { Rehome(); }) {
+    : store_(std::move(store)),
+      life_(store_->Lock().life()),
+      holder_(store_.get(), [this] { Rehome(); }) {
   episode_ = store_->Lock().NewEpisode();
 }
 
@@ -68,7 +70,7 @@ bool TrajectoryWriter::Roll(const Cell* cells, std::size_t n) {
   }
   if (!needed) return true;
   Store::Locked store = store_->Lock();
-  if (store.closed()) return false;
+  if (store.closed(life_)) return false;
   for (std::size_t i = 0; i < n; ++i) {
     Column& column = columns_[i];
     if (cells[i].bytes == nullptr || !column.chain.full()) continue;
@@ -111,7 +113,7 @@ Status TrajectoryWriter::Append(const Cell* cells, std::size_t n) {
   }
   {
     Store::Locked store = store_->Lock();
-    if (!store.closed()) {
+    if (!store.closed(life_)) {
       for (std::size_t i = 0; i < n; ++i) {
         if (cells[i].bytes == nullptr) continue;
         columns_[i].chain.Publish(&store);
@@ -201,7 +203,7 @@ Status TrajectoryWriter::CreateItem(Table* table, double priority, const Run* ru
   item.priority = priority;
   item.trajectory = std::move(trajectory);
   Store::Locked store = store_->Lock();
-  if (store.closed()) return Status::Of(Code::kClosed);
+  if (store.closed(life_)) return Status::Of(Code::kClosed);
   *inserted = table->Submit(std::move(item), progress_, store.garbage());
   if (*inserted) store.NotifySamplers();
   return Status();

@@ -93,6 +93,7 @@ class TrajectoryWriter {
   static void DropEmptyTail(Column* column, Store::Locked* store);
 
   const std::shared_ptr<Store> store_;
+  const std::uint64_t life_;  // of the store, in which it may write
   const std::shared_ptr<InsertProgress> progress_ = std::make_shared<InsertProgress>();
 
   mutable Mutex mutex_;

@@ -28,6 +28,7 @@ Writer::Writer(std::shared_ptr<Store> store, std::shared_ptr<const RecordLayout>
       layout_(std::move(layout)),
       tables_(std::move(tables)),
       config_(config),
+      life_(store_->Lock().life()),
       priority_(config.priority),
       streams_(config.num_streams,
                Stream{ChunkChain(kFirstChunkNbytes, store_->options().chunk_nbytes)}),
@@ -117,7 +118,7 @@ Status Writer::AppendBatch(const void* const* columns, const std::uint32_t* stre
       stream.fate = Fate::kTooLong;
     } else if (stream.chain.full()) {
       Store::Locked store = store_->Lock();
-      if (store.closed()) return Status::Of(Code::kClosed);
+      if (store.closed(life_)) return Status::Of(Code::kClosed);
       Roll(&stream, &store);
     }
     // Nobody reads this record yet: it is published below.
@@ -127,7 +128,7 @@ Status Writer::AppendBatch(const void* const* columns, const std::uint32_t* stre
   }
   PackBatch(columns, n);
   Store::Locked store = store_->Lock();
-  if (store.closed()) return Status::Of(Code::kClosed);
+  if (store.closed(life_)) return Status::Of(Code::kClosed);
   for (std::size_t i = 0; i < n; ++i) {
     Stream& stream = at(i);
     if (stream.fate == Fate::kStored) {
@@ -246,7 +247,7 @@ Status Writer::Reset(std::uint32_t index, bool write_cached_steps, std::uint64_t
   const bool makes_items = config_.items == Items::kEpisodes || config_.pad_end;
   Status status;
   if (write_cached_steps && stream.cached > 0 && makes_items) {
-    if (store.closed()) {
+    if (store.closed(life_)) {
       status = Status::Of(Code::kClosed);
     } else if (config_.items == Items::kEpisodes) {
       MakeItem(&stream, static_cast<std::uint32_t>(stream.cached), stream.chain.next(), &store);

@@ -145,6 +145,7 @@ class Writer {
   const std::shared_ptr<const RecordLayout> layout_;
   const std::vector<std::shared_ptr<Table>> tables_;
   const Config config_;
+  const std::uint64_t life_;  // of the store, in which it may write
 
   const std::shared_ptr<InsertProgress> progress_ = std::make_shared<InsertProgress>();
   mutable Mutex mutex_;

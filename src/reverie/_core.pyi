@@ -146,6 +146,8 @@ class Store:
     def seal_restore(self) -> None:
         """Ends restoring: chunks that no item refers to are freed."""
     def close(self) -> None: ...
+    def reopen(self) -> None:
+        """Takes `close` back but for the writers made before it, which stay closed."""
     def info(self) -> dict[str, int]:
         """num_chunks, num_steps (in live chunks), record_nbytes_total, allocated_nbytes (of
         chunks), used_nbytes (of all memory for records and items), held_nbytes (the same,

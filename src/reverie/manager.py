@@ -12,28 +12,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from numpy.typing import ArrayLike
 
-from reverie.backends import Backend, BufferSettings, find_backend
-from reverie.checkpoint.folder.place import folder_to_save_into
-from reverie.checkpoint.save import check_keep
+from reverie.backends import Backend, find_backend
+from reverie.backends.attributes import ManagerAttributes
+from reverie.backends.settings import BufferSettings
 from reverie.checkpoint.source import candidates
 from reverie.errors import (
     ClosedError,
-    InvalidArgumentError,
     NotInitializedError,
     ReverieError,
 )
-from reverie.nests.nest import Nest
 from reverie.observers import TrajectoryObserver
 from reverie.replay_buffer import ReplayBuffer
-from reverie.runtime.checks import check_choice, check_int
 from reverie.runtime.handle import Handle
 from reverie.runtime.process_lock import ProcessLock
 from reverie.sample import SampleInfo
 from reverie.tables.info import BufferInfo
-from reverie.tables.limiters import Limiter, MinSize
-from reverie.tables.selectors import FifoSelector, UniformSelector
-from reverie.tables.settings import Remover, Sampler, TableSettings
-from reverie.tables.signature import item_signature
+from reverie.tables.limiters import Limiter
+from reverie.tables.settings import Remover, Sampler
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -41,11 +36,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class ReplayBufferManager(Handle):
+class ReplayBufferManager(Handle, ManagerAttributes):
     """Manages one replay buffer: its life, its data, its checkpoints.
 
     The names, the arguments and the results are those of Smart Control's
     `ReplayBufferManager`, which needs Reverb; this one needs nothing but NumPy.
+    So are its attributes, which say what it was asked for and has made.
     A context manager: leaving it closes the buffer. Thread-safe, also beside loads.
 
     Args:
@@ -115,34 +111,16 @@ class ReplayBufferManager(Handle):
         self._closed = False
         # Taken by what replaces the backend: of several threads only one does it.
         self._lifecycle = ProcessLock()
-        folder = folder_to_save_into("checkpoint_dir", checkpoint_dir)
-        if not isinstance(table_name, str) or not table_name:
-            raise InvalidArgumentError(f"table_name: found {table_name!r:.200}, wanted a name.")
-        check_choice("on_corrupt", on_corrupt, ("raise", "fallback"))
-        check_choice("on_misfit", on_misfit, ("raise", "leave_out"))
-        if tile_end_of_episodes and not pad_end_of_episodes:
-            raise InvalidArgumentError(
-                "Must set `pad_end_of_episodes=True` when using `tile_end_of_episodes`."
-            )
-        check_keep(max_to_keep)
         self._engine = find_backend(backend)
-        capacity = check_int("capacity", capacity, 1, 2**63 - 1)
-        sequence_length = check_int("sequence_length", sequence_length, 1, 2**32 - 1)
-        nest = Nest(data_spec)
-        self._settings = BufferSettings(
-            table=TableSettings(
-                name=table_name,
-                max_size=capacity,
-                sampler=UniformSelector() if sampler is None else sampler,
-                remover=FifoSelector() if remover is None else remover,
-                limiter=MinSize(1) if limiter is None else limiter,
-                signature=item_signature(nest),
-                sequence_length=sequence_length,
-            ),
-            data_spec=data_spec,
-            nest=nest,
-            checkpoint_dir=folder,  # absolute: os.chdir() must not move it
-            sequence_length=sequence_length,
+        self._settings = BufferSettings.of(
+            data_spec,
+            capacity,
+            checkpoint_dir,
+            sequence_length,
+            sampler=sampler,
+            remover=remover,
+            limiter=limiter,
+            table_name=table_name,
             stride_length=stride_length,
             pad_end_of_episodes=pad_end_of_episodes,
             tile_end_of_episodes=tile_end_of_episodes,
@@ -356,6 +334,14 @@ class ReplayBufferManager(Handle):
             NotInitializedError, ClosedError: as for `sample`.
         """
         return self._on("save", lambda b: b.buffer.save(wait, progress=progress))
+
+    def save_checkpoint(self) -> str:
+        """`save()` by Smart Control's later name; returns the checkpoint's folder as text."""
+        return str(self._on("save_checkpoint", lambda b: b.buffer.save()))
+
+    def load_checkpoint(self) -> tuple[ReplayBuffer, TrajectoryObserver]:
+        """`load_replay_buffer()` by Smart Control's later name."""
+        return self.load_replay_buffer()
 
     def clear(self) -> None:
         """Empties the buffer; does nothing before it exists.

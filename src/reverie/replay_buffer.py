@@ -31,34 +31,11 @@ from reverie.tables.table import Table, unstackable
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from reverie.reverb.client import Client
+    from reverie.reverb.engine.buffer_server import BufferServer
+
 Batch = tuple[list[NDArray[Any]], tuple[NDArray[Any], ...]]
 _MISFITS = (_core.LengthMismatch, _core.LayoutMismatch, _core.Closed)
-
-
-class LocalClient(Handle):
-    """Stands where TF-Agents' users expect Reverb's client."""
-
-    def __init__(self, table: Table, saver: Saver) -> None:
-        self._table = table
-        self._saver = saver
-
-    def __repr__(self) -> str:
-        """`LocalClient()`."""
-        return "LocalClient()"
-
-    def checkpoint(self) -> str:
-        """Saves a checkpoint, as `ReplayBuffer.save` does; returns its path."""
-        return str(self._saver.save(self._table.store))
-
-    def _tables_of(self, names: Sequence[str]) -> list[Table]:
-        """The tables of these names, for observers."""
-        for name in names:
-            if name != self._table.name:
-                raise InvalidArgumentError(
-                    f"table_name: found {name!r:.200}, wanted {self._table.name!r}, the only "
-                    "table of this replay buffer."
-                )
-        return [self._table for _ in names]
 
 
 class ReplayBuffer(Handle):
@@ -98,10 +75,17 @@ class ReplayBuffer(Handle):
         self._lengths = None if lengths is None else list(lengths)
         self._store, self._core = table.store, table.core
         self._layout = _core.RecordLayout(nest.types)
-        self._client = LocalClient(table, saver)
         if lengths is None:
             table.know(nest)
-        self._start_rates()
+        info = self._core.info()
+        self._loaded = int(info["inserts"]), int(info["samples"])
+        self._created = time.monotonic()
+        # Not at the top: `import reverie` is quicker without all that writers need.
+        from reverie.reverb.buffer_client import BufferClient
+        from reverie.reverb.engine.buffer_server import BufferServer
+
+        self._server = BufferServer(table, saver)
+        self._client = BufferClient(self._server)
 
     def __repr__(self) -> str:
         """`ReplayBuffer('uniform_table', 49 of 50000 items)`."""
@@ -138,9 +122,14 @@ class ReplayBuffer(Handle):
         return self._table
 
     @property
-    def py_client(self) -> LocalClient:
-        """What observers take; has `checkpoint()`."""
+    def py_client(self) -> Client:
+        """Reverb's client of the table: what observers take; the same one each time."""
         return self._client
+
+    @property
+    def server(self) -> BufferServer:
+        """The server of `py_client`: `port`, `localhost_client()`, `wait()`, `stop()`."""
+        return self._server
 
     def num_frames(self) -> int:
         """Items in the table, every finished observer call included."""
@@ -314,7 +303,9 @@ class ReplayBuffer(Handle):
         """Sizes in items, steps and bytes, counters, rates and settings now. O(1)."""
         self._store.check_open()
         table, store = self._core.info(), self._store.core.info()
-        seconds = max(time.monotonic() - self._created, 1e-9)
+        cleared = self._table.cleared_at  # since then the core counts anew
+        before = self._loaded if cleared is None else (0, 0)
+        seconds = max(time.monotonic() - (cleared or self._created), 1e-9)
         inserts, samples = int(table["inserts"]), int(table["samples"])
         return BufferInfo(
             name=self._table.name,
@@ -329,8 +320,8 @@ class ReplayBuffer(Handle):
             samples=samples,
             deletes=int(table["deletes"]),
             min_size_to_sample=self._table.settings.limiter.min_size_to_sample,
-            inserts_per_second=(inserts - self._before[0]) / seconds,
-            samples_per_second=(samples - self._before[1]) / seconds,
+            inserts_per_second=(inserts - before[0]) / seconds,
+            samples_per_second=(samples - before[1]) / seconds,
         )
 
     get_table_info = info
@@ -361,7 +352,6 @@ class ReplayBuffer(Handle):
     def clear(self) -> None:
         """Empties the table; its handles stay valid. Checkpoints on disk stay."""
         self._table.clear()
-        self._start_rates()
 
     def close(self) -> None:
         """Ends a background save, then refuses later use and frees memory. Idempotent.
@@ -371,12 +361,7 @@ class ReplayBuffer(Handle):
         Raises:
             CheckpointError: the background save failed; the buffer is closed all the same.
         """
-        try:
-            self._saver.close()
-        finally:
-            if self._store.is_open:
-                self._store.close()
-                self._core.clear()
+        self._server.stop()
 
     def add_batch(self, items: Any) -> None:
         """Not supported, as in TF-Agents: steps come through the observer."""
@@ -398,11 +383,6 @@ class ReplayBuffer(Handle):
         """What a sampler waits for, with the numbers."""
         needs = f"(each needs {self._sequence_length} consecutive steps of one episode)"
         return self._table.describe_sample_wait(f"{batch_size} ", needs)
-
-    def _start_rates(self) -> None:
-        info = self._core.info()
-        self._before = int(info["inserts"]), int(info["samples"])
-        self._created = time.monotonic()
 
     def _call(
         self,

@@ -26,13 +26,13 @@ class Proxy:
 class Broken(ReplayBufferManager):
     """A good manager whose handles can be replaced by broken ones."""
 
-    observer: Callable[[Any], Any] = staticmethod(lambda good: good)
-    buffer: Callable[[Any], Any] = staticmethod(lambda good: good)
+    broken_observer: Callable[[Any], Any] = staticmethod(lambda good: good)
+    broken_buffer: Callable[[Any], Any] = staticmethod(lambda good: good)
 
     def _pair(self, pair: tuple[Any, Any]) -> tuple[Any, Any]:
         if pair[0] is not vars(self).get("_good_buffer"):
             self._good_buffer = pair[0]
-            self._broken_pair = (self.buffer(pair[0]), self.observer(pair[1]))
+            self._broken_pair = (self.broken_buffer(pair[0]), self.broken_observer(pair[1]))
         return self._broken_pair
 
     def create_replay_buffer(self) -> Any:
@@ -44,8 +44,16 @@ class Broken(ReplayBufferManager):
     def get_replay_buffer_and_observer(self) -> Any:
         return self._pair(super().get_replay_buffer_and_observer())
 
+    @property
+    def replay_buffer(self) -> Any:
+        return None if self._backend is None else self.get_replay_buffer_and_observer()[0]
+
+    @property
+    def observer(self) -> Any:
+        return None if self._backend is None else self.get_replay_buffer_and_observer()[1]
+
     def new_observer(self) -> Any:
-        return self.observer(super().new_observer())
+        return self.broken_observer(super().new_observer())
 
 
 def quiet(call: Callable[[], Any]) -> Any:

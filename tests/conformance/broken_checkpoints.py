@@ -51,7 +51,7 @@ class LoadKeepsOldHandles(Broken):
             except ClosedError:
                 return 0
 
-    buffer = staticmethod(Buffer)
+    broken_buffer = staticmethod(Buffer)
 
 
 class LoadNeedsNoRoom(Broken):
@@ -123,7 +123,12 @@ class ClientSavesElsewhere(Broken):
         def py_client(self) -> Any:
             return ClientSavesElsewhere.Client(self.good.py_client)
 
-    buffer = staticmethod(Buffer)
+    broken_buffer = staticmethod(Buffer)
+
+
+class LoadCheckpointMakesAnEmptyOne(Broken):
+    def load_checkpoint(self) -> Any:
+        return quiet(self.create_replay_buffer)
 
 
 class SavesLate(Broken):
@@ -174,6 +179,7 @@ DEFECTS: dict[type[Broken], str] = {
     TakesOtherWindows: "a_checkpoint_that_does_not_fit_is_refused",
     TakesTheSavedCapacity: "a_larger_capacity_holds_more_after_loading",
     ClientSavesElsewhere: "the_buffers_client_saves_as_the_manager_does",
+    LoadCheckpointMakesAnEmptyOne: "the_names_save_checkpoint_and_load_checkpoint_work",
     SavesLate: "what_comes_after_a_save_is_not_in_it",
     DropsBackgroundSaves: "closing_waits_for_a_background_save",
     HidesFailedSaves: "a_failed_save_says_so_and_harms_nothing",

@@ -76,7 +76,7 @@ class ClearKeepsOpenEpisodes(Broken):
             self.last = step
             self.good(step)
 
-    observer = staticmethod(Observer)
+    broken_observer = staticmethod(Observer)
 
 
 class ClearRemovesCheckpoints(Broken):
@@ -112,6 +112,18 @@ class ForgetsItsName(Broken):
         super().__init__(*args, **{**settings, "table_name": "table"})
 
 
+class NamesAnotherFolder(Broken):
+    @property
+    def checkpoint_dir(self) -> Any:
+        return f"{super().checkpoint_dir}-2"
+
+
+class KeepsItsServerSecret(Broken):
+    @property
+    def server(self) -> Any:
+        return None
+
+
 class IgnoresItsSeed(Broken):
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **{**settings, "seed": None})
@@ -134,7 +146,7 @@ class LosesASeventhStep(Broken):
             if self.calls % 7:
                 self.good(step)
 
-    observer = staticmethod(Observer)
+    broken_observer = staticmethod(Observer)
 
 
 class NumFramesLags(Broken):
@@ -150,7 +162,7 @@ class CrossesBoundaries(Broken):
         def __call__(self, step: Any) -> None:
             self.good(step._replace(step_type=np.asarray(min(step.step_type, MID), np.int32)))
 
-    observer = staticmethod(Observer)
+    broken_observer = staticmethod(Observer)
 
 
 class PadsNothing(Broken):
@@ -189,7 +201,7 @@ class KeepsReferences(Broken):
                 self.good(self.first)
             self.good(step)
 
-    observer = staticmethod(Observer)
+    broken_observer = staticmethod(Observer)
 
 
 class RoundsValues(Broken):
@@ -197,7 +209,7 @@ class RoundsValues(Broken):
         def __call__(self, step: Any) -> None:
             self.good(step._replace(reward=np.nan_to_num(step.reward)))
 
-    observer = staticmethod(Observer)
+    broken_observer = staticmethod(Observer)
 
 
 class StoresHalfSteps(Broken):
@@ -210,7 +222,7 @@ class StoresHalfSteps(Broken):
                 self.good(self.whole)
                 raise
 
-    observer = staticmethod(Observer)
+    broken_observer = staticmethod(Observer)
 
 
 class ResetsOnlyWhereItWorks(Broken):
@@ -220,7 +232,7 @@ class ResetsOnlyWhereItWorks(Broken):
                 raise InvalidArgumentError("steps would be lost, so they are kept")
             self.good.reset(write_cached_steps)
 
-    observer = staticmethod(Observer)
+    broken_observer = staticmethod(Observer)
 
 
 class ObserverNeverCloses(Broken):
@@ -228,7 +240,7 @@ class ObserverNeverCloses(Broken):
         def close(self) -> None:
             pass
 
-    observer = staticmethod(Observer)
+    broken_observer = staticmethod(Observer)
 
 
 class HoldsOneMore(Broken):
@@ -251,6 +263,8 @@ DEFECTS: dict[type[Broken], str] = {
     StaysOpen: "a_with_block_closes",
     ClosingDoesNotWake: "closing_ends_the_waits_of_other_threads",
     ForgetsItsName: "info_tells_the_sizes",
+    NamesAnotherFolder: "its_attributes_are_what_was_asked_for_and_made",
+    KeepsItsServerSecret: "its_attributes_are_what_was_asked_for_and_made",
     IgnoresItsSeed: "a_seed_repeats_the_batches_or_is_refused",
     SaysKeyError: "errors_are_pythons_too",
     LosesASeventhStep: "every_window_is_an_item_in_insertion_order",

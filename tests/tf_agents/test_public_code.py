@@ -6,13 +6,11 @@ in a process of its own. Each runs on dm-reverb 0.14 as well.
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.tf_agents.public_runs import run
 
 pytest.importorskip("reverb", reason="needs dm-reverb")
 pytest.importorskip("tf_agents", reason="needs TF-Agents")
@@ -38,41 +36,6 @@ PROGRAM_SETTINGS = (
     "--gin_bindings=train_eval.eval_episodes=1",
     "--gin_bindings=train_eval.policy_save_interval=5",
 )
-
-# In this process "reverb" is Reverie, from the first import to the last.
-RUNNER = """
-import runpy, sys
-import reverie
-reverie.install_as_reverb(force=True)
-import reverb
-{breakage}
-from tf_agents.system import multiprocessing
-multiprocessing.enable_interactive_mode()  # else a file's own main() must have run
-module, sys.argv = sys.argv[1], sys.argv[1:]
-try:
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
-finally:
-    loaded = [m for n, m in list(sys.modules.items()) if n.partition(".")[0] == "reverb"]
-    assert loaded, "it never asked for reverb"
-    foreign = [m.__name__ for m in loaded if not m.__name__.startswith("reverie.reverb")]
-    assert not foreign, foreign
-    print("Reverie served all of reverb", file=sys.stderr)
-"""
-
-
-def run(module: str, *arguments: str, folder: Path, breakage: str = "") -> tuple[int, str]:
-    """Runs a module as a program; its exit status and what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-c", RUNNER.format(breakage=breakage), module, *arguments],
-        cwd=folder,
-        # Without wrapt's C part: its proxies and this Python break saving of policies.
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "WRAPT_DISABLE_EXTENSIONS": "true"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=240,
-    )
-    return done.returncode, done.stdout
 
 
 def complaint(status: int, log: str, at_least: int) -> str:

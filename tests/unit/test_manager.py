@@ -18,7 +18,7 @@ from reverie.errors import (
     NotInitializedError,
 )
 from reverie.observers import TrajectoryObserver
-from reverie.testing.manager_checks.life import ANY_TIME, NEED_A_BUFFER
+from reverie.testing.manager_checks.life import ANY_TIME, MADE, NEED_A_BUFFER
 
 # Arguments ----------------------------------------------------------------------------
 
@@ -70,12 +70,46 @@ def test_a_huge_capacity_costs_nothing(tmp_path: Path) -> None:
         assert manager.info().allocated_nbytes < 2**20
 
 
+# What it was asked for, by Smart Control's names ------------------------------------------
+
+ASKED = ("data_spec", "capacity", "checkpoint_dir", "sequence_length", "table_name")
+
+
+@pytest.mark.parametrize("given", [str, Path])
+def test_the_folder_is_absolute_and_of_the_type_that_was_given(
+    given: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with make(given("here")) as manager:
+        monkeypatch.chdir("/")
+        assert manager.checkpoint_dir == given(tmp_path / "here")
+
+
+@pytest.mark.parametrize("name", [*ASKED, *MADE])
+def test_attributes_are_not_set_in_silence(name: str, tmp_path: Path) -> None:
+    with make(tmp_path) as manager, pytest.raises(AttributeError, match=name):
+        setattr(manager, name, None)
+
+
+def test_attributes_say_what_there_is_now(tmp_path: Path) -> None:
+    with make(tmp_path) as manager:
+        for _ in range(2):
+            buffer, observer = manager.create_replay_buffer()
+            assert (manager.replay_buffer, manager.observer) == (buffer, observer)
+            assert manager.server is buffer.server
+    assert [getattr(manager, name) for name in MADE] == [None] * len(MADE)
+    assert [getattr(manager, name) for name in ("capacity", "table_name")] == [
+        20,
+        "uniform_table",
+    ]
+
+
 # Before there is a buffer ------------------------------------------------------------
 
 
 def test_the_lists_of_calls_are_complete() -> None:
     public = {name for name in dir(ReplayBufferManager) if not name.startswith("_")}
-    assert public == {*NEED_A_BUFFER, *ANY_TIME, "close"}
+    assert public == {*NEED_A_BUFFER, *ANY_TIME, *ASKED, *MADE, "close"}
 
 
 @pytest.mark.parametrize("call", NEED_A_BUFFER)

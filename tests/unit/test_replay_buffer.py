@@ -122,7 +122,8 @@ CALLS: dict[str, Callable[[Any], Any]] = {
 }
 # What can be asked of a closed buffer all the same.
 HARMLESS = {
-    "data_spec", "capacity", "sequence_length", "table_name", "py_client", "stateful_dataset",
+    "data_spec", "capacity", "sequence_length", "table_name", "py_client", "server",
+    "stateful_dataset",
     "add_batch", "get_next", "close", "nest", "table", "describe_wait", "check_even",
 }  # fmt: skip
 
@@ -159,7 +160,8 @@ def test_reprs_are_short_and_say_the_state(
     assert repr(buffer) == "ReplayBuffer('uniform_table', 4 of 10 items)"
     assert repr(buffer._table) == "Table('uniform_table', 4 of 10 items)"
     assert repr(observer) == "TrajectoryObserver('uniform_table', 5 steps into its episode)"
-    assert repr(buffer.py_client) == "LocalClient()"
+    server = "BufferServer('uniform_table', 4 of 10 items)"
+    assert (repr(buffer.server), repr(buffer.py_client)) == (server, f"BufferClient({server})")
     manager.close()
     assert repr(buffer) == "ReplayBuffer('uniform_table', closed)"
     assert repr(observer) == "TrajectoryObserver('uniform_table', closed)"
@@ -170,6 +172,7 @@ HANDLES: dict[str, Callable[[ReplayBufferManager], Any]] = {
     "buffer": lambda manager: manager.get_replay_buffer_and_observer()[0],
     "observer": lambda manager: manager.get_replay_buffer_and_observer()[1],
     "client": lambda manager: manager.get_replay_buffer_and_observer()[0].py_client,
+    "server": lambda manager: manager.server,
     "table": lambda manager: manager.get_replay_buffer_and_observer()[0]._table,
 }
 

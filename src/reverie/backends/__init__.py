@@ -8,42 +8,21 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from numpy.typing import ArrayLike
 
+from reverie.backends.settings import BufferSettings
 from reverie.checkpoint.format.snapshot import Progress
 from reverie.errors import InvalidArgumentError
-from reverie.nests.nest import Nest
 from reverie.sample import SampleInfo
 from reverie.tables.info import BufferInfo
-from reverie.tables.settings import TableSettings
 
 BACKENDS = {
     "embedded": "reverie.backends.embedded",
     "reverb": "reverie.backends.reverb",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BufferSettings:
-    """What a manager was asked for; the meaning of each is said there."""
-
-    table: TableSettings
-    data_spec: Any
-    nest: Nest
-    checkpoint_dir: Path
-    sequence_length: int
-    stride_length: int
-    pad_end_of_episodes: bool
-    tile_end_of_episodes: bool
-    seed: int | None
-    max_to_keep: int | None
-    on_corrupt: str
-    on_misfit: str
-    server_address: str | None = None
 
 
 class Buffer(Protocol):
@@ -101,6 +80,10 @@ class Backend(Protocol):
     @property
     def observer(self) -> Any:
         """The observer handed to users."""
+
+    @property
+    def server(self) -> Any:
+        """The server of this process that the table is in; None where it is elsewhere."""
 
     def new_observer(self) -> Any:
         """Another observer, with an episode of its own."""

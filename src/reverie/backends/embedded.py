@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from reverie.backends import BufferSettings
+from reverie.backends.settings import BufferSettings
 from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.load import load_newest, load_table
 from reverie.checkpoint.save import Saver, check_savable
@@ -76,6 +76,7 @@ class EmbeddedBackend:
             data_spec=settings.data_spec,
             sequence_length=settings.sequence_length,
         )
+        self.server = self.buffer.server
         self.observer = self.new_observer()
 
     def new_observer(self) -> TrajectoryObserver:

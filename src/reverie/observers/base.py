@@ -144,7 +144,7 @@ class Observer(Handle):
         self._nest = nest
         self._flatten = nest.flatten_up_to
         self._writer = self._target.writer(self, **self._settings)
-        self._target.tables[0].store.watch(self)
+        self._target.store.watch(self)
         return self._writer
 
     def _start(self, step: Any) -> _core.Writer:
@@ -233,7 +233,7 @@ class Observer(Handle):
                     timeout=timeout,
                     what=lambda: self._target.describe_wait(writer.pending),
                     way_out=_WAY_OUT,
-                    progress=self._target.tables[0].store.progress,
+                    progress=self._target.store.progress,
                 )
                 self._target.check_open()  # what waits at a server is dropped when it stops
         except _core.Closed:

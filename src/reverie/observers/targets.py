@@ -16,6 +16,7 @@ from reverie.nests.nest import Nest
 from reverie.nests.specs import ArraySpec, path_of
 from reverie.tables.cells import CellSpec
 from reverie.tables.signature import check_trajectory, columns_of
+from reverie.tables.store import Store
 from reverie.tables.table import Table
 
 
@@ -41,6 +42,8 @@ class Target:
 
     Attributes:
         tables: in the order of their names.
+        store: that they hang on, for this target for good: once it is closed, another
+            server may serve the tables, and this is still that one's.
         records: None until a step has been seen, where no table says what steps are.
 
     Raises:
@@ -57,6 +60,7 @@ class Target:
                 "of a Server in this process, or the py_client of a manager's replay buffer."
             )
         self.tables: list[Table] = find(names)
+        self.store: Store = self.tables[0].store
         self.records: Records | None = None
         self._length = 0
 
@@ -73,7 +77,7 @@ class Target:
 
     def check_open(self) -> None:
         """Raises what the tables raise when they cannot be used: closed, stopped, forked."""
-        self.tables[0].check_open()
+        self.store.check_open()
 
     def closed_error(self) -> Exception:
         """The error for a store that the core says is closed, or for a closed observer."""
@@ -114,7 +118,7 @@ class Target:
         for table in self.tables:
             if table.signature is not None:
                 check_trajectory(table.name, table.signature, found)
-        self.tables[0].store.know(nest)
+        self.store.know(nest)
         self.records = Records(nest, _core.RecordLayout(nest.types))
 
     def writer(self, owner: Any, **settings: Any) -> _core.Writer:
@@ -124,7 +128,7 @@ class Target:
             owner: told by `drop_episode()` when a table is cleared.
             settings: of `_core.Store.create_writer`.
         """
-        records, store = self.records, self.tables[0].store
+        records, store = self.records, self.store
         assert records is not None
         self.check_open()
         for table in self.tables:

@@ -48,7 +48,8 @@ class Table(Handle):
     An item refers to steps that writers append; it has a key, a priority, and a count
     of how often it was sampled. Several items, in several tables of a server, may
     share steps, which are stored once and freed with the last item that refers to
-    them. A table begins empty and belongs to at most one `Server`.
+    them. A table begins empty and belongs to one `Server` at a time: once that was
+    stopped, another may serve all of its tables, with their items.
 
     Args:
         name: not empty; unique in its server.
@@ -218,7 +219,8 @@ class Server(Handle):
     stopped.
 
     Args:
-        tables: at least one `Table`, of different names, of no other server.
+        tables: at least one `Table`, of different names, of no server that runs. Those of
+            one that was stopped come with their items: all of them, others beside.
         port: 1 to 65535, unique in the process; None takes an unused one.
         checkpointer: from whose newest checkpoint the server starts, if it holds one,
             settings of tables included, and where `Client.checkpoint()` writes; None
@@ -226,8 +228,9 @@ class Server(Handle):
 
     Raises:
         TypeError: an argument is of another type.
-        InvalidArgumentError: no tables, two of one name, one of another server, or a
-            port that is taken.
+        InvalidArgumentError: no tables, two of one name, one of a server that runs, some
+            of those of a stopped one, or its tables and a checkpoint; or a port that is
+            taken.
         CheckpointError: the newest checkpoint cannot be read.
     """
 

@@ -24,7 +24,7 @@ from reverie.nests import structure
 from reverie.nests.codec import TensorSpec
 from reverie.proto import structured_value
 from reverie.reverb.cc import patterns_pb2
-from reverie.reverb.engine.writing.column_errors import about, wrong_column
+from reverie.reverb.engine.writing.column_errors import in_reverbs_words, wrong_column
 from reverie.reverb.trajectory_writer import ItemWriter
 
 Config = patterns_pb2.StructuredWriterConfig
@@ -77,7 +77,7 @@ class StructuredWriter(ItemWriter):
             if column is None:
                 raise
             path = structure.flatten_with_path(self._data_structure)[column][0]
-            raise about(error, f"{column} (path={path})") from None
+            raise in_reverbs_words(error, f"{column} (path={path})") from None
 
     @property
     def step_is_open(self) -> bool:

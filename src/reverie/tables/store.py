@@ -33,11 +33,14 @@ class Store:
         error: what later use raises once it is closed.
         way_out: how to go on then.
         anew: the same in a forked child.
+        before: a closed store, whose tables are served again by this one, with what they
+            hold: closed as well, until `reopen`.
 
     Attributes:
         core: the core's store; one copy of every step, however many tables refer to it.
         settings: of its tables, in the order of the core's.
         nests: structures of the steps that are stored as records, for names on disk.
+        before: as it was given; None once it was reopened.
     """
 
     def __init__(
@@ -47,18 +50,24 @@ class Store:
         error: type[ReverieError] = ClosedError,
         way_out: str = "Create or load the buffer anew.",
         anew: str = "Create a buffer there, or save() here and load_replay_buffer() there.",
+        before: Store | None = None,
     ) -> None:
         self.where = where
-        self.core = _core.Store(gather_threads=_GATHER_THREADS)
-        self.settings: list[TableSettings] = []
-        self.nests: list[Nest] = []
-        self._tables: list[_core.Table] = []
+        self.before = before
+        if before is None:
+            self.core = _core.Store(gather_threads=_GATHER_THREADS)
+            self.settings: list[TableSettings] = []
+            self.nests: list[Nest] = []
+            self._tables: list[_core.Table] = []
+        else:
+            self.core, self.settings = before.core, before.settings
+            self.nests, self._tables = before.nests, before._tables
         self._creating = threading.Lock()  # so that `settings` stand in the core's order
         self._error = error
         self._way_out = way_out
         self._anew = anew
         self._watched: weakref.WeakSet[Watched] = weakref.WeakSet()
-        self._closed = ""
+        self._closed = "" if before is None else "does not serve yet."
         self.is_forked = False
         guard(self)
 
@@ -102,6 +111,11 @@ class Store:
         if self.is_open:
             self._closed = why
             self.core.close()
+
+    def reopen(self) -> None:
+        """Serves what the store before did. The writers of that one stay closed."""
+        self.core.reopen()
+        self.before, self._closed = None, ""
 
     def progress(self) -> object:
         """What is another whenever somebody has added to, sampled or deleted from a table."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import secrets
 import threading
+import time
 import weakref
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from reverie import _core
@@ -49,6 +51,7 @@ class Table(Handle):
         key_mask: an item's key, as Reverb's users see it, is the core's key XOR this: so
             a key of another table is a stale one here, and keys survive a checkpoint.
         seed: of the selectors.
+        cleared_at: by `time.monotonic()`, when it was cleared last; None: never.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Table(Handle):
         digest = hashlib.blake2b(self.name.encode("utf-8", "surrogatepass"), digest_size=8)
         self.key_mask = int.from_bytes(digest.digest(), "big")
         self.seed = secrets.randbits(64) if seed is None else seed
+        self.cleared_at: float | None = None
         self._nest = nest
         self._lock = threading.Lock()
         self._store: Store | None = None
@@ -115,26 +119,49 @@ class Table(Handle):
             self._nest = None
 
     def attach(self, store: Store) -> None:
-        """Gives the table to a store, for good.
+        """Gives the table to a store: its first, or the one that goes on with its own.
 
         Raises:
-            InvalidArgumentError: it had one before.
+            InvalidArgumentError: another one has it.
         """
         with self._lock:
-            if self._store is not None:
+            if self._store is not None and store.before is not self._store:
                 self._store.check_process()
                 raise InvalidArgumentError(
                     f"Table {self.name!r:.200} cannot be given to a second server: "
                     f"{self._store.where} "
-                    + ("serves it. " if self._store.is_open else "had it, and was stopped. ")
+                    + (
+                        "serves it. "
+                        if self._store.is_open
+                        else "had it, and was stopped: it is served with the tables of that "
+                        "one alone, whose steps it shares. "
+                    )
                     + "Table.replace() makes a new, empty table of the same settings."
                 )
             self._store = store
 
-    def detach(self) -> None:
-        """Takes `attach` back, where the server could not be made."""
+    @property
+    def served_before(self) -> Store | None:
+        """The store that it hangs on, where that is closed and what it holds is not lost.
+
+        Raises:
+            ForkedProcessError: see `Store.check_process`.
+        """
+        store = self._store
+        if store is not None:
+            store.check_process()
+        return None if store is None or store.is_open else store
+
+    def mark(self) -> Callable[[], None]:
+        """What takes the table back to as it is now, where a server could not be made."""
         with self._lock:
-            self._store = self._core = None
+            state = self.settings, self._nest, self._store, self._core
+
+        def take_back() -> None:
+            with self._lock:
+                self.settings, self._nest, self._store, self._core = state
+
+        return take_back
 
     @property
     def store(self) -> Store:
@@ -174,6 +201,7 @@ class Table(Handle):
         for owner in list(self._owners):
             owner.drop_episode()
         self.core.clear()
+        self.cleared_at = time.monotonic()
 
     def can_sample(self, n: int) -> bool:
         """Whether the rate limiter would let `n` samples pass now.

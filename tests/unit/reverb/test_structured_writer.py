@@ -361,3 +361,29 @@ def test_an_interrupt_within_a_step_makes_no_item_of_wrong_cells(
     for i in range(2, 5):
         writer.append([i, i])
     assert drained(client) == [[[2, 3], 3], [[3, 4], 4]]
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (
+            {"a": 1, "b": {"c": 2}},
+            "Tensor of wrong dtype provided for column 1 (path=('b', 'c')). Got int64 but "
+            "expected double.",
+        ),
+        (
+            {"a": 1, "b": {"c": np.zeros((2, 2))}},
+            "Tensor of incompatible shape provided for column 1 (path=('b', 'c')). Got [2,2] "
+            "which is incompatible with [].",
+        ),
+    ],
+)
+def test_a_leaf_that_does_not_fit_is_refused_in_just_reverbs_words(
+    client: Client, second: Any, message: str
+) -> None:
+    writer = client.structured_writer([config(LAST_B)])
+    writer.append({"a": 1, "b": {"c": 1.0}})
+    with pytest.raises(StepMismatchError) as caught:
+        writer.append(second)
+    assert str(caught.value) == message
+    assert "Nothing was stored." in vars(caught.value)["__notes__"][0]

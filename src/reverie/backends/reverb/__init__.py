@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reverie.backends import BufferSettings
+from reverie.backends.settings import BufferSettings
 from reverie.checkpoint.format.snapshot import Progress
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from reverie.backends import BufferSettings
 from reverie.backends.reverb.handles import Client, Gate, Observer, ReplayBuffer
 from reverie.backends.reverb.saving import Saver
 from reverie.backends.reverb.settings import StepSpec
+from reverie.backends.settings import BufferSettings
 from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.reverb_files.source import ReverbSource, reverb_source
 from reverie.errors import UnsupportedError
@@ -84,6 +84,11 @@ class ReverbBackend:
     def observer(self) -> Observer:
         """TF-Agents' observer."""
         return self._observer
+
+    @property
+    def server(self) -> Any:
+        """Reverb's server, where it is this backend's own."""
+        return self._server
 
     def new_observer(self) -> Observer:
         """Another stream of steps into the same table."""

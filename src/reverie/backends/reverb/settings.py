@@ -10,7 +10,7 @@ import reverb
 import tensorflow as tf
 from tf_agents.trajectories import trajectory
 
-from reverie.backends import BufferSettings
+from reverie.backends.settings import BufferSettings
 from reverie.errors import InvalidArgumentError, SpecError
 from reverie.nests.casts import convert
 from reverie.nests.nest import Nest

@@ -16,10 +16,10 @@ from reverb.cc import schema_pb2
 from reverb.cc.checkpointing import checkpoint_pb2
 from reverb.platform import checkpointers_lib
 
-from reverie.backends import BufferSettings
 from reverie.backends.reverb.backend import ReverbBackend
 from reverie.backends.reverb.saving import Saver
 from reverie.backends.reverb.settings import StepSpec, limiter_of, selector_of
+from reverie.backends.settings import BufferSettings
 from reverie.checkpoint import fits
 from reverie.checkpoint.disk.crc_file import reading
 from reverie.checkpoint.disk.files import FILE_SYSTEM

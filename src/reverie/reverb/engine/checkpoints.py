@@ -113,3 +113,9 @@ def _fill(path: Path, store: Store, tables: Mapping[str, Table]) -> None:
             )
         tables[name].configure(settings)
     fill(source, store, tables)
+
+
+def there_is_one(path: str | os.PathLike[str], fallback: str | None = None) -> bool:
+    """Whether `load` would find a checkpoint; CheckpointReadError where that cannot be seen."""
+    places = [place for place in (path, fallback) if place]
+    return any(candidates(Path(os.path.abspath(place))) for place in places)

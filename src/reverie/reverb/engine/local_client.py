@@ -13,7 +13,7 @@ import numpy as np
 from reverie.errors import EndlessWaitError, InvalidArgumentError, WaitTimeoutError
 from reverie.reverb.engine import registry
 from reverie.reverb.engine.sampler import ItemStream, Sampler
-from reverie.reverb.engine.server import Server
+from reverie.reverb.engine.serving import Serving
 from reverie.reverb.engine.writing.chunker_options import ChunkerOptions
 from reverie.reverb.engine.writing.item_plans import priority_error, priority_limits
 from reverie.reverb.engine.writing.item_writer import TrajectoryWriter
@@ -47,12 +47,15 @@ class Client:
         self._port = registry.port_of(server_name)
 
     @property
-    def server(self) -> Server:
+    def server(self) -> Serving:
         """The server on the port; waits for the first one, which another thread may make."""
         # Not in TensorFlow's threads: while one waits here, it cannot be cancelled.
         if registry.may_come(self._port) and not is_foreign(threading.get_ident()):
             self._wait(None)
-        return cast(Server, registry.find(self._port))
+        return self._find()
+
+    def _find(self) -> Serving:
+        return cast(Serving, registry.find(self._port))
 
     def NewWriter(
         self,
@@ -127,7 +130,7 @@ class Client:
         Raises:
             UnknownTableError: there is no such table.
         """
-        self.server.table(table).core.clear()
+        self.server.reset(table)
 
     def ServerInfo(self, timeout: int = 0) -> list[bytes]:
         """A serialized schema_pb2.TableInfo for each table; errors as `tables`'.
@@ -190,12 +193,35 @@ class Client:
         end = time.monotonic() + slice_s
         while True:
             try:
-                registry.find(self._port)
+                self._find()
                 return True
             except UnreachableServerError:
                 if time.monotonic() >= end:
                     return False
                 time.sleep(min(0.01, slice_s))
+
+
+class BoundClient(Client):
+    """Calls on one server, which it keeps, whether that has a port or not. Thread-safe.
+
+    Args:
+        server: in every method, what its store raises where it does not serve.
+
+    Attributes:
+        bound: the server.
+    """
+
+    def __init__(self, server: Serving) -> None:
+        self.bound = server
+
+    @property
+    def server(self) -> Serving:
+        """The server; it must be open."""
+        return self._find()
+
+    def _find(self) -> Serving:
+        self.bound.check_open()
+        return self.bound
 
 
 def _keys(keys: Iterable[int], mask: int) -> np.ndarray[Any, np.dtype[np.uint64]]:

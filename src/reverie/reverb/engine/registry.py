@@ -121,6 +121,13 @@ def register(port: int, server: Served) -> None:
     _once_served.add(port)
 
 
+def register_unused(server: Served) -> int:
+    """Puts `server` on a port that nobody uses, and returns it."""
+    port = unused_port()
+    register(port, server)
+    return port
+
+
 def unregister(port: int, server: Served) -> None:
     """Takes `server` off `port`, if it is there."""
     if _get(port) is server:

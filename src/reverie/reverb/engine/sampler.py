@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from reverie import _core
 from reverie.errors import InvalidArgumentError, WaitTimeoutError
-from reverie.reverb.engine.server import Server
+from reverie.reverb.engine.serving import Serving
 from reverie.runtime.checks import as_int, as_timeout
 from reverie.runtime.waiting import wait_until
 from reverie.tables.cells import column_of
@@ -45,7 +45,7 @@ class ItemStream:
 
     def __init__(
         self,
-        server: Server,
+        server: Serving,
         table: str,
         *,
         timeout_ms: int | None = None,
@@ -53,6 +53,7 @@ class ItemStream:
         batch: int = 1,
     ) -> None:
         server.check_open()
+        self._store = server.store  # another server may take the table over later
         self._table: Table = server.table(table)
         self._core = self._table.core
         self._timeout = as_timeout("timeout_ms", timeout_ms, 0.001)
@@ -97,7 +98,7 @@ class ItemStream:
                 lambda slice_s: self._fetch(self._batch, slice_s),
                 timeout=timeout,
                 what=self.describe_wait,
-                progress=self._table.store.progress,
+                progress=self._store.progress,
             )
         return self._ready.popleft()
 
@@ -120,13 +121,13 @@ class ItemStream:
     def _fetch(self, most: int, slice_s: float) -> bool:
         if self._left > 0:
             most = min(most, self._left)
-        self._table.check_open()
+        self._store.check_open()
         try:
             items = self._core.sample_items(most)
             if items is None and slice_s > 0 and self._core.wait(1, slice_s):
                 items = self._core.sample_items(most)
         except _core.Closed:
-            self._table.check_open()
+            self._store.check_open()
             raise
         if items is None:
             return False

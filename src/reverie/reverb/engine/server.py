@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from reverie.checkpoint.folder.place import folder_of, is_folder
 from reverie.errors import InvalidArgumentError
 from reverie.reverb.engine import registry
-from reverie.reverb.engine.writing.known_columns import Shared
-from reverie.reverb.errors import UnknownTableError, UnreachableServerError
+from reverie.reverb.engine.serving import Serving
+from reverie.reverb.errors import UnreachableServerError
 from reverie.runtime.checks import as_int
-from reverie.runtime.waiting import wait_until
-from reverie.tables.settings import TableSettings
 from reverie.tables.store import Store
 from reverie.tables.table import Table
 
@@ -71,23 +68,23 @@ def create_default_checkpointer(
     return Checkpointer(path, group, fallback_checkpoint_path)
 
 
-class Server:
+class Server(Serving):
     """Tables over one store, found by clients of this process under its port.
-
-    Stop and Wait are named as Reverb's engine has them.
 
     Nothing listens on the port. All tables share one copy of the steps. Thread-safe.
 
     Args:
-        tables: at least one; each belongs to this server from now on.
+        tables: at least one; each belongs to this server from now on. Those of a server
+            that was stopped are served with their items: all of them, others beside.
         port: 1 to 65535; None or 0 takes an unused one.
         checkpointer: if given, the newest checkpoint of its folder is loaded; its
             tables' settings replace those of the tables here.
 
     Raises:
         TypeError: an argument is of another type.
-        InvalidArgumentError: no tables, two of one name, a table of another server, a
-            port out of range or taken.
+        InvalidArgumentError: no tables, two of one name, one of a server that runs, some
+            of the tables of a stopped one, or its tables and a checkpoint; a port out of
+            range or taken.
         CheckpointError: the checkpoint cannot be read.
     """
 
@@ -97,84 +94,75 @@ class Server:
         port: int | None = None,
         checkpointer: Checkpointer | None = None,
     ) -> None:
-        self._stopped = threading.Event()
         self._checkpointer = checkpointer
-        self.port = _checked_port(port) or registry.unused_port()
+        self._port = _checked_port(port) or registry.unused_port()
         _check_tables(tables)
-        self._store = self._new_store()
-        self.tables: dict[str, Table] = {}
-        self.shared = Shared()  # by its writers
-        before = {table.name: table.settings for table in tables}
+        before = _store_before(tables)
+        self._marks: list[Callable[[], None]] = []
+        super().__init__(f"the server on port {self._port}", self._new_store(before), tables)
         try:
-            for table in tables:
-                table.attach(self._store)
-                self.tables[table.name] = table
-            self._load(before)
+            self._attach()
+            self._load()
+            if before is not None:
+                self._store.reopen()
+            registry.register(self.port, self)
             for table in tables:
                 _ = table.core
-            registry.register(self.port, self)
         except BaseException:
-            self._take_back(before)
+            registry.unregister(self.port, self)
+            self._give_back()
             raise
+        self._marks.clear()
 
-    def _new_store(self) -> Store:
+    def _new_store(self, before: Store | None = None) -> Store:
         return Store(
-            f"The server on port {self.port}",
+            f"The server on port {self._port}",
             error=UnreachableServerError,
-            way_out="Make a new Server, with new tables (Table.replace() makes an empty one of "
-            "the same settings), and a new Client.",
+            way_out="Make a new Server, which may serve the same tables, and a new Client.",
             anew=registry.WAY_OUT,
+            before=before,
         )
 
-    def _load(self, before: Mapping[str, TableSettings]) -> None:
+    def _attach(self) -> None:
+        for table in self.tables.values():
+            mark = table.mark()
+            table.attach(self._store)
+            self._marks.append(mark)
+
+    def _give_back(self) -> None:
+        """Gives the tables back as they were before this server took them."""
+        self._store.close("could not be made.")
+        while self._marks:
+            self._marks.pop()()
+
+    def _load(self) -> None:
         checkpointer = self._checkpointer
         if checkpointer is None or not checkpointer.may_hold_one:
             return
         from reverie.reverb.engine import checkpoints
 
+        if self._store.before is not None:
+            if checkpoints.there_is_one(checkpointer.path, checkpointer.fallback):
+                raise InvalidArgumentError(
+                    f"{checkpointer.path!r:.200} holds a checkpoint, whose items would take "
+                    "the place of those that the tables hold from the server before. Serve "
+                    "them without this checkpointer, or new tables with it: Table.replace() "
+                    "makes an empty one of the same settings."
+                )
+            return
+
         def fresh() -> Store:
-            self._take_back(before)
+            self._give_back()
             self._store = self._new_store()
-            for table in self.tables.values():
-                table.attach(self._store)
+            self._attach()
             return self._store
 
         checkpoints.load(fresh, self.tables, checkpointer.path, checkpointer.fallback)
 
-    def _take_back(self, before: Mapping[str, TableSettings]) -> None:
-        """Gives the tables back as they were, with the settings that they had before."""
-        self._store.close("could not be made.")
-        for name, table in self.tables.items():
-            table.detach()
-            table.configure(before[name])
-
     @property
-    def store(self) -> Store:
-        """The store that the tables share."""
-        return self._store
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it serves."""
-        return self._store.is_open
-
-    def check_open(self) -> None:
-        """Raises UnreachableServerError or ForkedProcessError where it does not serve."""
-        self._store.check_open()
-
-    def table(self, name: str) -> Table:
-        """The table of that name.
-
-        Raises:
-            UnknownTableError: there is none.
-        """
-        table = self.tables.get(name) if isinstance(name, str) else None
-        if table is None:
-            raise UnknownTableError(
-                f"Priority table {name!r:.200} was not found; the tables of the server on port "
-                f"{self.port}: {', '.join(map(repr, self.tables)):.200}."
-            )
-        return table
+    def port(self) -> int:
+        """The number under which clients find it."""
+        return self._port
 
     def checkpoint(self) -> str:
         """Writes a checkpoint of all tables; returns its path.
@@ -199,32 +187,6 @@ class Server:
         registry.unregister(self.port, self)
         self._store.close("was stopped.")
         self._stopped.set()
-
-    def Wait(self) -> bool:
-        """Waits until the server is stopped, open to Ctrl-C. Always False.
-
-        Raises:
-            EndlessWaitError: nobody is left in the process who could stop it, nor use it:
-                other processes cannot.
-            ForkedProcessError: made before `os.fork()`.
-        """
-
-        def stopped(slice_s: float) -> bool:
-            self._store.check_process()
-            return self._stopped.wait(slice_s) or not self.is_open
-
-        wait_until(
-            stopped,
-            timeout=None,
-            what=lambda: f"for the server on port {self.port} to be stopped",
-            way_out=(
-                "nobody could stop it: a server of Reverie is found by clients of its own "
-                "process alone. Start the threads that use it first, or run a server for other "
-                "processes with dm-reverb."
-            ),
-            progress=self._store.progress,
-        )
-        return False
 
     def __del__(self) -> None:
         """Stops the server; not where it goes with the interpreter, whose names are gone."""
@@ -262,3 +224,19 @@ def _check_tables(tables: Sequence[Table]) -> None:
         raise InvalidArgumentError(
             f"Multiple items in tables have the same name: {', '.join(twice):.200}"
         )
+
+
+def _store_before(tables: Sequence[Table]) -> Store | None:
+    """The store of a stopped server whose tables are to be served again; None: all are new."""
+    before = next(filter(None, (table.served_before for table in tables)), None)
+    if before is None:
+        return None
+    again = [table.name for table in tables if table.served_before is before]
+    missing = [settings.name for settings in before.settings if settings.name not in again]
+    if missing:
+        raise InvalidArgumentError(
+            f"tables: found {again!r:.200} of a server that was stopped, wanted its tables "
+            f"{missing!r:.200} as well: they share their steps. Serve all of them, or "
+            "Table.replace(), which makes a new, empty table of the same settings."
+        )
+    return before

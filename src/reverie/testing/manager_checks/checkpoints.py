@@ -222,6 +222,17 @@ class CheckpointChecks(Kit):
             manager.load_replay_buffer()
             equal(self.items(manager), [[1, 2], [2, 3]], "items of the checkpoint")
 
+    def test_the_names_save_checkpoint_and_load_checkpoint_work(self, tmp_path: Path) -> None:
+        """By the names of Smart Control's later versions; the path comes as text."""
+        with self.filled(tmp_path, [1, 2, 3]) as manager:
+            path = manager.save_checkpoint()
+            expect(isinstance(path, str) and Path(path).parent == tmp_path, f"path: {path!r}")
+            manager.clear()
+            pair = manager.load_checkpoint()
+            equal(self.items(manager), [[1, 2], [2, 3]], "items of the checkpoint")
+            again = manager.get_replay_buffer_and_observer()
+            expect(again[0] is pair[0] and again[1] is pair[1], "the pair is another")
+
     def test_what_comes_after_a_save_is_not_in_it(self, tmp_path: Path) -> None:
         """Nor is anything missing that came before, in the background too."""
         with self.filled(tmp_path, [1, 2, 3]) as manager:

@@ -21,14 +21,18 @@ NEED_A_BUFFER: dict[str, Callable[[Any], Any]] = {
     "update_priorities": lambda m: m.update_priorities([1], [1.0]),
     "info": lambda m: m.info(),
     "save": lambda m: m.save(),
+    "save_checkpoint": lambda m: m.save_checkpoint(),
 }
 ANY_TIME: dict[str, Callable[[Any], Any]] = {
     "num_frames": lambda m: m.num_frames(),
     "clear": lambda m: m.clear(),
     "create_replay_buffer": lambda m: m.create_replay_buffer(),
     "load_replay_buffer": lambda m: m.load_replay_buffer(),
+    "load_checkpoint": lambda m: m.load_checkpoint(),
     "get_replay_buffer_and_observer": lambda m: m.get_replay_buffer_and_observer(),
 }
+# What is None before there is a buffer.
+MADE = ("replay_buffer", "observer", "server")
 _BAD_SETTINGS: dict[str, list[Any]] = {
     "capacity": [0, -1, 1.5, True, None, "3"],
     "sequence_length": [0, -1, 1.5, True, None],
@@ -60,6 +64,21 @@ class LifeChecks(Kit):
             manager.clear()
             equal(manager.num_frames(), 0, "num_frames() before there is a buffer")
         expect(not (tmp_path / "none").exists(), "a folder was made without a save")
+
+    def test_its_attributes_are_what_was_asked_for_and_made(self, tmp_path: Path) -> None:
+        """By the names that Smart Control's manager has."""
+        asked: dict[str, Any] = {"capacity": 7, "sequence_length": 3, "table_name": "mine"}
+        with self.manager(tmp_path, **asked) as manager:
+            equal({name: getattr(manager, name) for name in asked}, asked, "attributes")
+            expect(manager.data_spec is self.data_spec, "data_spec is another")
+            equal(Path(manager.checkpoint_dir), tmp_path, "checkpoint_dir")
+            made = [getattr(manager, name) for name in MADE]
+            equal(made, [None, None, None], f"{', '.join(MADE)} before there is a buffer")
+            buffer, observer = manager.create_replay_buffer()
+            expect(manager.replay_buffer is buffer, "replay_buffer is another")
+            expect(manager.observer is observer, "observer is another")
+            expect(manager.server is not None, "server is None")
+            equal(list(manager.server.localhost_client().server_info()), ["mine"], "tables")
 
     def test_the_pair_is_made_when_first_asked_for_and_then_stays(self, tmp_path: Path) -> None:
         """`get_replay_buffer_and_observer` creates once."""

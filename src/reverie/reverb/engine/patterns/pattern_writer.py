@@ -11,7 +11,7 @@ from reverie.errors import InvalidArgumentError
 from reverie.reverb.cc import patterns_pb2
 from reverie.reverb.engine.patterns.configs import TDError, parse
 from reverie.reverb.engine.patterns.matcher import PatternMatcher, PatternState, Runs
-from reverie.reverb.engine.server import Server
+from reverie.reverb.engine.serving import Serving
 from reverie.reverb.engine.writing.chunker_options import ConstantChunkerOptions
 from reverie.reverb.engine.writing.column_errors import about, wrong_column
 from reverie.reverb.engine.writing.item_writer import TrajectoryWriter
@@ -35,7 +35,7 @@ class StructuredWriter:
         UnreachableServerError, ForkedProcessError: the server does not serve.
     """
 
-    def __init__(self, server: Server, configs: Sequence[bytes]) -> None:
+    def __init__(self, server: Serving, configs: Sequence[bytes]) -> None:
         patterns = parse([_parsed(config) for config in configs], want_priority=True)
         server.check_open()
         for pattern in patterns:

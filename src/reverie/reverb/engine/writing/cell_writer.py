@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from reverie import _core
 from reverie.errors import StepMismatchError
-from reverie.reverb.engine.server import Server
+from reverie.reverb.engine.serving import Serving
 from reverie.reverb.engine.writing.cell_refs import TrajectoryColumn, WeakCellRef
 from reverie.reverb.engine.writing.chunker_options import ChunkerOptions, keep_of
 from reverie.reverb.engine.writing.column_errors import column_error, leaf_error
@@ -46,7 +46,7 @@ class CellWriter:
         "max_num_keep_alive_refs",
     )
 
-    def __init__(self, server: Server, options: ChunkerOptions, checks: str) -> None:
+    def __init__(self, server: Serving, options: ChunkerOptions, checks: str) -> None:
         self.max_num_keep_alive_refs = keep_of(options)
         server.check_open()
         self.episode_steps = 0
@@ -288,16 +288,17 @@ class CellWriter:
                 "Tensor of wrong dtype provided",
                 column,
                 f". Got {cells.dtype_name(found.dtype)} but expected "
-                f"{cells.dtype_name(wanted.dtype)}. A column keeps the dtype of its first "
-                "value: convert this one. Nothing was stored.",
+                f"{cells.dtype_name(wanted.dtype)}.",
+                "A column keeps the dtype of its first value: convert this one. Nothing was "
+                "stored.",
             )
         raise column_error(
             StepMismatchError,
             "Tensor of incompatible shape provided",
             column,
             f". Got {cells.shape_name(found.shape)} which is incompatible with "
-            f"{cells.shape_name(wanted.shape)}. A column keeps the shape of its first value. "
-            "Nothing was stored.",
+            f"{cells.shape_name(wanted.shape)}.",
+            "A column keeps the shape of its first value. Nothing was stored.",
         )
 
     def _check_open(self) -> None:

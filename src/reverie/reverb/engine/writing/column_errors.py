@@ -15,17 +15,20 @@ from reverie.tables.signature import with_names
 Raised = TypeVar("Raised", bound=Exception)
 
 
-def column_error(kind: type[Raised], before: str, column: Any, after: str) -> Raised:
-    """An error that says "`before` for column `column``after`".
+def column_error(
+    kind: type[Raised], before: str, column: Any, after: str, advice: str
+) -> Raised:
+    """An error that says "`before` for column `column``after` `advice`".
 
     Args:
         kind: its class.
         before: what is wrong.
         column: its number, or what stands for it.
         after: begins with what ends the phrase.
+        advice: what became of the step, and the way out.
     """
-    error = kind(f"{before} for column {column}{after}")
-    vars(error).update(_column=column, _words=(before, after))
+    error = kind(f"{before} for column {column}{after} {advice}")
+    vars(error).update(_column=column, _words=(before, after, advice))
     return error
 
 
@@ -35,7 +38,8 @@ def leaf_error(column: Any, why: TypeError) -> TypeError:
         TypeError,
         "Append(): incompatible leaf",
         column,
-        f". Leaves are numbers or texts: {why!s} Nothing was stored.",
+        f". Leaves are numbers or texts: {why!s}",
+        "Nothing was stored.",
     )
 
 
@@ -46,8 +50,8 @@ def wrong_column(error: Exception) -> Any:
 
 def about(error: Raised, column: Any) -> Raised:
     """The same error with another number or a name for its column."""
-    before, after = vars(error)["_words"]
-    return column_error(type(error), before, column, after)
+    before, after, advice = vars(error)["_words"]
+    return column_error(type(error), before, column, after, advice)
 
 
 def named(error: Raised, paths: Sequence[Path], wanted: Sequence[Path] | None = None) -> Raised:
@@ -60,3 +64,11 @@ def named(error: Raised, paths: Sequence[Path], wanted: Sequence[Path] | None = 
     """
     column = wrong_column(error)
     return with_names(error, paths, wanted) if column is None else about(error, paths[column])
+
+
+def in_reverbs_words(error: Raised, column: Any) -> Raised:
+    """As `about`, but the message ends where Reverb's does; the advice becomes a note of it."""
+    before, after, advice = vars(error)["_words"]
+    short = type(error)(f"{before} for column {column}{after}")
+    vars(short)["__notes__"] = [advice]  # as `add_note` of Python 3.11 does
+    return short

@@ -14,7 +14,7 @@ import numpy as np
 
 from reverie import _core
 from reverie.errors import InvalidArgumentError, WaitTimeoutError
-from reverie.reverb.engine.server import Server
+from reverie.reverb.engine.serving import Serving
 from reverie.reverb.engine.writing.cell_refs import TrajectoryColumn, WeakCellRef
 from reverie.reverb.engine.writing.cell_writer import CellWriter
 from reverie.reverb.engine.writing.chunker_options import ChunkerOptions
@@ -52,7 +52,7 @@ class TrajectoryWriter(CellWriter):
 
     def __init__(
         self,
-        server: Server,
+        server: Serving,
         options: ChunkerOptions,
         validate_items: bool,
         *,

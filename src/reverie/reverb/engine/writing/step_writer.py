@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from reverie.errors import InvalidArgumentError, StepMismatchError
-from reverie.reverb.engine.server import Server
+from reverie.reverb.engine.serving import Serving
 from reverie.reverb.engine.writing.chunker_options import AutoTunedChunkerOptions
 from reverie.reverb.engine.writing.column_errors import column_error, leaf_error
 from reverie.reverb.engine.writing.item_writer import TrajectoryWriter
@@ -39,7 +39,7 @@ class Writer:
 
     def __init__(
         self,
-        server: Server,
+        server: Serving,
         chunk_length: int,
         max_timesteps: int,
         delta_encoded: bool,
@@ -213,7 +213,8 @@ class Writer:
                 "Append(): no leaf",
                 index,
                 ": it is None. Every step of this writer needs all leaves; a "
-                "trajectory_writer() takes partial ones. Nothing was stored.",
+                "trajectory_writer() takes partial ones.",
+                "Nothing was stored.",
             )
         try:
             return cells.cell_of(leaf)[1]
