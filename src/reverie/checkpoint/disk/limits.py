@@ -1,0 +1,43 @@
+"""How much a checkpoint may take, where the caller does not say: in proportion to its files.
+
+What counts is what stands on the medium: a file may be mostly holes, or compressed, so that
+a few bytes claim to be terabytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from reverie.checkpoint.disk.files import FileSystem, OpenFolder, failing_path
+
+ROOM_NBYTES = 64 << 20  # that any checkpoint may take
+GROWTH = 1024  # bytes in memory for each on the medium: zlib's and Snappy's best
+INFLATION = 32  # of what is compressed twice, once inflated: steps are packed by Snappy first
+RECORD_ROOM_NBYTES = 16 << 20
+RECORD_GROWTH = 4  # of one record of it, which is held several times while it is read
+
+REFERENCES = 1 << 24  # of items on chunks, and one more for each byte of the files
+
+
+def stored_nbytes(fs: FileSystem, folder: OpenFolder, names: Iterable[str]) -> int:
+    """Bytes of these files that stand on the medium. Raises OSError."""
+    total = 0
+    for name in names:
+        with failing_path(folder.path / name):
+            total += fs.stored_nbytes_in(folder, name)
+    return total
+
+
+def memory_limit(max_nbytes: int | None, stored: int) -> int:
+    """How much a load may take for what it loads: what the caller says, or by the files."""
+    return ROOM_NBYTES + GROWTH * stored if max_nbytes is None else max_nbytes
+
+
+def max_references(max_nbytes: int | None, nbytes: int) -> int:
+    """How often items may refer to chunks: what that costs is in proportion to the files.
+
+    Args:
+        max_nbytes: what the caller says, None for nothing.
+        nbytes: of the files.
+    """
+    return REFERENCES + (nbytes if max_nbytes is None else max_nbytes)
