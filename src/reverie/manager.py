@@ -205,7 +205,10 @@ class ReplayBufferManager(Handle):
         return self._create()
 
     def load_replay_buffer(
-        self, *, progress: Callable[[int, int], None] | None = None
+        self,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        max_nbytes: int | None = None,
     ) -> tuple[ReplayBuffer, TrajectoryObserver]:
         """The newest complete checkpoint in `checkpoint_dir`, native or Reverb's.
 
@@ -215,6 +218,8 @@ class ReplayBufferManager(Handle):
 
         Args:
             progress: called with bytes read so far and in all.
+            max_nbytes: most bytes that the checkpoint may take. None: in proportion to
+                what its files take on the disk.
 
         Returns:
             `(replay_buffer, observer)`, as `create_replay_buffer`.
@@ -225,6 +230,7 @@ class ReplayBufferManager(Handle):
                 or partial buffer.
             CheckpointMismatchError: it does not fit the spec, table or capacity.
             CheckpointVersionError: a later version of this library wrote it.
+            CheckpointLimitError: it takes more than `max_nbytes`, or than there is.
             MissingDependencyError: it is Reverb's, and the `reverb-files` extra is
                 not installed.
             UnsupportedError: the server runs elsewhere, and loads by itself.
@@ -232,7 +238,7 @@ class ReplayBufferManager(Handle):
         """
         with self._lifecycle:
             self._finish_saving()
-            return self._adopt(self._engine.load(self._settings, progress))
+            return self._adopt(self._engine.load(self._settings, progress, max_nbytes))
 
     def get_replay_buffer_and_observer(self) -> tuple[ReplayBuffer, TrajectoryObserver]:
         """The buffer and its observer; creates them if there are none yet.

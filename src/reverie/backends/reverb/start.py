@@ -56,7 +56,9 @@ def create(settings: BufferSettings) -> ReverbBackend:
     return ReverbBackend(settings, spec, f"localhost:{server.port}", server, saver)
 
 
-def load(settings: BufferSettings, progress: Progress | None) -> ReverbBackend:
+def load(
+    settings: BufferSettings, progress: Progress | None, max_nbytes: int | None
+) -> ReverbBackend:
     """The newest Reverb checkpoint, on a server of its own; see the manager for errors."""
     if settings.server_address is not None:
         raise UnsupportedError(
@@ -86,7 +88,7 @@ def load(settings: BufferSettings, progress: Progress | None) -> ReverbBackend:
         )
     for path in found:
         try:
-            return _load_one(path, settings, progress)
+            return _load_one(path, settings, progress, max_nbytes)
         except CheckpointCorruptError as error:
             if settings.on_corrupt != "fallback" or path == found[-1]:
                 raise
@@ -96,9 +98,11 @@ def load(settings: BufferSettings, progress: Progress | None) -> ReverbBackend:
     raise AssertionError("unreachable")
 
 
-def _load_one(path: Path, settings: BufferSettings, progress: Progress | None) -> ReverbBackend:
+def _load_one(
+    path: Path, settings: BufferSettings, progress: Progress | None, max_nbytes: int | None
+) -> ReverbBackend:
     spec = StepSpec.of(settings.data_spec)
-    items = _verify(path, settings, spec)
+    items = _verify(path, settings, spec, max_nbytes)
     saver = Saver(settings.checkpoint_dir, settings.max_to_keep)
     with tempfile.TemporaryDirectory(prefix="reverie-") as name, reading(FILE_SYSTEM, path):
         others = _adapted(path, Path(name), settings, progress)
@@ -119,9 +123,11 @@ def _load_one(path: Path, settings: BufferSettings, progress: Progress | None) -
     return backend
 
 
-def _verify(path: Path, settings: BufferSettings, spec: StepSpec) -> int:
+def _verify(
+    path: Path, settings: BufferSettings, spec: StepSpec, max_nbytes: int | None
+) -> int:
     """Reads all of a checkpoint, as Reverb itself does not; returns its number of items."""
-    source, name = reverb_source(path), settings.table.name
+    source, name = reverb_source(path, max_nbytes=max_nbytes), settings.table.name
     check_has(path, source.settings, name, "table_name")
     items = source.check_columns(name, spec.nest)
     check_room(path, name, items, settings.table.max_size)

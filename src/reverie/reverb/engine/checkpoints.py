@@ -50,6 +50,7 @@ def load(
     tables: Mapping[str, Table],
     path: str | os.PathLike[str],
     fallback: str | os.PathLike[str] | None = None,
+    max_nbytes: int | None = None,
 ) -> bool:
     """Fills a new server's tables, their `core` not used yet, from its newest checkpoint.
 
@@ -65,6 +66,7 @@ def load(
         path: the folder of checkpoints, or a checkpoint's own folder.
         fallback: one checkpoint's own folder, native or Reverb's, where `path` holds
             none.
+        max_nbytes: see `open_source`.
 
     Returns:
         Whether there was a checkpoint. False: the tables are as they were.
@@ -74,7 +76,9 @@ def load(
         CheckpointError: the newest checkpoint cannot be read; it is never taken for none,
             nor is an older one taken instead.
     """
-    source = _newest(path) or (_newest(fallback) if fallback else None)
+    source = _newest(path, max_nbytes)
+    if source is None and fallback:
+        source = _newest(fallback, max_nbytes)
     if source is None:
         if fallback:
             _log.warning(
@@ -98,6 +102,6 @@ def load(
     return True
 
 
-def _newest(path: str | os.PathLike[str]) -> Source | None:
+def _newest(path: str | os.PathLike[str], max_nbytes: int | None) -> Source | None:
     found = candidates(Path(os.path.abspath(path)))
-    return open_source(found[0]) if found else None
+    return open_source(found[0], max_nbytes=max_nbytes) if found else None
