@@ -6,6 +6,7 @@
 #include "arrays.h"
 #include "errors.h"
 #include "handles.h"
+#include "interrupts.h"
 #include "no_gil.h"
 
 namespace reverie_py {
@@ -79,8 +80,10 @@ void BindStore(nb::module_& m) {
            })
       .def("tidy",
            [](StoreHandle& self) {
-             GilInHand gil;
-             self.store->Tidy();
+             Check(Interruptible(true, [&] {
+               self.store->Tidy();
+               return reverie::Status();
+             }));
            })
       .def("info", [](const StoreHandle& self) {
         const auto info = GilToSpare([&] { return self.store->info(); });

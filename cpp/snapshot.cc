@@ -3,9 +3,16 @@
 #include <algorithm>
 #include <cstring>
 
+#include "stop.h"
 #include "store.h"
 
 namespace reverie {
+
+namespace {
+
+constexpr std::uint64_t kItemsPerLook = 1024;
+
+}  // namespace
 
 Snapshot::~Snapshot() {
   if (epoch_ == 0) return;
@@ -33,6 +40,7 @@ void Snapshot::Cover() {
   for (const TableView& view : views_) {
     for (std::uint64_t i = 0; i < view.order.span(); ++i) {
       const std::uint32_t slot = view.order[i];
+      if (i % kItemsPerLook == 0 && Stop::Asked()) return;
       if (slot == kNoSlot) continue;
       const Item& item = view.items.items[slot];
       if (item.chunk != kNoSlot) {
@@ -49,15 +57,19 @@ void Snapshot::Cover() {
   }
 }
 
-void Snapshot::Arrange() {
-  std::call_once(arranged_, [this] {
-    chunks = {};  // of an attempt for which there was no memory
+bool Snapshot::Arrange() {
+  if (arranged()) return true;
+  const std::lock_guard<std::mutex> one(arranging_);
+  if (!arranged()) {
+    chunks = {};  // of an attempt for which there was no memory, or no time
     ends = {};
     layouts.clear();
     tables.clear();
     Cover();
+    if (Stop::Asked()) return false;
     packing_ = std::make_unique<Packing>(*coverage_, open_, false,
                                          [this](std::uint32_t slot) { return slots_[slot]; });
+    if (Stop::Asked()) return false;
     std::unordered_map<const RecordLayout*, std::uint32_t> rows;
     for (const Packing::Packed& chunk : packing_->chunks()) {
       chunks.id.push_back(chunk.id);
@@ -75,12 +87,17 @@ void Snapshot::Arrange() {
         ends.how.push_back(static_cast<std::uint8_t>(end.how));
       }
     }
-    for (const TableView& view : views_) tables.push_back(StateOf(view));
-  });
+    arranged_ = ArrangeTables();
+  }
+  return arranged();
 }
 
-void Snapshot::ArrangeTables() {
-  for (const TableView& view : views_) tables.push_back(StateOf(view));
+bool Snapshot::ArrangeTables() {
+  for (const TableView& view : views_) {
+    tables.push_back(StateOf(view));
+    if (Stop::Asked()) return false;
+  }
+  return true;
 }
 
 TableState Snapshot::StateOf(const TableView& view) const {
@@ -102,6 +119,7 @@ TableState Snapshot::StateOf(const TableView& view) const {
   };
   std::size_t row = 0;
   for (std::uint64_t i = 0; i < span; ++i) {
+    if (i % kItemsPerLook == 0 && Stop::Asked()) break;  // who asked asks again
     const std::uint32_t slot = view.order[i];
     if (slot == kNoSlot) {
       state.holes[i / 8] = static_cast<std::uint8_t>(state.holes[i / 8] | 1u << i % 8);

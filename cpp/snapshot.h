@@ -1,6 +1,7 @@
 #ifndef REVERIE_SNAPSHOT_H_
 #define REVERIE_SNAPSHOT_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -50,10 +51,12 @@ class Snapshot {
 
   // What only the store's mutex keeps still: O(pages), not O(items).
   void Take(ChunkStore* store, const std::vector<std::shared_ptr<Table>>& all_tables);
-  // Makes arrays of it, once; after Take(), without the mutex. Thread-safe.
-  void Arrange();
+  // Makes arrays of it, once; after Take(), without the mutex. Thread-safe. False: it was
+  // interrupted, and there are none yet.
+  bool Arrange();
+  bool arranged() const { return arranged_.load(); }
   // Of the tables alone, whose items then name the chunks as they are in the store.
-  void ArrangeTables();
+  bool ArrangeTables();
 
   std::size_t num_chunks() const { return packing_->chunks().size(); }
   std::uint32_t count(std::size_t row) const { return packing_->chunks()[row].count; }
@@ -75,7 +78,8 @@ class Snapshot {
   PagedView<Chunk*> slots_;
   std::uint32_t num_slots_ = 0;
   std::unordered_map<std::uint32_t, Packing::Open> open_;  // by slot
-  std::once_flag arranged_;
+  std::mutex arranging_;
+  std::atomic<bool> arranged_{false};
   std::unique_ptr<Coverage> coverage_;
   std::unique_ptr<Packing> packing_;
 };

@@ -14,6 +14,7 @@
 #include "items/sampled_item.h"
 #include "items/trajectory.h"
 #include "rate_limiter.h"
+#include "restored_streams.h"
 #include "rng.h"
 #include "selectors/selector.h"
 #include "status.h"
@@ -200,8 +201,15 @@ class Table {
   // again, as it is where std::bad_alloc strikes. `chunks_by_row` stands for
   // items.chunk_id, `chunks_by_piece` for items.piece_chunk. Without keys, fresh ones
   // are issued.
-  Status Restore(const TableState& state, const std::vector<Chunk*>& chunks_by_row,
-                 const std::vector<Chunk*>& chunks_by_piece);
+  //
+  // `references` is how many may be taken on chunks, a window one for each that it touches
+  // and for every kRecordsPerReference of its records, as whoever walks over them must;
+  // what was taken is taken off. kTooMany: it was not enough. Work and memory are O(items +
+  // pieces + references), and log(chunks) an item.
+  static constexpr std::uint32_t kRecordsPerReference = 4096;
+  Status Restore(const TableState& state, const RestoredStreams& streams,
+                 const std::vector<Chunk*>& chunks_by_row,
+                 const std::vector<Chunk*>& chunks_by_piece, std::uint64_t* references);
 
   // For Tidy: calls run(slot, item, length, trajectory) for each item in these slots.
   template <typename Run>

@@ -4,6 +4,7 @@
 #include <numeric>
 #include <utility>
 
+#include "stop.h"
 #include "table.h"
 
 // Saving a table and filling a fresh one again: the part of Table that trusts nobody.
@@ -13,6 +14,7 @@ namespace {
 
 // Of a restored counter, so that counting on never overflows.
 constexpr std::int64_t kMaxCounter = std::int64_t{1} << 62;
+constexpr std::size_t kRowsPerLook = 1024;
 
 }  // namespace
 
@@ -22,6 +24,7 @@ Status Table::RestoreTrajectories(const ItemColumns& from, const std::vector<std
   std::size_t column = 0;
   std::size_t piece = 0;
   for (std::size_t i = 0; i < from.traj_item.size(); ++i) {
+    if (i % kRowsPerLook == 0 && Stop::Asked()) return Status::Of(Code::kInterrupted);
     const std::uint64_t row = from.traj_item[i];
     const auto at = static_cast<std::int64_t>(row);
     if (row >= n || (i > 0 && row <= from.traj_item[i - 1])) {
@@ -80,8 +83,9 @@ Status Table::RestoreTrajectories(const ItemColumns& from, const std::vector<std
   return Status();
 }
 
-Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks_by_row,
-                      const std::vector<Chunk*>& chunks_by_piece) {
+Status Table::Restore(const TableState& state, const RestoredStreams& streams,
+                      const std::vector<Chunk*>& chunks_by_row,
+                      const std::vector<Chunk*>& chunks_by_piece, std::uint64_t* references) {
   const ItemColumns& from = state.items;
   const std::size_t n = from.offset.size();
   if (size() != 0 || own_->items.num_slots() != 0) return Status::Invalid("table not fresh", -1);
@@ -120,9 +124,10 @@ Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks
                       config_.remover.kind == SelectorKind::kPrioritized;
   std::size_t next_trajectory = 0;
   for (std::size_t i = 0; i < n; ++i) {
+    if (i % kRowsPerLook == 0 && Stop::Asked()) return Status::Of(Code::kInterrupted);
     const auto row = static_cast<std::int64_t>(i);
     const std::uint32_t length = from.length[i];
-    Chunk* chunk = chunks_by_row[i];
+    const Chunk* const chunk = chunks_by_row[i];
     const bool is_trajectory =
         next_trajectory < from.traj_item.size() && from.traj_item[next_trajectory] == i;
     if (is_trajectory) {
@@ -141,14 +146,12 @@ Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks
       return Status::Invalid("priority out of range", row);
     }
     if (from.times_sampled[i] < 0) return Status::Invalid("times_sampled below 0", row);
-    std::uint32_t here = is_trajectory ? 0 : chunk->capacity - from.offset[i];
-    for (std::uint32_t left = length; left > here;) {
-      left -= here;
-      chunk = chunk->next;
-      if (chunk == nullptr || chunk->layout != chunks_by_row[i]->layout) {
-        return Status::Invalid("window past the end of its chunks", row);
-      }
-      here = chunk->capacity;
+    if (!is_trajectory) {
+      const std::uint64_t touched = streams.Touched(*chunk, from.offset[i], length);
+      if (touched == 0) return Status::Invalid("window past the end of its chunks", row);
+      const std::uint64_t taken = touched + length / kRecordsPerReference;
+      if (taken > *references) return Status::Of(Code::kTooMany);
+      *references -= taken;
     }
     for (; is_hole(place); ++place) {
       if (i == 0 || place >= 2 * n + 64) return Status::Invalid("too many holes", row);
@@ -182,7 +185,9 @@ Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks
       return std::make_pair(from.touched[a], a) < std::make_pair(from.touched[b], b);
     });
   }
-  for (const std::size_t row : rows) {
+  for (std::size_t i = 0; i < n; ++i) {
+    if (i % kRowsPerLook == 0 && Stop::Asked()) return Status::Of(Code::kInterrupted);
+    const std::size_t row = rows[i];
     own_->sampler->Reserve(slots[row]);
     own_->remover->Reserve(slots[row]);
     own_->sampler->Insert(slots[row], from.priority[row]);

@@ -54,6 +54,9 @@ class RecordLayout:
     @property
     def columns(self) -> list[tuple[np.dtype[Any], tuple[int, ...]]]: ...
 
+class TooManyReferences(Exception):
+    """See Table.restore."""
+
 class LengthMismatch(Exception):
     """args: (key, column or -1, found steps, wanted steps); -1 steps: a squeezed column.
     The column is -1 where the item is a run, which has one length. Nothing was sampled."""
@@ -230,8 +233,12 @@ class Table:
     def clear(self) -> None: ...
     def wait(self, batch_size: int, timeout_s: float) -> bool:
         """Waits, without the GIL, until so many samples are allowed; False at the timeout."""
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: dict[str, Any], max_references: int = 2**64 - 1) -> int:
         """Fills an empty table from the arrays of `TableSnapshot`, same names.
+
+        Takes at most `max_references` on chunks, and returns how many: for a window one for
+        each chunk that it touches and for every 4096 of its records. TooManyReferences: they
+        would be more, and the table is empty.
 
         Raises ValueError naming the item index for a chunk, offset, length, key or
         trajectory that does not fit; the table is empty then. `key` may be None: fresh keys
