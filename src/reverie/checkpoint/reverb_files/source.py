@@ -159,8 +159,7 @@ class ReverbSource:
 
 def reverb_source(path: Path, *, max_nbytes: int | None = None) -> ReverbSource:
     """Reads the files of a checkpoint that dm-reverb wrote; see `read_stored` for errors."""
-    with reading(FILE_SYSTEM, path):
-        stored = read_stored(path, max_nbytes=max_nbytes)
+    stored = read_stored(path, max_nbytes=max_nbytes)
     settings = {name: table.settings for name, table in stored.tables.items()}
     return ReverbSource(path, MappingProxyType(settings), stored)
 

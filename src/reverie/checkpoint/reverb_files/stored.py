@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from reverie import errors
+from reverie.checkpoint.disk.crc_file import reading
 from reverie.checkpoint.disk.files import FILE_SYSTEM, OpenFolder, opened_folder
 from reverie.checkpoint.disk.limits import (
     INFLATION,
@@ -185,11 +186,16 @@ def read_stored(folder: Path, *, max_nbytes: int | None = None) -> Stored:
             record and the byte.
         CheckpointMismatchError: Settings that cannot be had here, or it is of a release
             of Reverb before 0.14.
-        CheckpointLimitError: It needs more than `max_nbytes`.
+        CheckpointLimitError: It needs more than `max_nbytes`, or than there is.
         MissingDependencyError: The `reverb-files` extra is not installed.
-        OSError: A file cannot be read.
+        CheckpointReadError: The system refused to read a file.
     """
     extra.load()
+    with reading(FILE_SYSTEM, folder):
+        return _read(folder, max_nbytes)
+
+
+def _read(folder: Path, max_nbytes: int | None) -> Stored:
     with opened_folder(FILE_SYSTEM, folder) as opened:
         names = FILE_SYSTEM.names_in(opened)
         if DONE not in names:

@@ -28,6 +28,8 @@ class Checkpointer:
         group: ignored, as Reverb's outside of its authors' own machines.
         fallback_checkpoint_path: one checkpoint's own folder, to start from where
             `path` holds none.
+        max_nbytes: most bytes that a checkpoint may take to start from; None: in
+            proportion to what its files take on the disk.
     """
 
     def __init__(
@@ -35,9 +37,12 @@ class Checkpointer:
         path: str | os.PathLike[str] | Callable[[], str],
         group: str = "",
         fallback_checkpoint_path: str | os.PathLike[str] | None = None,
+        *,
+        max_nbytes: int | None = None,
     ) -> None:
         self._path = path if callable(path) else str(folder_of("path", path))
         self.group = group
+        self.max_nbytes = max_nbytes
         fallback = fallback_checkpoint_path
         self.fallback = (
             str(folder_of("fallback_checkpoint_path", fallback)) if fallback else None
@@ -131,7 +136,13 @@ class Server:
             return
         from reverie.reverb.engine import checkpoints
 
-        checkpoints.load(self._store, self.tables, checkpointer.path, checkpointer.fallback)
+        checkpoints.load(
+            self._store,
+            self.tables,
+            checkpointer.path,
+            checkpointer.fallback,
+            checkpointer.max_nbytes,
+        )
 
     @property
     def store(self) -> Store:
