@@ -242,8 +242,10 @@ void BindTable(nb::module_& m) {
       .def("items",
            [](TableHandle& self) {
              reverie::TableState state;
-             Check(Interruptible(SizeOf(self) >= kLongItems,
-                                 [&] { return self.store->table_state(self.table, &state); }));
+             Check(Interruptible(SizeOf(self) >= kLongItems, [&] {
+               state = self.store->table_state(self.table);
+               return reverie::Status();
+             }));
              return ItemArrays(std::move(state.items));
            })
       .def(

@@ -78,7 +78,8 @@ void GatherRange(const RecordLayout& layout, const Row* rows, std::size_t begin,
   };
   for (std::size_t i = begin; i < std::min(begin + kRowsAhead, end); ++i) prefetch(rows[i]);
   const std::size_t rows_per_tick = std::clamp<std::size_t>(
-      kBytesPerTick / (std::max<std::size_t>(record_nbytes, 1) * std::max(steps, 1u)), 1, kRowsPerTick);
+      kBytesPerTick / (std::max<std::size_t>(record_nbytes, 1) * std::max(steps, 1u)), 1,
+      kRowsPerTick);
   std::size_t next_tick = begin + rows_per_tick;
   for (std::size_t i = begin; i < end; ++i) {
     if (i == next_tick) {

@@ -87,17 +87,14 @@ bool Snapshot::Arrange() {
         ends.how.push_back(static_cast<std::uint8_t>(end.how));
       }
     }
-    arranged_ = ArrangeTables();
+    ArrangeTables();
+    arranged_ = !Stop::Asked();
   }
   return arranged();
 }
 
-bool Snapshot::ArrangeTables() {
-  for (const TableView& view : views_) {
-    tables.push_back(StateOf(view));
-    if (Stop::Asked()) return false;
-  }
-  return true;
+void Snapshot::ArrangeTables() {
+  for (const TableView& view : views_) tables.push_back(StateOf(view));
 }
 
 TableState Snapshot::StateOf(const TableView& view) const {

@@ -56,7 +56,7 @@ class Snapshot {
   bool Arrange();
   bool arranged() const { return arranged_.load(); }
   // Of the tables alone, whose items then name the chunks as they are in the store.
-  bool ArrangeTables();
+  void ArrangeTables();
 
   std::size_t num_chunks() const { return packing_->chunks().size(); }
   std::uint32_t count(std::size_t row) const { return packing_->chunks()[row].count; }

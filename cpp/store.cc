@@ -276,16 +276,15 @@ Store::TableInfo Store::table_info(const Table& table) const {
           table.limiter().counters(), table.stats()};
 }
 
-Status Store::table_state(const std::shared_ptr<Table>& table, TableState* state) {
+TableState Store::table_state(const std::shared_ptr<Table>& table) {
   Snapshot snapshot(shared_from_this());
   {
     std::lock_guard<Mutex> lock(mutex_);
     snapshot.Take(&chunks_, {table});
     if (table->size() >= OuterLock::kLongRows / 8) OuterLock::LetGo();
   }
-  if (!snapshot.ArrangeTables()) return Status::Of(Code::kInterrupted);
-  *state = std::move(snapshot.tables[0]);
-  return Status();
+  snapshot.ArrangeTables();
+  return std::move(snapshot.tables[0]);
 }
 
 std::unique_ptr<Snapshot> Store::TakeSnapshot() {

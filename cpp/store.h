@@ -221,7 +221,8 @@ class Store : public std::enable_shared_from_this<Store> {
 
   Info info() const;
   TableInfo table_info(const Table& table) const;
-  Status table_state(const std::shared_ptr<Table>& table, TableState* state);
+  // Stop::Asked(): it is of no use.
+  TableState table_state(const std::shared_ptr<Table>& table);
   // Holds the mutex for O(pages). It keeps the store alive.
   std::unique_ptr<Snapshot> TakeSnapshot();
 
