@@ -73,7 +73,7 @@ void Store::Keep() {
     }
     lock.lock();
     if (failed) chunks_.Looked(true, 0, chunks_.removals());
-    untidy_ = chunks_.needs_care();
+    untidy_ = chunks_.needs_care() || !cleared_.empty();
   }
 }
 

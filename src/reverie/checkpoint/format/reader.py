@@ -98,7 +98,9 @@ class Reader:
                 )
         if max_nbytes is None and self._manifest.nbytes > ROOM_NBYTES:
             stored = stored_nbytes(self._fs, folder, self._manifest.files)
-            self._check_limit(memory_limit(None, stored), f"the limit for {stored} bytes without holes")
+            self._check_limit(
+                memory_limit(None, stored), f"the limit for {stored} bytes without holes"
+            )
 
     def _check_limit(self, limit: int, what: str) -> None:
         if self._manifest.nbytes > limit:

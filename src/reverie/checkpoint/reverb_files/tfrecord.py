@@ -57,7 +57,7 @@ def read_records(
         OSError: The file cannot be read.
     """
     crc32c = extra.load().crc32c
-    with _open_regular(path) as file:
+    with failing_path(path), _open_regular(path) as file:
         blocks = _blocks(path, file, budget, progress)
         buffer = bytearray()
         number = offset = 0
@@ -100,7 +100,7 @@ def _fill(buffer: bytearray, size: int, blocks: Iterator[bytes]) -> bool:
 
 
 def _open_regular(path: Path) -> BinaryIO:
-    with opened_folder(FILE_SYSTEM, path.parent) as folder, failing_path(path):
+    with opened_folder(FILE_SYSTEM, path.parent) as folder:
         try:
             descriptor = FILE_SYSTEM.open_in(folder, path.name)
         except FileNotFoundError:
