@@ -34,13 +34,6 @@ struct SnapshotHandle {
   void Arrange();
 };
 
-void Arrange(reverie::Snapshot* snapshot) {
-  Check(Interruptible(!snapshot->arranged(), [&] {
-    return reverie::Status::Of(snapshot->Arrange() ? reverie::Code::kOk
-                                                   : reverie::Code::kInterrupted);
-  }));
-}
-
 // `count` records of `record_nbytes` bytes as rows; the array keeps `owned` alive.
 template <typename T, typename Owned>
 nb::ndarray<nb::numpy, T, nb::ndim<2>> Rows(Owned owner, T* data, std::size_t count,
@@ -76,7 +69,7 @@ void Read(nb::dict state, const char* name, std::vector<T, Allocator>* to) {
 
 void SnapshotHandle::Arrange() {
   if (arranged) return;
-  reverie_py::Arrange(snapshot.get());
+  Check(Interruptible(true, [&] { return snapshot->Arrange(); }));
   if (arranged) return;  // by another thread, meanwhile
   arranged = true;
   chunks["id"] = ToNumpy(std::move(snapshot->chunks.id));

@@ -78,13 +78,7 @@ void BindStore(nb::module_& m) {
              GilInHand gil;
              self.store->Close();
            })
-      .def("tidy",
-           [](StoreHandle& self) {
-             Check(Interruptible(true, [&] {
-               self.store->Tidy();
-               return reverie::Status();
-             }));
-           })
+      .def("tidy", [](StoreHandle& self) { Interruptible(true, [&] { self.store->Tidy(); }); })
       .def("info", [](const StoreHandle& self) {
         const auto info = GilToSpare([&] { return self.store->info(); });
         nb::dict result;

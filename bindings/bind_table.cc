@@ -125,10 +125,7 @@ class NewColumns {
   }
 
   void Copy() const {
-    Check(Interruptible(copies_.nbytes() >= kLongBytes, [&] {
-      copies_.Copy(outputs_.data());
-      return reverie::Status();
-    }));
+    Interruptible(copies_.nbytes() >= kLongBytes, [&] { copies_.Copy(outputs_.data()); });
   }
 
  private:
@@ -241,35 +238,26 @@ void BindTable(nb::module_& m) {
       .def("describe", &Describe, "key"_a = nb::none())
       .def("items",
            [](TableHandle& self) {
-             reverie::TableState state;
-             Check(Interruptible(SizeOf(self) >= kLongItems, [&] {
-               state = self.store->table_state(self.table);
-               return reverie::Status();
-             }));
+             reverie::TableState state = Interruptible(
+                 SizeOf(self) >= kLongItems, [&] { return self.store->table_state(self.table); });
              return ItemArrays(std::move(state.items));
            })
       .def(
           "update_priorities",
           [](TableHandle& self, InVector<std::uint64_t> keys, InVector<double> priorities) {
             if (keys.size() != priorities.size()) throw nb::value_error("one priority per key");
-            std::size_t stale = 0;
-            Check(Interruptible(keys.size() >= kLongItems, [&] {
-              stale = self.store->UpdatePriorities(self.table.get(), keys.data(), priorities.data(),
-                                                   keys.size());
-              return reverie::Status();
-            }));
-            return stale;
+            return Interruptible(keys.size() >= kLongItems, [&] {
+              return self.store->UpdatePriorities(self.table.get(), keys.data(), priorities.data(),
+                                                  keys.size());
+            });
           },
           "keys"_a, "priorities"_a)
       .def(
           "delete",
           [](TableHandle& self, InVector<std::uint64_t> keys) {
-            std::size_t stale = 0;
-            Check(Interruptible(keys.size() >= kLongItems, [&] {
-              stale = self.store->Delete(self.table.get(), keys.data(), keys.size());
-              return reverie::Status();
-            }));
-            return stale;
+            return Interruptible(keys.size() >= kLongItems, [&] {
+              return self.store->Delete(self.table.get(), keys.data(), keys.size());
+            });
           },
           "keys"_a)
       .def("clear",

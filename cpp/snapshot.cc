@@ -7,7 +7,6 @@
 #include "store.h"
 
 namespace reverie {
-
 namespace {
 
 constexpr std::uint64_t kItemsPerLook = 1024;
@@ -57,40 +56,39 @@ void Snapshot::Cover() {
   }
 }
 
-bool Snapshot::Arrange() {
-  if (arranged()) return true;
+Status Snapshot::Arrange() {
   const std::lock_guard<std::mutex> one(arranging_);
-  if (!arranged()) {
-    chunks = {};  // of an attempt for which there was no memory, or no time
-    ends = {};
-    layouts.clear();
-    tables.clear();
-    Cover();
-    if (Stop::Asked()) return false;
-    packing_ = std::make_unique<Packing>(*coverage_, open_, false,
-                                         [this](std::uint32_t slot) { return slots_[slot]; });
-    if (Stop::Asked()) return false;
-    std::unordered_map<const RecordLayout*, std::uint32_t> rows;
-    for (const Packing::Packed& chunk : packing_->chunks()) {
-      chunks.id.push_back(chunk.id);
-      chunks.next.push_back(chunk.next);
-      chunks.count.push_back(chunk.count);
-      chunks.nbytes.push_back(chunk.count * chunk.layout->record_nbytes());
-      chunks.sealed.push_back(chunk.sealed);
-      const RecordLayout* const layout = chunk.layout->any_size() ? nullptr : chunk.layout;
-      const auto row = rows.try_emplace(layout, static_cast<std::uint32_t>(layouts.size()));
-      if (row.second) layouts.push_back(layout);
-      chunks.layout.push_back(row.first->second);
-      for (const Chunk::End& end : packing_->ends(chunk)) {
-        ends.chunk.push_back(chunk.id);
-        ends.step.push_back(end.step);
-        ends.how.push_back(static_cast<std::uint8_t>(end.how));
-      }
+  if (arranged_) return Status();
+  chunks = {};  // of an attempt for which there was no memory, or no time
+  ends = {};
+  layouts.clear();
+  tables.clear();
+  Cover();
+  if (Stop::Asked()) return Status::Of(Code::kInterrupted);
+  packing_ = std::make_unique<Packing>(*coverage_, open_, false,
+                                       [this](std::uint32_t slot) { return slots_[slot]; });
+  if (Stop::Asked()) return Status::Of(Code::kInterrupted);
+  std::unordered_map<const RecordLayout*, std::uint32_t> rows;
+  for (const Packing::Packed& chunk : packing_->chunks()) {
+    chunks.id.push_back(chunk.id);
+    chunks.next.push_back(chunk.next);
+    chunks.count.push_back(chunk.count);
+    chunks.nbytes.push_back(chunk.count * chunk.layout->record_nbytes());
+    chunks.sealed.push_back(chunk.sealed);
+    const RecordLayout* const layout = chunk.layout->any_size() ? nullptr : chunk.layout;
+    const auto row = rows.try_emplace(layout, static_cast<std::uint32_t>(layouts.size()));
+    if (row.second) layouts.push_back(layout);
+    chunks.layout.push_back(row.first->second);
+    for (const Chunk::End& end : packing_->ends(chunk)) {
+      ends.chunk.push_back(chunk.id);
+      ends.step.push_back(end.step);
+      ends.how.push_back(static_cast<std::uint8_t>(end.how));
     }
-    ArrangeTables();
-    arranged_ = !Stop::Asked();
   }
-  return arranged();
+  ArrangeTables();
+  if (Stop::Asked()) return Status::Of(Code::kInterrupted);
+  arranged_ = true;
+  return Status();
 }
 
 void Snapshot::ArrangeTables() {

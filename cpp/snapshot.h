@@ -1,7 +1,6 @@
 #ifndef REVERIE_SNAPSHOT_H_
 #define REVERIE_SNAPSHOT_H_
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -51,10 +50,9 @@ class Snapshot {
 
   // What only the store's mutex keeps still: O(pages), not O(items).
   void Take(ChunkStore* store, const std::vector<std::shared_ptr<Table>>& all_tables);
-  // Makes arrays of it, once; after Take(), without the mutex. Thread-safe. False: it was
-  // interrupted, and there are none yet.
-  bool Arrange();
-  bool arranged() const { return arranged_.load(); }
+  // Makes arrays of it, once; after Take(), without the mutex. Thread-safe. Interrupted, it
+  // has none yet.
+  Status Arrange();
   // Of the tables alone, whose items then name the chunks as they are in the store.
   void ArrangeTables();
 
@@ -79,7 +77,7 @@ class Snapshot {
   std::uint32_t num_slots_ = 0;
   std::unordered_map<std::uint32_t, Packing::Open> open_;  // by slot
   std::mutex arranging_;
-  std::atomic<bool> arranged_{false};
+  bool arranged_ = false;  // guarded by it
   std::unique_ptr<Coverage> coverage_;
   std::unique_ptr<Packing> packing_;
 };

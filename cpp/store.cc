@@ -220,15 +220,8 @@ Status Store::Clear(Table* table) {
   {
     Locked locked = Lock();
     cleared_.emplace_back();  // first, as it may throw
-    Cleared& cleared = cleared_.back();
-    try {
-      cleared.contents = table->Fresh();
-      table->Clear(&cleared.contents, locked.garbage());
-    } catch (const std::bad_alloc&) {
-      cleared_.pop_back();
-      throw;
-    }
-    if (cleared.contents == nullptr) cleared_.pop_back();
+    cleared_.back().contents = table->Fresh();
+    table->Clear(&cleared_.back().contents, locked.garbage());
     if (!closed_) Moved(table, &locked);
   }
   return DropCleared();
@@ -246,6 +239,10 @@ Status Store::DropCleared() {
       return Status::Of(Code::kInterrupted);
     }
     Cleared& last = cleared_.back();
+    if (last.contents == nullptr) {
+      cleared_.pop_back();
+      continue;
+    }
     Table::Contents& contents = *last.contents;
     const std::uint64_t end = std::min(last.next + kAtOnce, contents.order.span());
     if (last.next == end) {
@@ -364,18 +361,25 @@ Status Store::RestoreEnds(const std::uint64_t* ids, const std::uint32_t* steps,
 
 Status Store::RestoreTable(Table* table, const TableState& state, std::uint64_t* references) {
   OuterLock::LetGo();
-  std::lock_guard<Mutex> lock(mutex_);
-  for (const std::uint64_t episode : state.items.traj_episode) {
-    if (episode >> 62 != 0) return Status::Invalid("episode out of range", -1);
-    last_episode_ = std::max(last_episode_, episode);
+  Status status;
+  {
+    std::lock_guard<Mutex> lock(mutex_);
+    for (const std::uint64_t episode : state.items.traj_episode) {
+      if (episode >> 62 != 0) return Status::Invalid("episode out of range", -1);
+      last_episode_ = std::max(last_episode_, episode);
+    }
+    if (streams_ == nullptr) streams_ = std::make_unique<RestoredStreams>(restored_);
+    const std::vector<Chunk*> by_row = FindRestored(state.items.chunk_id);
+    const std::vector<Chunk*> by_piece = FindRestored(state.items.piece_chunk);
+    if (Stop::Asked()) return Status::Of(Code::kInterrupted);
+    std::uint64_t any = ~std::uint64_t{0};
+    if (references == nullptr) references = &any;
+    cleared_.emplace_back();
+    status =
+        table->Restore(state, *streams_, by_row, by_piece, references, &cleared_.back().contents);
   }
-  if (streams_ == nullptr) streams_ = std::make_unique<RestoredStreams>(restored_);
-  const std::vector<Chunk*> by_row = FindRestored(state.items.chunk_id);
-  const std::vector<Chunk*> by_piece = FindRestored(state.items.piece_chunk);
-  if (Stop::Asked()) return Status::Of(Code::kInterrupted);
-  std::uint64_t any = ~std::uint64_t{0};
-  return table->Restore(state, *streams_, by_row, by_piece,
-                        references == nullptr ? &any : references);
+  DropCleared();
+  return status;
 }
 
 Status Store::SealRestore() {

@@ -16,10 +16,17 @@ namespace {
 constexpr std::int64_t kMaxCounter = std::int64_t{1} << 62;
 constexpr std::size_t kRowsPerLook = 1024;
 
+bool Take(std::uint64_t taken, std::uint64_t* from) {
+  if (taken > *from) return false;
+  *from -= taken;
+  return true;
+}
+
 }  // namespace
 
 Status Table::RestoreTrajectories(const ItemColumns& from, const std::vector<std::uint32_t>& slots,
-                                  const std::vector<Chunk*>& chunks_by_piece) {
+                                  const std::vector<Chunk*>& chunks_by_piece,
+                                  std::uint64_t* references) {
   const std::size_t n = from.offset.size();
   std::size_t column = 0;
   std::size_t piece = 0;
@@ -62,6 +69,7 @@ Status Table::RestoreTrajectories(const ItemColumns& from, const std::vector<std
             (squeeze && (length != 1 || from.column_pieces[column] != 1))) {
           return Status::Invalid("piece outside its chunk", at);
         }
+        if (!Take(length / kRecordsPerReference, references)) return Status::Of(Code::kTooMany);
         ::new (to++) Piece{chunk, offset, length};
       }
       ::new (trajectory->columns() + c)
@@ -85,25 +93,22 @@ Status Table::RestoreTrajectories(const ItemColumns& from, const std::vector<std
 
 Status Table::Restore(const TableState& state, const RestoredStreams& streams,
                       const std::vector<Chunk*>& chunks_by_row,
-                      const std::vector<Chunk*>& chunks_by_piece, std::uint64_t* references) {
+                      const std::vector<Chunk*>& chunks_by_piece, std::uint64_t* references,
+                      std::unique_ptr<Contents>* refused) {
   const ItemColumns& from = state.items;
   const std::size_t n = from.offset.size();
   if (size() != 0 || own_->items.num_slots() != 0) return Status::Invalid("table not fresh", -1);
   if (n > config_.max_size) return Status::Invalid("more items than max_size", -1);
+  *refused = std::make_unique<Contents>(config_, chunks_, 0);
   struct Undone {  // a table half filled must not be used: it becomes empty again
     Table* table;
-    std::unique_ptr<Contents> empty;
-    Garbage garbage{};
+    std::unique_ptr<Contents>* refused;
     ~Undone() {
       if (table == nullptr) return;
-      for (std::uint64_t i = 0; i < table->own_->order.span(); ++i) {
-        const std::uint32_t slot = table->own_->order[i];
-        if (slot != kNoSlot) table->own_->DropChunks(slot, table->chunks_, &garbage);
-      }
-      table->own_ = std::move(empty);
+      std::swap(table->own_, *refused);
       table->remaining_samples_ = 0;
     }
-  } undone{this, std::make_unique<Contents>(config_, chunks_, 0)};
+  } undone{this, refused};
   if (state.first_generation % 2 != 0 || state.first_generation > ItemStore::kLastFirst) {
     return Status::Invalid("first_generation out of range", -1);
   }
@@ -149,9 +154,9 @@ Status Table::Restore(const TableState& state, const RestoredStreams& streams,
     if (!is_trajectory) {
       const std::uint64_t touched = streams.Touched(*chunk, from.offset[i], length);
       if (touched == 0) return Status::Invalid("window past the end of its chunks", row);
-      const std::uint64_t taken = touched + length / kRecordsPerReference;
-      if (taken > *references) return Status::Of(Code::kTooMany);
-      *references -= taken;
+      if (!Take(touched + length / kRecordsPerReference, references)) {
+        return Status::Of(Code::kTooMany);
+      }
     }
     for (; is_hole(place); ++place) {
       if (i == 0 || place >= 2 * n + 64) return Status::Invalid("too many holes", row);
@@ -196,7 +201,7 @@ Status Table::Restore(const TableState& state, const RestoredStreams& streams,
   if (next_trajectory != from.traj_item.size()) {
     return Status::Invalid("trajectory of an unknown item", -1);
   }
-  const Status trajectories = RestoreTrajectories(from, slots, chunks_by_piece);
+  const Status trajectories = RestoreTrajectories(from, slots, chunks_by_piece, references);
   if (!trajectories.ok()) return trajectories;
   for (const std::int64_t counter :
        {state.counters.inserts, state.counters.samples, state.counters.deletes,
@@ -208,6 +213,7 @@ Status Table::Restore(const TableState& state, const RestoredStreams& streams,
   num_unique_samples_ = state.num_unique_samples;
   num_deleted_episodes_ = state.num_deleted_episodes;
   undone.table = nullptr;
+  *refused = nullptr;
   return Status();
 }
 

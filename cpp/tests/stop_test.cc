@@ -67,11 +67,10 @@ TEST(AnInterruptedSnapshotIsArrangedByWhoAsksNext) {
   Scene scene;
   scene.Write(20);
   const auto snapshot = scene.store->TakeSnapshot();
-  CHECK(!Unwanted([&] { return snapshot->Arrange(); }));
-  CHECK(!snapshot->arranged());
-  CHECK(snapshot->Arrange());
+  CHECK_EQ(Unwanted([&] { return snapshot->Arrange(); }).code, Code::kInterrupted);
+  CHECK(snapshot->Arrange().ok());
   const auto other = scene.store->TakeSnapshot();
-  CHECK(other->Arrange());
+  CHECK(other->Arrange().ok());
   CHECK(Same(*snapshot, *other));
 }
 
@@ -79,7 +78,7 @@ TEST(AnInterruptedRestoreLeavesAnEmptyTable) {
   Scene scene;
   scene.Write(20);
   const auto snapshot = scene.store->TakeSnapshot();
-  CHECK(snapshot->Arrange());
+  CHECK(snapshot->Arrange().ok());
   const Saved saved = Save(*snapshot);
   Scene copy;
   Load(saved, copy.store.get());

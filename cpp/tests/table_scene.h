@@ -70,7 +70,15 @@ inline Status Restore(Stream* stream, Table* table, const TableState& state,
   for (Chunk* chunk : stream->all) {
     for (; chunk != nullptr; chunk = chunk->next) all[chunk->id] = chunk;
   }
-  return table->Restore(state, RestoredStreams(all), rows, {}, &references);
+  std::unique_ptr<Table::Contents> refused;
+  const Status status =
+      table->Restore(state, RestoredStreams(all), rows, {}, &references, &refused);
+  Garbage garbage;
+  for (std::uint64_t i = 0; refused != nullptr && i < refused->order.span(); ++i) {
+    const std::uint32_t slot = refused->order[i];
+    if (slot != kNoSlot) refused->DropChunks(slot, &stream->chunks, &garbage);
+  }
+  return status;
 }
 
 }  // namespace reverie_test
