@@ -97,6 +97,25 @@ TEST(AnInterruptedRestoreLeavesAnEmptyTable) {
   CHECK_EQ(copy.Contents(), scene.Contents());
 }
 
+TEST(ARefusedRestoreLetsItsChunksGo) {
+  Scene scene;
+  scene.Write(20);
+  const auto snapshot = scene.store->TakeSnapshot();
+  REQUIRE(snapshot->Arrange().ok());
+  Scene copy;
+  Load(Save(*snapshot), copy.store.get());
+  TableState broken = snapshot->tables[0];
+  broken.items.length.back() = 1000;
+  CHECK_EQ(copy.store->RestoreTable(copy.table.get(), broken).code, Code::kInvalid);
+  std::uint64_t references = 5;
+  CHECK_EQ(copy.store->RestoreTable(copy.table.get(), snapshot->tables[0], &references).code,
+           Code::kTooMany);
+  CHECK_EQ(copy.store->table_info(*copy.table).size, 0u);
+  CHECK(copy.store->info().num_chunks != 0);
+  REQUIRE(copy.store->SealRestore().ok());
+  CHECK_EQ(copy.store->info().num_chunks, 0u);
+}
+
 TEST(WhatAnInterruptedClearLeavesIsTheKeepers) {
   constexpr std::uint64_t kMany = 10000;
   Scene scene(TableConfig(kMany));

@@ -150,11 +150,8 @@ def test_long_windows_that_are_few_load(tmp_path: Path) -> None:
         assert buffer.num_frames() == 300
 
 
-def test_long_windows_of_one_chunk_count_by_their_records() -> None:
-    store = _core.Store()
-    layout = _core.RecordLayout([(np.dtype(np.uint8), ())])
-    store.restore_chunk(layout, 1, 10 * 4096)[:] = 0
-    table = store.create_table(
+def table_of(store: _core.Store) -> _core.Table:
+    return store.create_table(
         max_size=10,
         sampler=_core.UNIFORM,
         remover=_core.FIFO,
@@ -164,6 +161,13 @@ def test_long_windows_of_one_chunk_count_by_their_records() -> None:
         max_diff=np.inf,
         seed=1,
     )
+
+
+def test_long_windows_of_one_chunk_count_by_their_records() -> None:
+    store = _core.Store()
+    layout = _core.RecordLayout([(np.dtype(np.uint8), ())])
+    store.restore_chunk(layout, 1, 10 * 4096)[:] = 0
+    table = table_of(store)
     state = {
         "key": None,
         "chunk": np.ones(3, np.uint64),
@@ -177,7 +181,23 @@ def test_long_windows_of_one_chunk_count_by_their_records() -> None:
     }
     with pytest.raises(_core.TooManyReferences):
         table.restore(state, 13)
-    assert table.restore(state, 100) == 1 + 2 + 11
+    of_pieces = state | {
+        "chunk": np.array([0, 1, 1], np.uint64),
+        "length": np.array([0, 1, 1], np.uint32),
+        "traj_item": np.zeros(1, np.uint64),
+        "traj_episode": np.ones(1, np.uint64),
+        "column_item": np.zeros(1, np.uint64),
+        "column_field": np.zeros(1, np.uint32),
+        "column_squeeze": np.zeros(1, np.uint8),
+        "column_pieces": np.full(1, 2, np.uint32),
+        "piece_chunk": np.ones(2, np.uint64),
+        "piece_offset": np.zeros(2, np.uint32),
+        "piece_length": np.array([40_960, 4095], np.uint32),
+    }
+    with pytest.raises(_core.TooManyReferences):
+        table.restore(of_pieces, 1 + 1 + 9)
+    assert table.restore(of_pieces, 1 + 1 + 10) == 12
+    assert table_of(store).restore(state, 100) == 1 + 2 + 11
 
 
 def test_the_golden_checkpoints_are_within_the_limits() -> None:

@@ -352,7 +352,7 @@ def test_a_server_starts_from_its_checkpointer_and_takes_its_settings(
     )
     assert own[0].internal_table.core.max_size == 77
     with pytest.raises(InvalidArgumentError, match="in use already"):
-        written.load(None, {"a": own[0].internal_table}, "", None)
+        written.load(None, {"a": own[0].internal_table}, "", None, None)
     server.stop()
 
 
