@@ -27,12 +27,13 @@ import reverie
 from reverie import _core, reverb
 from reverie.checkpoint import open_source, verify
 from reverie.checkpoint.disk.limits import REFERENCES
+from reverie.checkpoint.format.manifest import frame
 from reverie.checkpoint.reverb_files.stored import read_stored
 from reverie.errors import CheckpointError, CheckpointLimitError
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
 _LOAD = """
-import json, sys
+import json, resource, sys
 import reverie
 from reverie.checkpoint import verify
 from reverie.checkpoint.reverb_files import stored
@@ -44,7 +45,9 @@ def memory(name):
     text = open("/proc/self/status").read()
     return int(text.split(name + ":")[1].split()[0]) * 1024
 
-act, folder = sys.argv[1:]
+act, folder, room = sys.argv[1:]
+if room != "any":
+    resource.setrlimit(resource.RLIMIT_AS, (memory("VmSize") + int(room),) * 2)
 open("/proc/self/clear_refs", "w").write("5")
 before, found = memory("VmRSS"), ""
 try:
@@ -55,10 +58,13 @@ print(json.dumps([found, memory("VmHWM") - before]))
 """
 
 
-def loaded(act: str, folder: Path) -> tuple[str, int]:
-    """Which error a load ends in, and how much memory it took, in a process of its own."""
+def loaded(act: str, folder: Path, room: int | str = "any") -> tuple[str, int]:
+    """Which error a load ends in, and how much memory it took, in a process of its own.
+
+    There it may have `room` more bytes than at the start.
+    """
     done = subprocess.run(
-        [sys.executable, "-c", _LOAD, act, str(folder)],
+        [sys.executable, "-c", _LOAD, act, str(folder), str(room)],
         capture_output=True,
         check=True,
         timeout=300,
@@ -79,6 +85,35 @@ def test_a_file_of_holes_takes_no_memory(tmp_path: Path, act: str, name: str) ->
     error, nbytes = loaded(act, folder)
     assert error == "CheckpointLimitError"
     assert nbytes < allowed(folder)
+
+
+@linux
+@pytest.mark.parametrize("act", ["open", "verify"])
+@pytest.mark.parametrize(
+    "document",
+    [
+        lambda: b"[" + b"{}," * (4 * MB) + b"{}]",
+        lambda: b"{" + b",".join(b'"%x":[]' % i for i in range(MB)) + b"}",
+        lambda: b'["\\ud83d\\ude00' + b"a" * (60 * MB) + b'"]',
+    ],
+    ids=["objects", "keys", "text"],
+)
+def test_a_manifest_takes_memory_in_proportion(
+    tmp_path: Path, act: str, document: Callable[[], bytes]
+) -> None:
+    folder = saved(tmp_path)
+    (folder / "manifest.json").write_bytes(frame(document()))
+    error, nbytes = loaded(act, folder)
+    assert error == "CheckpointCorruptError"
+    assert nbytes < allowed(folder)
+
+
+@linux
+@pytest.mark.parametrize("room", [2, 10, 40, 70])
+def test_a_process_that_may_have_little_memory_is_told(tmp_path: Path, room: int) -> None:
+    folder = with_holes(tmp_path, SEGMENT, 64 * MB)
+    assert loaded("open", folder, room * MB)[0] == "CheckpointLimitError"
+    assert loaded("open", folder, 1 << 30)[0] == ""
 
 
 def test_a_file_of_few_holes_loads(tmp_path: Path) -> None:

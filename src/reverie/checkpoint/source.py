@@ -125,9 +125,9 @@ def open_source(
         progress: called with bytes read so far and in all; native ones only.
         max_nbytes: refuse one that takes more: of ours the bytes of its files, of
             Reverb's what they unpack to. None: what is in proportion to the bytes on the
-            medium, which what was saved is; see `disk.limits`. A larger one must be
-            passed for a checkpoint that is nearly all zeros, on a file system that leaves
-            those out or in Reverb's compressed files.
+            medium, which what was saved is; see `disk.limits`. Only one that is mostly
+            zeros may need it, where the file system leaves those out, or nearly all
+            zeros, in Reverb's compressed files.
         fs: the file system; native ones only.
 
     Raises:

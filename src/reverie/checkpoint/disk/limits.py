@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from reverie.checkpoint.disk.files import FileSystem, OpenFolder, failing_path
 
 ROOM_NBYTES = 64 << 20  # that any checkpoint may take
-GROWTH = 1024  # bytes in memory for each on the medium: zlib's and Snappy's best
-INFLATION = 32  # of what is compressed twice, once inflated: steps are packed by Snappy first
+# What compressed files may take for each byte on the medium, beyond their room.
+GROWTH = 1024  # all that is unpacked: zlib's and Snappy's best
+INFLATION = 32  # once inflated, as steps are packed by Snappy before
 RECORD_ROOM_NBYTES = 16 << 20
-RECORD_GROWTH = 4  # of one record of it, which is held several times while it is read
+RECORD_GROWTH = 4  # one record, which is held several times while it is read
 
 REFERENCES = 1 << 24  # of items on chunks, and one more for each byte of the files
 
@@ -28,9 +29,9 @@ def stored_nbytes(fs: FileSystem, folder: OpenFolder, names: Iterable[str]) -> i
     return total
 
 
-def memory_limit(max_nbytes: int | None, stored: int) -> int:
-    """How much a load may take for what it loads: what the caller says, or by the files."""
-    return ROOM_NBYTES + GROWTH * stored if max_nbytes is None else max_nbytes
+def holes_limit(stored: int) -> int:
+    """How large files may be of which so many bytes stand on the medium."""
+    return 2 * (ROOM_NBYTES + stored)
 
 
 def max_references(max_nbytes: int | None, nbytes: int) -> int:

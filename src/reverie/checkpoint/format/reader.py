@@ -20,7 +20,7 @@ from reverie.checkpoint.disk.files import (
     failing_path,
     opened_folder,
 )
-from reverie.checkpoint.disk.limits import ROOM_NBYTES, memory_limit, stored_nbytes
+from reverie.checkpoint.disk.limits import holes_limit, stored_nbytes
 from reverie.checkpoint.disk.scratch import BLOCK, blocks, scratch
 from reverie.checkpoint.folder.names import (
     CHUNKS_NAME,
@@ -96,10 +96,10 @@ class Reader:
                 raise CheckpointCorruptError(
                     f"{where!r} is {kind}{status.st_size} bytes, expected {file.nbytes}."
                 )
-        if max_nbytes is None and self._manifest.nbytes > ROOM_NBYTES:
+        if max_nbytes is None and self._manifest.nbytes > holes_limit(0):
             stored = stored_nbytes(self._fs, folder, self._manifest.files)
             self._check_limit(
-                memory_limit(None, stored), f"the limit for {stored} bytes without holes"
+                holes_limit(stored), f"the limit for {stored} bytes without holes"
             )
 
     def _check_limit(self, limit: int, what: str) -> None:

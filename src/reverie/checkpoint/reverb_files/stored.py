@@ -18,12 +18,12 @@ from reverie import errors
 from reverie.checkpoint.disk.crc_file import reading
 from reverie.checkpoint.disk.files import FILE_SYSTEM, OpenFolder, opened_folder
 from reverie.checkpoint.disk.limits import (
+    GROWTH,
     INFLATION,
     RECORD_GROWTH,
     RECORD_ROOM_NBYTES,
     ROOM_NBYTES,
     max_references,
-    memory_limit,
     stored_nbytes,
 )
 from reverie.checkpoint.reverb_files import extra, tensors
@@ -209,12 +209,13 @@ def _read(folder: Path, max_nbytes: int | None) -> Stored:
         there = [name for name in DATA_FILES if name in names and _is_regular(opened, name)]
         nbytes = stored_nbytes(FILE_SYSTEM, opened, there)
     if max_nbytes is None:
+        limit = ROOM_NBYTES + GROWTH * nbytes
         budget = Budget(
             ROOM_NBYTES + INFLATION * nbytes,
             largest=RECORD_ROOM_NBYTES + RECORD_GROWTH * nbytes,
         )
     else:
-        budget = Budget(max_nbytes)
+        limit, budget = max_nbytes, Budget(max_nbytes)
     records = read_tables(folder / TABLES, budget)
     items = read_items(folder / ITEMS, records, budget)
     chunks = read_chunks(folder / CHUNKS, budget)
@@ -222,8 +223,8 @@ def _read(folder: Path, max_nbytes: int | None) -> Stored:
         name: StoredTable(record, of, chunks.resolve(of) if of.keys else None)
         for (name, record), of in zip(records.items(), items.values(), strict=True)
     }
-    left = Budget(memory_limit(max_nbytes, nbytes), budget.used)
-    return Stored(folder, tables, chunks, left, max_references(max_nbytes, nbytes))
+    unpacked = Budget(limit, budget.used)
+    return Stored(folder, tables, chunks, unpacked, max_references(max_nbytes, nbytes))
 
 
 def _is_regular(folder: OpenFolder, name: str) -> bool:
