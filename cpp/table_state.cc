@@ -183,16 +183,17 @@ Status Table::Restore(const TableState& state, const RestoredStreams& streams,
   for (std::uint64_t i = place; i < 8 * state.holes.size(); ++i) {
     if (is_hole(i)) return Status::Invalid("hole behind the last item", -1);
   }
-  std::vector<std::size_t> rows(n);
-  std::iota(rows.begin(), rows.end(), std::size_t{0});
-  if (from.touched.size() == n) {
+  std::vector<std::size_t> rows;  // where the order is another than the items'
+  if (n != 0 && from.touched.size() == n) {
+    rows.resize(n);
+    std::iota(rows.begin(), rows.end(), std::size_t{0});
     std::sort(rows.begin(), rows.end(), [&](std::size_t a, std::size_t b) {
       return std::make_pair(from.touched[a], a) < std::make_pair(from.touched[b], b);
     });
   }
   for (std::size_t i = 0; i < n; ++i) {
     if (i % kRowsPerLook == 0 && Stop::Asked()) return Status::Of(Code::kInterrupted);
-    const std::size_t row = rows[i];
+    const std::size_t row = rows.empty() ? i : rows[i];
     own_->sampler->Reserve(slots[row]);
     own_->remover->Reserve(slots[row]);
     own_->sampler->Insert(slots[row], from.priority[row]);
