@@ -17,6 +17,7 @@ from reverie.backends import Backend, BufferSettings, find_backend
 from reverie.checkpoint.disk.crc_file import reading
 from reverie.checkpoint.disk.files import FILE_SYSTEM, exists
 from reverie.checkpoint.folder.place import check_is_no_checkpoint, folder_of, is_folder
+from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.save import check_keep
 from reverie.checkpoint.source import candidates
 from reverie.errors import (
@@ -205,10 +206,7 @@ class ReplayBufferManager(Handle):
         return self._create()
 
     def load_replay_buffer(
-        self,
-        *,
-        progress: Callable[[int, int], None] | None = None,
-        max_nbytes: int | None = None,
+        self, *, progress: Progress | None = None, max_nbytes: int | None = None
     ) -> tuple[ReplayBuffer, TrajectoryObserver]:
         """The newest complete checkpoint in `checkpoint_dir`, native or Reverb's.
 
@@ -218,21 +216,18 @@ class ReplayBufferManager(Handle):
 
         Args:
             progress: called with bytes read so far and in all.
-            max_nbytes: most bytes that the checkpoint may take. None: in proportion to
-                what its files take on the disk.
+            max_nbytes: most that it may take; None: in proportion to its bytes on the disk.
 
         Returns:
             `(replay_buffer, observer)`, as `create_replay_buffer`.
 
         Raises:
             CheckpointNotFoundError: there is none.
-            CheckpointCorruptError: it is damaged; names the file. Never an empty
-                or partial buffer.
+            CheckpointCorruptError: it is damaged; names the file. Never a partial buffer.
             CheckpointMismatchError: it does not fit the spec, table or capacity.
             CheckpointVersionError: a later version of this library wrote it.
             CheckpointLimitError: it takes more than `max_nbytes`, or than there is.
-            MissingDependencyError: it is Reverb's, and the `reverb-files` extra is
-                not installed.
+            MissingDependencyError: it is Reverb's, and the `reverb-files` extra is missing.
             UnsupportedError: the server runs elsewhere, and loads by itself.
             ClosedError: the manager is closed.
         """
