@@ -5,6 +5,11 @@ tables, items and chunk counts; a `Writer` has a mutex of its own, taken first.
 No call holds a core mutex while it wants the GIL, nor waits for one with the GIL in hand:
 it is kept for short work alone. Methods may be called from
 any thread. Errors: `ValueError` for arguments that Python should have refused.
+
+What may take seconds answers signals: it ends early, and raises what a handler raised. Then
+`sample` may have counted its items, `update_priorities` and `delete` have dealt with a part
+of the keys, `clear` is done but for memory that is freed a little later, and `restore` has
+left the table empty.
 """
 
 from collections.abc import Sequence
@@ -236,9 +241,9 @@ class Table:
     def restore(self, state: dict[str, Any], max_references: int = 2**64 - 1) -> int:
         """Fills an empty table from the arrays of `TableSnapshot`, same names.
 
-        Takes at most `max_references` on chunks, and returns how many: for a window one for
-        each chunk that it touches and for every 4096 of its records. TooManyReferences: they
-        would be more, and the table is empty.
+        Takes at most `max_references` on chunks, and returns how many: one for each chunk
+        that a window touches, and for every 4096 records of a window or a piece.
+        TooManyReferences: they would be more, and the table is empty.
 
         Raises ValueError naming the item index for a chunk, offset, length, key or
         trajectory that does not fit; the table is empty then. `key` may be None: fresh keys

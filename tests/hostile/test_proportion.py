@@ -29,7 +29,7 @@ from reverie.checkpoint import open_source, verify
 from reverie.checkpoint.disk.limits import REFERENCES
 from reverie.checkpoint.format.manifest import frame
 from reverie.checkpoint.reverb_files.stored import read_stored
-from reverie.errors import CheckpointError, CheckpointLimitError
+from reverie.errors import CheckpointError, CheckpointLimitError, InvalidArgumentError
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
 _LOAD = """
@@ -164,6 +164,9 @@ def test_every_door_takes_a_limit(tmp_path: Path) -> None:
         load(nbytes)
         with pytest.raises(CheckpointLimitError, match="raise max_nbytes"):
             load(nbytes - 1)
+        for no_number in (-1, 0, 1.5, "1 GB", True):
+            with pytest.raises(InvalidArgumentError, match="max_nbytes: found"):
+                load(no_number)
     manager_.close()
 
 

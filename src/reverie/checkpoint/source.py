@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from reverie import _core
 from reverie.checkpoint.disk.crc_file import reading
 from reverie.checkpoint.disk.files import FILE_SYSTEM, FileSystem, exists
+from reverie.checkpoint.disk.limits import check_limit
 from reverie.checkpoint.folder.names import MANIFEST_NAME, list_checkpoints, sequence_number_of
 from reverie.checkpoint.folder.place import is_folder
 from reverie.checkpoint.format.native_source import NativeSource
@@ -131,6 +132,7 @@ def open_source(
         fs: the file system; native ones only.
 
     Raises:
+        InvalidArgumentError: `max_nbytes` is no number of bytes.
         CheckpointNotFoundError: there is no such folder.
         CheckpointCorruptError: there is no manifest in it, or no sound one; or
             anything else is not as it must be.
@@ -141,6 +143,7 @@ def open_source(
             that is not there.
     """
     path = Path(path)
+    max_nbytes = check_limit(max_nbytes)
     with reading(fs, path):
         if not _is_native(path, fs) and exists(fs, path):
             from reverie.checkpoint.reverb_files.source import reverb_source

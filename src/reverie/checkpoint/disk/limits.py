@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from reverie.checkpoint.disk.files import FileSystem, OpenFolder, failing_path
+from reverie.runtime.checks import check_int
 
 ROOM_NBYTES = 64 << 20  # that any checkpoint may take
 # What compressed files may take for each byte on the medium, beyond their room.
@@ -18,6 +19,11 @@ RECORD_ROOM_NBYTES = 16 << 20
 RECORD_GROWTH = 4  # one record, which is held several times while it is read
 
 REFERENCES = 1 << 24  # of items on chunks, and one more for each byte of the files
+
+
+def check_limit(max_nbytes: int | None) -> int | None:
+    """What a caller says. Raises InvalidArgumentError: it is no number of bytes."""
+    return None if max_nbytes is None else check_int("max_nbytes", max_nbytes, 1, 2**63 - 1)
 
 
 def stored_nbytes(fs: FileSystem, folder: OpenFolder, names: Iterable[str]) -> int:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from reverie import _core
 from reverie.checkpoint.disk.crc_file import reading
 from reverie.checkpoint.disk.files import FILE_SYSTEM
+from reverie.checkpoint.disk.limits import check_limit
 from reverie.checkpoint.format.report import VerifyReport
 from reverie.checkpoint.reverb_files.as_cells import fill_cells
 from reverie.checkpoint.reverb_files.as_records import (
@@ -159,7 +160,7 @@ class ReverbSource:
 
 def reverb_source(path: Path, *, max_nbytes: int | None = None) -> ReverbSource:
     """Reads the files of a checkpoint that dm-reverb wrote; see `read_stored` for errors."""
-    stored = read_stored(path, max_nbytes=max_nbytes)
+    stored = read_stored(path, max_nbytes=check_limit(max_nbytes))
     settings = {name: table.settings for name, table in stored.tables.items()}
     return ReverbSource(path, MappingProxyType(settings), stored)
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from reverie.checkpoint.disk.limits import check_limit
 from reverie.checkpoint.folder.place import folder_of, is_folder
 from reverie.errors import InvalidArgumentError
 from reverie.reverb.engine import registry
@@ -42,7 +43,7 @@ class Checkpointer:
     ) -> None:
         self._path = path if callable(path) else str(folder_of("path", path))
         self.group = group
-        self.max_nbytes = max_nbytes
+        self.max_nbytes = check_limit(max_nbytes)
         fallback = fallback_checkpoint_path
         self.fallback = (
             str(folder_of("fallback_checkpoint_path", fallback)) if fallback else None

@@ -46,7 +46,8 @@ class DefaultCheckpointer(CheckpointerBase):
         """The engine's own form of it.
 
         Raises:
-            InvalidArgumentError: a path is a URL, or of an unknown user's home.
+            InvalidArgumentError: a path is a URL, or of an unknown user's home, or
+                `max_nbytes` is no number of bytes.
         """
         return pybind.Checkpointer(
             self.path, self.group, self.fallback_checkpoint_path, max_nbytes=self.max_nbytes
