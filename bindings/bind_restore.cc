@@ -5,6 +5,7 @@
 #include "arrays.h"
 #include "errors.h"
 #include "handles.h"
+#include "interrupts.h"
 #include "no_gil.h"
 #include "snapshot.h"
 #include "states.h"
@@ -63,11 +64,12 @@ template <typename T, typename Allocator>
 void Read(nb::dict state, const char* name, std::vector<T, Allocator>* to) {
   const auto array = nb::cast<InVector<T>>(state[name]);
   to->assign(array.data(), array.data() + array.size());
+  if (PyErr_CheckSignals() != 0) throw nb::python_error();
 }
 
 void SnapshotHandle::Arrange() {
   if (arranged) return;
-  WithoutGil([&] { snapshot->Arrange(); });
+  Check(Interruptible(true, [&] { return snapshot->Arrange(); }));
   if (arranged) return;  // by another thread, meanwhile
   arranged = true;
   chunks["id"] = ToNumpy(std::move(snapshot->chunks.id));
@@ -236,8 +238,9 @@ void BindRestore(nb::module_& m) {
       "link_chunks",
       [](StoreHandle& self, InVector<std::uint64_t> ids, InVector<std::uint64_t> next_ids) {
         if (ids.size() != next_ids.size()) throw nb::value_error("one next_id per id");
-        Check(GilToSpare(
-            [&] { return self.store->LinkChunks(ids.data(), next_ids.data(), ids.size()); }));
+        Check(Interruptible(ids.size() >= kLongItems, [&] {
+          return self.store->LinkChunks(ids.data(), next_ids.data(), ids.size());
+        }));
       },
       "ids"_a, "next_ids"_a);
   method(
@@ -247,14 +250,13 @@ void BindRestore(nb::module_& m) {
         if (step.size() != chunk.size() || how.size() != chunk.size()) {
           throw nb::value_error("vectors differ in length");
         }
-        Check(GilToSpare([&] {
+        Check(Interruptible(chunk.size() >= kLongItems, [&] {
           return self.store->RestoreEnds(chunk.data(), step.data(), how.data(), chunk.size());
         }));
       },
       "chunk"_a, "step"_a, "how"_a);
   method("seal_restore", [](StoreHandle& self) {
-    GilInHand gil;
-    self.store->SealRestore();
+    Check(Interruptible(true, [&] { return self.store->SealRestore(); }));
   });
 }
 

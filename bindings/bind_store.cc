@@ -6,6 +6,7 @@
 #include "arrays.h"
 #include "errors.h"
 #include "handles.h"
+#include "interrupts.h"
 #include "no_gil.h"
 
 namespace reverie_py {
@@ -82,11 +83,7 @@ void BindStore(nb::module_& m) {
              GilInHand gil;
              self.store->Reopen();
            })
-      .def("tidy",
-           [](StoreHandle& self) {
-             GilInHand gil;
-             self.store->Tidy();
-           })
+      .def("tidy", [](StoreHandle& self) { Interruptible(true, [&] { self.store->Tidy(); }); })
       .def("info", [](const StoreHandle& self) {
         const auto info = GilToSpare([&] { return self.store->info(); });
         nb::dict result;

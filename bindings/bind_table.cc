@@ -5,6 +5,7 @@
 #include "arrays.h"
 #include "errors.h"
 #include "handles.h"
+#include "interrupts.h"
 #include "no_gil.h"
 #include "states.h"
 
@@ -47,6 +48,10 @@ nb::list Outputs(const TypedLayout& layout, std::ptrdiff_t n, const BatchSpec& s
   return columns;
 }
 
+std::uint32_t SizeOf(const TableHandle& self) {
+  return GilToSpare([&] { return self.store->table_info(*self.table).size; });
+}
+
 nb::object Sample(TableHandle& self, const TypedLayout& layout, std::uint32_t batch_size,
                   std::uint32_t steps, std::uint32_t piece, bool repeat_info, nb::object out,
                   const Lengths& lengths) {
@@ -66,7 +71,9 @@ nb::object Sample(TableHandle& self, const TypedLayout& layout, std::uint32_t ba
       nb::make_tuple(NewVector(info_shape, &info.key), NewVector(info_shape, &info.probability),
                      NewVector(info_shape, &info.table_size), NewVector(info_shape, &info.priority),
                      NewVector(info_shape, &info.times_sampled));
-  const reverie::Status status = GilToSpare([&] {
+  const std::size_t nbytes = batch_size * layout.layout()->record_nbytes() * piece;
+  const bool is_long = batch_size >= kLongItems || nbytes >= kLongBytes;
+  const reverie::Status status = Interruptible(is_long, [&] {
     return self.store->Sample(self.table.get(), {result.layout, steps, of_columns}, batch_size,
                               lengths ? 0 : piece, outputs.data(), info);
   });
@@ -80,14 +87,18 @@ nb::object Gather(TableHandle& self, const TypedLayout& layout,
                   const Lengths& lengths) {
   const BatchSpec spec(layout.layout().get(), steps, CheckLengths(layout, lengths));
   const Spared reader(std::make_unique<reverie::Store::Reader>(self.store, spec));
-  const reverie::Status status = GilToSpare([&] {
+  const std::size_t most = keys ? keys->size() : SizeOf(self);
+  const reverie::Status status = Interruptible(most >= kLongItems, [&] {
     return reader->Select(self.table.get(), keys ? keys->data() : nullptr, keys ? keys->size() : 0);
   });
   Check(status);
   std::vector<void*> outputs;
   const auto n = static_cast<std::ptrdiff_t>(reader->keys().size());
   nb::list columns = Outputs(layout, n, reader->spec(), nb::none(), &outputs);
-  GilToSpare([&] { reader->Gather(outputs.data()); });
+  const std::size_t nbytes =
+      static_cast<std::size_t>(n) * layout.layout()->record_nbytes() * reader->spec().steps;
+  const bool is_long = reader->keys().size() >= kLongItems || nbytes >= kLongBytes;
+  Check(Interruptible(is_long, [&] { return reader->Gather(outputs.data()); }));
   std::vector<std::uint64_t> found = reader->keys();
   return nb::make_tuple(columns, ToNumpy(std::move(found)));
 }
@@ -114,7 +125,7 @@ class NewColumns {
   }
 
   void Copy() const {
-    GilToSpare([&] { copies_.Copy(outputs_.data()); });
+    Interruptible(copies_.nbytes() >= kLongBytes, [&] { copies_.Copy(outputs_.data()); });
   }
 
  private:
@@ -203,10 +214,7 @@ nb::dict Info(const TableHandle& self) {
 
 void BindTable(nb::module_& m) {
   nb::class_<TableHandle>(m, "Table")
-      .def_prop_ro("size",
-                   [](const TableHandle& self) {
-                     return GilToSpare([&] { return self.store->table_info(*self.table).size; });
-                   })
+      .def_prop_ro("size", [](const TableHandle& self) { return SizeOf(self); })
       .def_prop_ro("max_size",
                    [](const TableHandle& self) { return self.table->config().max_size; })
       .def("info", &Info)
@@ -230,15 +238,15 @@ void BindTable(nb::module_& m) {
       .def("describe", &Describe, "key"_a = nb::none())
       .def("items",
            [](TableHandle& self) {
-             reverie::TableState state =
-                 GilToSpare([&] { return self.store->table_state(self.table); });
+             reverie::TableState state = Interruptible(
+                 SizeOf(self) >= kLongItems, [&] { return self.store->table_state(self.table); });
              return ItemArrays(std::move(state.items));
            })
       .def(
           "update_priorities",
           [](TableHandle& self, InVector<std::uint64_t> keys, InVector<double> priorities) {
             if (keys.size() != priorities.size()) throw nb::value_error("one priority per key");
-            return GilToSpare([&] {
+            return Interruptible(keys.size() >= kLongItems, [&] {
               return self.store->UpdatePriorities(self.table.get(), keys.data(), priorities.data(),
                                                   keys.size());
             });
@@ -247,14 +255,15 @@ void BindTable(nb::module_& m) {
       .def(
           "delete",
           [](TableHandle& self, InVector<std::uint64_t> keys) {
-            return GilToSpare(
-                [&] { return self.store->Delete(self.table.get(), keys.data(), keys.size()); });
+            return Interruptible(keys.size() >= kLongItems, [&] {
+              return self.store->Delete(self.table.get(), keys.data(), keys.size());
+            });
           },
           "keys"_a)
       .def("clear",
            [](TableHandle& self) {
-             GilInHand gil;
-             self.store->Clear(self.table.get());
+             Check(Interruptible(SizeOf(self) >= kLongItems,
+                                 [&] { return self.store->Clear(self.table.get()); }));
            })
       .def(
           "wait",
@@ -267,13 +276,14 @@ void BindTable(nb::module_& m) {
           "batch_size"_a, "timeout_s"_a)
       .def(
           "restore",
-          [](TableHandle& self, nb::dict state) {
+          [](TableHandle& self, nb::dict state, std::uint64_t max_references) {
             const reverie::TableState parsed = ParseTableState(state);
-            const reverie::Status status =
-                GilToSpare([&] { return self.store->RestoreTable(self.table.get(), parsed); });
-            Check(status);
+            std::uint64_t left = max_references;
+            Check(Interruptible(
+                true, [&] { return self.store->RestoreTable(self.table.get(), parsed, &left); }));
+            return max_references - left;
           },
-          "state"_a);
+          "state"_a, "max_references"_a = ~std::uint64_t{0});
 }
 
 }  // namespace reverie_py

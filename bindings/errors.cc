@@ -9,6 +9,7 @@ namespace {
 PyObject* length_mismatch = nullptr;
 PyObject* layout_mismatch = nullptr;
 PyObject* closed = nullptr;
+PyObject* too_many = nullptr;
 
 }  // namespace
 
@@ -31,6 +32,12 @@ void Check(const reverie::Status& status) {
     case Code::kStaleKey:
       PyErr_SetObject(PyExc_KeyError, nb::int_(status.key).ptr());
       break;
+    case Code::kTooMany:
+      PyErr_SetString(too_many, "more references on chunks than allowed");
+      break;
+    case Code::kInterrupted:  // Interruptible() has raised what interrupted it
+      PyErr_SetString(PyExc_KeyboardInterrupt, "");
+      break;
     case Code::kInvalid:
       PyErr_SetObject(
           PyExc_ValueError,
@@ -46,6 +53,8 @@ void BindErrors(nb::module_& m) {
   length_mismatch = PyErr_NewException("reverie._core.LengthMismatch", nullptr, nullptr);
   layout_mismatch = PyErr_NewException("reverie._core.LayoutMismatch", PyExc_ValueError, nullptr);
   closed = PyErr_NewException("reverie._core.Closed", nullptr, nullptr);
+  too_many = PyErr_NewException("reverie._core.TooManyReferences", nullptr, nullptr);
+  m.attr("TooManyReferences") = nb::handle(too_many);
   m.attr("LengthMismatch") = nb::handle(length_mismatch);
   m.attr("LayoutMismatch") = nb::handle(layout_mismatch);
   m.attr("Closed") = nb::handle(closed);

@@ -9,6 +9,7 @@
 
 #include "outer_lock.h"
 #include "prefetch.h"
+#include "stop.h"
 
 namespace reverie {
 namespace {
@@ -77,11 +78,13 @@ void GatherRange(const RecordLayout& layout, const Row* rows, std::size_t begin,
   };
   for (std::size_t i = begin; i < std::min(begin + kRowsAhead, end); ++i) prefetch(rows[i]);
   const std::size_t rows_per_tick = std::clamp<std::size_t>(
-      kBytesPerTick / std::max<std::size_t>(record_nbytes * steps, 1), 1, kRowsPerTick);
+      kBytesPerTick / (std::max<std::size_t>(record_nbytes, 1) * std::max(steps, 1u)), 1,
+      kRowsPerTick);
   std::size_t next_tick = begin + rows_per_tick;
   for (std::size_t i = begin; i < end; ++i) {
     if (i == next_tick) {
       OuterLock::Tick();
+      if (Stop::Asked()) return;
       next_tick += rows_per_tick;
     }
     if (i + kRowsAhead < end) prefetch(rows[i + kRowsAhead]);
@@ -96,7 +99,9 @@ void GatherRange(const RecordLayout& layout, const Row* rows, std::size_t begin,
         }
       }
       left -= run;
-      if (left != 0) row = Row::After(row);
+      if (left == 0) break;
+      if (Stop::Asked()) return;
+      row = Row::After(row);
     }
   }
 }
@@ -160,7 +165,10 @@ void InParts(std::size_t parts, std::size_t num_rows, const Run& run) {
     const std::size_t first = num_rows * part / parts;
     const std::size_t last = num_rows * (part + 1) / parts;
     try {
-      threads.emplace_back([&run, part, first, last] { run(part, first, last); });
+      threads.emplace_back([&run, part, first, last, stop = Stop::current()] {
+        const Stop::Scope scope(stop);
+        run(part, first, last);
+      });
     } catch (const std::exception&) {
       break;
     }
@@ -234,7 +242,10 @@ void Gather(const BatchSpec& spec, const BatchRows& batch, void* const* outputs,
   InParts(parts, n, [&](std::size_t part, std::size_t first, std::size_t last) {
     Target* const to = targets.data() + part * columns.size();
     for (std::size_t i = first; i < last; ++i) {
-      if (i % kRowsPerTick == 0 || row_nbytes >= kBytesPerTick) OuterLock::Tick();
+      if (i % kRowsPerTick == 0 || row_nbytes >= kBytesPerTick) {
+        OuterLock::Tick();
+        if (Stop::Asked()) return;
+      }
       const Row& row = batch.rows[i];
       if (row.chunk == nullptr) {
         GatherTrajectory(spec, batch.trajectories[row.offset], i, outputs);
@@ -252,7 +263,10 @@ void Gather(const BatchSpec& spec, const BatchRows& batch, void* const* outputs,
 void GatherPieces(const Piece* pieces, std::size_t n, std::uint32_t field, void* output) {
   auto* to = static_cast<std::uint8_t*>(output);
   for (std::size_t i = 0; i < n; ++i) {
-    if (i % 64 == 63) OuterLock::Tick();
+    if (i % 64 == 63) {
+      OuterLock::Tick();
+      if (Stop::Asked()) return;
+    }
     to = CopyField(pieces[i], field, to);
   }
 }

@@ -68,7 +68,7 @@ void AdvanceRow(Row* row, std::uint32_t skip);
 // read once, front to back, while the records of later rows are prefetched.
 // Large batches are split over at most `max_threads` threads; the outputs do not
 // depend on how. O(bytes). Throws std::bad_alloc before anything is copied; for
-// want of threads it is merely slower.
+// want of threads it is merely slower. Stop::Asked(): not all is copied.
 void Gather(const RecordLayout& layout, const Row* rows, std::size_t num_rows, std::uint32_t steps,
             void* const* outputs, int max_threads);
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "stop.h"
+
 namespace reverie {
 namespace {
 
@@ -19,6 +21,7 @@ void Packing::Run() {
             [](const Chunk* a, const Chunk* b) { return a->id < b->id; });
   Decide();
   for (const Chunk* const chunk : chunks_) {
+    if (Stop::Asked()) return;
     if (!moved(*chunk)) {
       AddWhole(*chunk);
     } else if (moved_of_[chunk->slot] == kToCome) {
@@ -40,6 +43,7 @@ void Packing::Decide() {
     return Count(chunk) * chunk.layout->record_nbytes();
   };
   for (const Chunk* const chunk : chunks_) {
+    if (Stop::Asked()) return;
     const std::uint64_t held = held_of(*chunk);
     kept += held;
     idle += nbytes_of(*chunk) - held;

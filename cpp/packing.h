@@ -60,6 +60,7 @@ class Packing {
 
   // `chunk_at(slot)` gives the chunks that `coverage` has; those in `open`, by slot, were
   // not sealed. `all`: none stays whole. Throws std::bad_alloc. O(records).
+  // Stop::Asked(): it is not whole, and of no use.
   template <typename ChunkAt>
   Packing(const Coverage& coverage, const std::unordered_map<std::uint32_t, Open>& open, bool all,
           const ChunkAt& chunk_at)

@@ -3,9 +3,15 @@
 #include <algorithm>
 #include <cstring>
 
+#include "stop.h"
 #include "store.h"
 
 namespace reverie {
+namespace {
+
+constexpr std::uint64_t kItemsPerLook = 1024;
+
+}  // namespace
 
 Snapshot::~Snapshot() {
   if (epoch_ == 0) return;
@@ -33,6 +39,7 @@ void Snapshot::Cover() {
   for (const TableView& view : views_) {
     for (std::uint64_t i = 0; i < view.order.span(); ++i) {
       const std::uint32_t slot = view.order[i];
+      if (i % kItemsPerLook == 0 && Stop::Asked()) return;
       if (slot == kNoSlot) continue;
       const Item& item = view.items.items[slot];
       if (item.chunk != kNoSlot) {
@@ -49,34 +56,39 @@ void Snapshot::Cover() {
   }
 }
 
-void Snapshot::Arrange() {
-  std::call_once(arranged_, [this] {
-    chunks = {};  // of an attempt for which there was no memory
-    ends = {};
-    layouts.clear();
-    tables.clear();
-    Cover();
-    packing_ = std::make_unique<Packing>(*coverage_, open_, false,
-                                         [this](std::uint32_t slot) { return slots_[slot]; });
-    std::unordered_map<const RecordLayout*, std::uint32_t> rows;
-    for (const Packing::Packed& chunk : packing_->chunks()) {
-      chunks.id.push_back(chunk.id);
-      chunks.next.push_back(chunk.next);
-      chunks.count.push_back(chunk.count);
-      chunks.nbytes.push_back(chunk.count * chunk.layout->record_nbytes());
-      chunks.sealed.push_back(chunk.sealed);
-      const RecordLayout* const layout = chunk.layout->any_size() ? nullptr : chunk.layout;
-      const auto row = rows.try_emplace(layout, static_cast<std::uint32_t>(layouts.size()));
-      if (row.second) layouts.push_back(layout);
-      chunks.layout.push_back(row.first->second);
-      for (const Chunk::End& end : packing_->ends(chunk)) {
-        ends.chunk.push_back(chunk.id);
-        ends.step.push_back(end.step);
-        ends.how.push_back(static_cast<std::uint8_t>(end.how));
-      }
+Status Snapshot::Arrange() {
+  const std::lock_guard<std::mutex> one(arranging_);
+  if (arranged_) return Status();
+  chunks = {};  // of an attempt for which there was no memory, or no time
+  ends = {};
+  layouts.clear();
+  tables.clear();
+  Cover();
+  if (Stop::Asked()) return Status::Of(Code::kInterrupted);
+  packing_ = std::make_unique<Packing>(*coverage_, open_, false,
+                                       [this](std::uint32_t slot) { return slots_[slot]; });
+  if (Stop::Asked()) return Status::Of(Code::kInterrupted);
+  std::unordered_map<const RecordLayout*, std::uint32_t> rows;
+  for (const Packing::Packed& chunk : packing_->chunks()) {
+    chunks.id.push_back(chunk.id);
+    chunks.next.push_back(chunk.next);
+    chunks.count.push_back(chunk.count);
+    chunks.nbytes.push_back(chunk.count * chunk.layout->record_nbytes());
+    chunks.sealed.push_back(chunk.sealed);
+    const RecordLayout* const layout = chunk.layout->any_size() ? nullptr : chunk.layout;
+    const auto row = rows.try_emplace(layout, static_cast<std::uint32_t>(layouts.size()));
+    if (row.second) layouts.push_back(layout);
+    chunks.layout.push_back(row.first->second);
+    for (const Chunk::End& end : packing_->ends(chunk)) {
+      ends.chunk.push_back(chunk.id);
+      ends.step.push_back(end.step);
+      ends.how.push_back(static_cast<std::uint8_t>(end.how));
     }
-    for (const TableView& view : views_) tables.push_back(StateOf(view));
-  });
+  }
+  ArrangeTables();
+  if (Stop::Asked()) return Status::Of(Code::kInterrupted);
+  arranged_ = true;
+  return Status();
 }
 
 void Snapshot::ArrangeTables() {
@@ -102,6 +114,7 @@ TableState Snapshot::StateOf(const TableView& view) const {
   };
   std::size_t row = 0;
   for (std::uint64_t i = 0; i < span; ++i) {
+    if (i % kItemsPerLook == 0 && Stop::Asked()) break;  // who asked asks again
     const std::uint32_t slot = view.order[i];
     if (slot == kNoSlot) {
       state.holes[i / 8] = static_cast<std::uint8_t>(state.holes[i / 8] | 1u << i % 8);

@@ -50,8 +50,9 @@ class Snapshot {
 
   // What only the store's mutex keeps still: O(pages), not O(items).
   void Take(ChunkStore* store, const std::vector<std::shared_ptr<Table>>& all_tables);
-  // Makes arrays of it, once; after Take(), without the mutex. Thread-safe.
-  void Arrange();
+  // Makes arrays of it, once; after Take(), without the mutex. Thread-safe. Interrupted, it
+  // has none yet.
+  Status Arrange();
   // Of the tables alone, whose items then name the chunks as they are in the store.
   void ArrangeTables();
 
@@ -75,7 +76,8 @@ class Snapshot {
   PagedView<Chunk*> slots_;
   std::uint32_t num_slots_ = 0;
   std::unordered_map<std::uint32_t, Packing::Open> open_;  // by slot
-  std::once_flag arranged_;
+  std::mutex arranging_;
+  bool arranged_ = false;  // guarded by it
   std::unique_ptr<Coverage> coverage_;
   std::unique_ptr<Packing> packing_;
 };

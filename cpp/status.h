@@ -14,6 +14,8 @@ enum class Code {
   kLengthMismatch,  // an item has `found` cells (in `column`, or in all: -1), not `wanted`
   kLayoutMismatch,  // an item's `column` is of another type than asked; -1: not as many
   kStaleKey,        // no live item has this `key`
+  kTooMany,         // items refer to chunks more often than allowed
+  kInterrupted,     // who waits for it wants it to end: see Stop
   kInvalid,         // `what` says which rule an argument breaks; `found` is its index
 };
 

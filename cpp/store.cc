@@ -10,6 +10,8 @@
 namespace reverie {
 namespace {
 
+constexpr std::size_t kRowsPerLook = 4096;
+
 // Between nothing, which NaN counts as, and an hour, so that no clock overflows.
 std::chrono::duration<double> Duration(double seconds) {
   return std::chrono::duration<double>(seconds > 0 ? std::min(seconds, 3600.0) : 0.0);
@@ -71,7 +73,7 @@ void Store::Keep() {
     }
     lock.lock();
     if (failed) chunks_.Looked(true, 0, chunks_.removals());
-    untidy_ = chunks_.needs_care();
+    untidy_ = chunks_.needs_care() || !cleared_.empty();
   }
 }
 
@@ -81,6 +83,7 @@ void Store::Tidy() {
   for (Arena* const arena : {chunks_.arena().get(), chunks_.item_arena().get()}) {
     while (arena->WantsAhead()) arena->FaultAhead();
   }
+  if (!DropCleared().ok()) return;
   std::vector<std::shared_ptr<Table>> tables;
   {
     Locked locked = Lock();
@@ -125,7 +128,7 @@ Status Store::Sample(Table* table, BatchSpec spec, std::size_t n, std::uint32_t 
     }
   }
   Gather(spec, rows, outputs, options_.gather_threads);
-  return Status();
+  return Status::Of(Stop::Asked() ? Code::kInterrupted : Code::kOk);
 }
 
 void Store::Moved(Table* table, Locked* locked) {
@@ -162,8 +165,9 @@ Status Store::Reader::Select(const Table* table, const std::uint64_t* keys, std:
   return status;
 }
 
-void Store::Reader::Gather(void* const* outputs) const {
+Status Store::Reader::Gather(void* const* outputs) const {
   reverie::Gather(spec_, rows_, outputs, store_->options_.gather_threads);
+  return Status::Of(Stop::Asked() ? Code::kInterrupted : Code::kOk);
 }
 
 Status Store::WaitToSample(Table* table, std::int64_t n, double seconds) {
@@ -212,37 +216,44 @@ std::size_t Store::Delete(Table* table, const std::uint64_t* keys, std::size_t n
   return stale;
 }
 
-void Store::Clear(Table* table) {
-  std::unique_ptr<Table::Contents> contents;
+Status Store::Clear(Table* table) {
   {
     Locked locked = Lock();
-    contents = table->Fresh();
-    table->Clear(&contents, locked.garbage());
+    cleared_.emplace_back();  // first, as it may throw
+    cleared_.back().contents = table->Fresh();
+    table->Clear(&cleared_.back().contents, locked.garbage());
     if (!closed_) Moved(table, &locked);
   }
-  if (contents != nullptr) Drop(contents.get());
+  return DropCleared();
 }
 
-// What a table has given away. Nobody else knows it: only what it refers to, and its
-// pages, are anyone's, and those are dropped a few at a time.
-void Store::Drop(Table::Contents* contents) {
+Status Store::DropCleared() {
   constexpr std::size_t kAtOnce = 1024;
-  for (std::uint64_t i = 0; i < contents->order.span();) {
+  for (;;) {
     GiveWay();
     OuterLock::Tick();
     Locked locked = Lock();
-    const std::uint64_t end = std::min(i + kAtOnce, contents->order.span());
-    for (; i < end; ++i) {
-      const std::uint32_t slot = contents->order[i];
-      if (slot != kNoSlot) contents->DropChunks(slot, &chunks_, locked.garbage());
+    if (cleared_.empty()) return Status();
+    if (leaving()) {
+      WakeKeeper(&locked);
+      return Status::Of(Code::kInterrupted);
     }
-  }
-  for (bool gone = false; !gone;) {
-    GiveWay();
-    OuterLock::Tick();
-    Locked locked = Lock();
-    chunks_.LookAgain();
-    gone = contents->ClearSome(kAtOnce);
+    Cleared& last = cleared_.back();
+    if (last.contents == nullptr) {
+      cleared_.pop_back();
+      continue;
+    }
+    Table::Contents& contents = *last.contents;
+    const std::uint64_t end = std::min(last.next + kAtOnce, contents.order.span());
+    if (last.next == end) {
+      chunks_.LookAgain();
+      if (contents.ClearSome(kAtOnce)) cleared_.pop_back();
+      continue;
+    }
+    for (; last.next < end; ++last.next) {
+      const std::uint32_t slot = contents.order[last.next];
+      if (slot != kNoSlot) contents.DropChunks(slot, &chunks_, locked.garbage());
+    }
   }
 }
 
@@ -289,7 +300,10 @@ template <typename Ids>
 std::vector<Chunk*> Store::FindRestored(const Ids& ids) {
   std::vector<Chunk*> chunks;
   chunks.reserve(ids.size());
-  for (const std::uint64_t id : ids) chunks.push_back(FindRestored(id));
+  for (const std::uint64_t id : ids) {
+    if (chunks.size() % kRowsPerLook == 0 && Stop::Asked()) break;  // who asked asks again
+    chunks.push_back(FindRestored(id));
+  }
   return chunks;
 }
 
@@ -298,6 +312,7 @@ std::shared_ptr<Chunk> Store::RestoreChunk(std::shared_ptr<const RecordLayout> l
   std::lock_guard<Mutex> lock(mutex_);
   // Half of all ids are left for new chunks, which count on from the highest.
   if (id == 0 || id >> 63 != 0 || count == 0 || FindRestored(id) != nullptr) return nullptr;
+  streams_ = nullptr;
   Chunk*& restored = restored_[id];
   Chunk* chunk = chunks_.Create(std::move(layout), count, id);
   restored = chunk;
@@ -309,7 +324,9 @@ std::shared_ptr<Chunk> Store::RestoreChunk(std::shared_ptr<const RecordLayout> l
 
 Status Store::LinkChunks(const std::uint64_t* ids, const std::uint64_t* next_ids, std::size_t n) {
   std::lock_guard<Mutex> lock(mutex_);
+  streams_ = nullptr;
   for (std::size_t i = 0; i < n; ++i) {
+    if (i % kRowsPerLook == 0 && Stop::Asked()) return Status::Of(Code::kInterrupted);
     Chunk* const chunk = FindRestored(ids[i]);
     Chunk* const next = FindRestored(next_ids[i]);
     // Streams are written front to back, so ids rise along them: no cycles.
@@ -326,6 +343,7 @@ Status Store::RestoreEnds(const std::uint64_t* ids, const std::uint32_t* steps,
                           const std::uint8_t* hows, std::size_t n) {
   std::lock_guard<Mutex> lock(mutex_);
   for (std::size_t i = 0; i < n; ++i) {
+    if (i % kRowsPerLook == 0 && Stop::Asked()) return Status::Of(Code::kInterrupted);
     const auto at = static_cast<std::int64_t>(i);
     Chunk* const chunk = FindRestored(ids[i]);
     if (chunk == nullptr) return Status::Invalid("end in an unknown chunk", at);
@@ -341,26 +359,42 @@ Status Store::RestoreEnds(const std::uint64_t* ids, const std::uint32_t* steps,
   return Status();
 }
 
-Status Store::RestoreTable(Table* table, const TableState& state) {
+Status Store::RestoreTable(Table* table, const TableState& state, std::uint64_t* references) {
   OuterLock::LetGo();
-  std::lock_guard<Mutex> lock(mutex_);
-  for (const std::uint64_t episode : state.items.traj_episode) {
-    if (episode >> 62 != 0) return Status::Invalid("episode out of range", -1);
-    last_episode_ = std::max(last_episode_, episode);
+  Status status;
+  {
+    std::lock_guard<Mutex> lock(mutex_);
+    for (const std::uint64_t episode : state.items.traj_episode) {
+      if (episode >> 62 != 0) return Status::Invalid("episode out of range", -1);
+      last_episode_ = std::max(last_episode_, episode);
+    }
+    if (streams_ == nullptr) streams_ = std::make_unique<RestoredStreams>(restored_);
+    const std::vector<Chunk*> by_row = FindRestored(state.items.chunk_id);
+    const std::vector<Chunk*> by_piece = FindRestored(state.items.piece_chunk);
+    if (Stop::Asked()) return Status::Of(Code::kInterrupted);
+    std::uint64_t any = ~std::uint64_t{0};
+    if (references == nullptr) references = &any;
+    cleared_.emplace_back();
+    status =
+        table->Restore(state, *streams_, by_row, by_piece, references, &cleared_.back().contents);
   }
-  return table->Restore(state, FindRestored(state.items.chunk_id),
-                        FindRestored(state.items.piece_chunk));
+  DropCleared();
+  return status;
 }
 
-void Store::SealRestore() {
+Status Store::SealRestore() {
   OuterLock::LetGo();
   Locked locked = Lock();
-  for (const auto& entry : restored_) {
-    if (entry.second == nullptr) continue;
-    chunks_.Leave(entry.second);
-    chunks_.Unref(entry.second, locked.garbage());
+  streams_ = nullptr;
+  for (std::size_t i = 1; !restored_.empty(); ++i) {
+    if (i % kRowsPerLook == 0 && Stop::Asked()) return Status::Of(Code::kInterrupted);
+    Chunk* const chunk = restored_.begin()->second;
+    restored_.erase(restored_.begin());
+    if (chunk == nullptr) continue;
+    chunks_.Leave(chunk);
+    chunks_.Unref(chunk, locked.garbage());
   }
-  restored_.clear();
+  return Status();
 }
 
 void Store::Close() {

@@ -15,7 +15,9 @@
 #include <vector>
 
 #include "outer_lock.h"
+#include "restored_streams.h"
 #include "status.h"
+#include "stop.h"
 #include "storage/chunk_store.h"
 #include "table.h"
 
@@ -119,8 +121,9 @@ class Store : public std::enable_shared_from_this<Store> {
   // To be called by who locks often for work that can wait, between two locks: lets those
   // go first who queue for it.
   void GiveWay() const;
-  // Whether the store is being destroyed, and what can be left undone had better be.
-  bool leaving() const { return leaving_.load(); }
+  // Whether what can be left undone had better be: the store is being destroyed, or who
+  // waits for it would rather not.
+  bool leaving() const { return leaving_.load() || Stop::Asked(); }
   // Of trajectories; it has a lock of its own.
   Arena* item_arena() { return chunks_.item_arena().get(); }
   const Options& options() const { return options_; }
@@ -186,7 +189,7 @@ class Store : public std::enable_shared_from_this<Store> {
 
     // See Table::Select().
     Status Select(const Table* table, const std::uint64_t* keys, std::size_t n);
-    void Gather(void* const* outputs) const;
+    Status Gather(void* const* outputs) const;
 
     const std::vector<std::uint64_t>& keys() const { return keys_; }
     const BatchSpec& spec() const { return spec_; }
@@ -212,13 +215,16 @@ class Store : public std::enable_shared_from_this<Store> {
   bool CanSample(const Table& table, std::int64_t n) const;
   bool CanInsert(const Table& table, std::int64_t n) const;
 
+  // Both tell how many keys were stale. Interrupted, a part of them has been dealt with.
   std::size_t UpdatePriorities(Table* table, const std::uint64_t* keys, const double* priorities,
                                std::size_t n);
   std::size_t Delete(Table* table, const std::uint64_t* keys, std::size_t n);
-  void Clear(Table* table);
+  // Interrupted, the table is empty all the same, and the store's keeper does the rest.
+  Status Clear(Table* table);
 
   Info info() const;
   TableInfo table_info(const Table& table) const;
+  // Stop::Asked(): it is of no use.
   TableState table_state(const std::shared_ptr<Table>& table);
   // Holds the mutex for O(pages). It keeps the store alive.
   std::unique_ptr<Snapshot> TakeSnapshot();
@@ -232,10 +238,11 @@ class Store : public std::enable_shared_from_this<Store> {
   Status LinkChunks(const std::uint64_t* ids, const std::uint64_t* next_ids, std::size_t n);
   Status RestoreEnds(const std::uint64_t* ids, const std::uint32_t* steps, const std::uint8_t* hows,
                      std::size_t n);
-  // The chunks are named by state.items.chunk_id.
-  Status RestoreTable(Table* table, const TableState& state);
+  // The chunks are named by state.items.chunk_id. `references`: see Table::Restore();
+  // null: as many as there are.
+  Status RestoreTable(Table* table, const TableState& state, std::uint64_t* references = nullptr);
   // Drops the references that kept restored chunks alive until now.
-  void SealRestore();
+  Status SealRestore();
 
   // Looks after memory, in this thread: touches pages that will soon be needed, and gives
   // sparsely used chunks a new home (see Tidy). Where there is need for it a thread of the
@@ -248,7 +255,13 @@ class Store : public std::enable_shared_from_this<Store> {
   void Reopen();
 
  private:
-  void Drop(Table::Contents* contents);
+  // What a table has given away. Nobody else knows it: only what it refers to, and its
+  // pages, are anyone's, and those are dropped a few at a time.
+  struct Cleared {
+    std::unique_ptr<Table::Contents> contents;
+    std::uint64_t next = 0;  // in its order: what is before is dropped
+  };
+  Status DropCleared();
   // Has the keeper look after memory. Never fails: without a thread it is put off.
   void WakeKeeper(Locked* locked) noexcept;
   void Keep();
@@ -270,8 +283,10 @@ class Store : public std::enable_shared_from_this<Store> {
   std::uint64_t life_ = 0;  // how often it was reopened
   ChunkStore chunks_;
   std::vector<std::shared_ptr<Table>> tables_;
+  std::vector<Cleared> cleared_;
   std::unordered_map<std::uint64_t, Chunk*> restored_;
-  std::atomic<int> queueing_{0};  // threads that wait for a Locked
+  std::unique_ptr<RestoredStreams> streams_;  // of those, once a table asks
+  std::atomic<int> queueing_{0};              // threads that wait for a Locked
 
   Mutex tidying_;  // taken before all others; one Tidy at a time
   Mutex holding_;  // taken before a Writer's; guards holders_

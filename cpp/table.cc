@@ -6,6 +6,7 @@
 
 #include "outer_lock.h"
 #include "selectors/make_selector.h"
+#include "stop.h"
 
 namespace reverie {
 namespace {
@@ -201,7 +202,10 @@ std::size_t Table::UpdatePriorities(const std::uint64_t* keys, const double* pri
                                     std::size_t n) {
   std::size_t stale = 0;
   for (std::size_t i = 0; i < n; ++i) {
-    if (i % 256 == 255) OuterLock::Tick();
+    if (i % 256 == 255) {
+      OuterLock::Tick();
+      if (Stop::Asked()) break;
+    }
     const std::uint32_t slot = own_->items.Find(keys[i]);
     if (slot == kNoSlot) {
       ++stale;
@@ -219,7 +223,10 @@ std::size_t Table::UpdatePriorities(const std::uint64_t* keys, const double* pri
 std::size_t Table::Delete(const std::uint64_t* keys, std::size_t n, Garbage* garbage) {
   std::size_t stale = 0;
   for (std::size_t i = 0; i < n; ++i) {
-    if (i % 256 == 255) OuterLock::Tick();
+    if (i % 256 == 255) {
+      OuterLock::Tick();
+      if (Stop::Asked()) break;
+    }
     const std::uint32_t slot = own_->items.Find(keys[i]);
     if (slot == kNoSlot) {
       ++stale;

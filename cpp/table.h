@@ -14,6 +14,7 @@
 #include "items/sampled_item.h"
 #include "items/trajectory.h"
 #include "rate_limiter.h"
+#include "restored_streams.h"
 #include "rng.h"
 #include "selectors/selector.h"
 #include "status.h"
@@ -197,11 +198,20 @@ class Table {
   // O(pages). Throws std::bad_alloc.
   TableView Share();
   // Fills an empty table; kInvalid with the row at fault, then the table is empty
-  // again, as it is where std::bad_alloc strikes. `chunks_by_row` stands for
+  // again, as it is where std::bad_alloc strikes, and what was in it already is in
+  // `refused`, to be dropped as what Clear() gives away. `chunks_by_row` stands for
   // items.chunk_id, `chunks_by_piece` for items.piece_chunk. Without keys, fresh ones
   // are issued.
-  Status Restore(const TableState& state, const std::vector<Chunk*>& chunks_by_row,
-                 const std::vector<Chunk*>& chunks_by_piece);
+  //
+  // `references` is how many may be taken on chunks: one for each that a window touches,
+  // and for every kRecordsPerReference records of a window or a piece, as whoever walks over
+  // them must; what was taken is taken off. kTooMany: it was not enough. Work and memory are
+  // O(items + pieces + references), and log(chunks) an item.
+  static constexpr std::uint32_t kRecordsPerReference = 4096;
+  Status Restore(const TableState& state, const RestoredStreams& streams,
+                 const std::vector<Chunk*>& chunks_by_row,
+                 const std::vector<Chunk*>& chunks_by_piece, std::uint64_t* references,
+                 std::unique_ptr<Contents>* refused);
 
   // For Tidy: calls run(slot, item, length, trajectory) for each item in these slots.
   template <typename Run>
@@ -258,7 +268,7 @@ class Table {
     return std::max(1, config_.max_times_sampled - item.times_sampled);
   }
   Status RestoreTrajectories(const ItemColumns& from, const std::vector<std::uint32_t>& slots,
-                             const std::vector<Chunk*>& chunks_by_piece);
+                             const std::vector<Chunk*>& chunks_by_piece, std::uint64_t* references);
 
   // Pages that placing an item may have to copy: its own, and those of one that leaves.
   static constexpr std::size_t kCopies = 16;

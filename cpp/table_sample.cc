@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "prefetch.h"
+#include "stop.h"
 #include "table.h"
 
 // Choosing items, and finding them: the part of Table that does not change what is in it.
@@ -11,6 +12,8 @@
 namespace reverie {
 namespace {
 
+constexpr std::size_t kRowsPerLook = 1024;
+constexpr std::size_t kDrawnAtOnce = std::size_t{1} << 18;
 constexpr std::size_t kAhead = 32;  // items whose cache lines are asked for before their turn
 
 }  // namespace
@@ -70,6 +73,7 @@ Status Table::Sample(const BatchSpec& spec, BatchRows* rows, const SampleInfo& i
   if (config_.max_times_sampled == 0) return SampleSome(spec, 0, n, rows, info, garbage);
   SampleInfo one = info;
   for (std::size_t i = 0; i < n; ++i) {
+    if (i % kRowsPerLook == 0 && Stop::Asked()) return Status::Of(Code::kInterrupted);
     const Status status = SampleSome(spec, i, 1, rows, one, garbage);
     if (!status.ok()) return status;
     one.key += info.repeat;
@@ -93,7 +97,15 @@ Status Table::SampleSome(const BatchSpec& spec, std::size_t first, std::size_t n
   // A batch that fails must not use up randomness: the next one is as it was.
   const Rng::State before = rng_.state();
   double* const probabilities = info.repeat == 1 ? info.probability : probabilities_.data();
-  own_->sampler->Select(&rng_, n, slots_.data(), probabilities);
+  const auto interrupted = [&] {
+    rng_.set_state(before);
+    return Status::Of(Code::kInterrupted);
+  };
+  for (std::size_t done = 0; done < n; done += std::min(n - done, kDrawnAtOnce)) {
+    if (done != 0 && Stop::Asked()) return interrupted();
+    own_->sampler->Select(&rng_, std::min(n - done, kDrawnAtOnce), slots_.data() + done,
+                          probabilities + done);
+  }
   const RecordLayout* const layout = spec.lengths == nullptr ? spec.layout : nullptr;
   try {
     if (chunks_->pages()->shared() || config_.max_times_sampled != 0) {
@@ -107,6 +119,7 @@ Status Table::SampleSome(const BatchSpec& spec, std::size_t first, std::size_t n
     };
     for (std::size_t i = 0; i < std::min(kAhead, n); ++i) look(i);
     for (std::size_t i = 0; i < n; ++i) {
+      if (i % kRowsPerLook == kRowsPerLook - 1 && Stop::Asked()) return interrupted();
       if (i + kAhead < n) look(i + kAhead);
       const Item& item = *chosen_[i];
       // The length of a trajectory, which has no chunk, is 0.
@@ -242,6 +255,7 @@ Status Table::Select(BatchSpec* spec, const std::uint64_t* keys, std::size_t n, 
     rows->rows.reserve(size());
     found->reserve(size());
     for (std::uint64_t i = 0; i < own_->order.span(); ++i) {
+      if (i % kRowsPerLook == 0 && Stop::Asked()) return Status::Of(Code::kInterrupted);
       if (own_->order[i] == kNoSlot) continue;
       const Status status = add(own_->order[i]);
       if (!status.ok()) return status;
@@ -249,6 +263,7 @@ Status Table::Select(BatchSpec* spec, const std::uint64_t* keys, std::size_t n, 
     return Status();
   }
   for (std::size_t i = 0; i < n; ++i) {
+    if (i % kRowsPerLook == 0 && Stop::Asked()) return Status::Of(Code::kInterrupted);
     const std::uint32_t slot = own_->items.Find(keys[i]);
     const Status status = slot == kNoSlot ? Status::Stale(keys[i]) : add(slot);
     if (!status.ok()) return status;

@@ -4,6 +4,7 @@
 #include <numeric>
 #include <utility>
 
+#include "stop.h"
 #include "table.h"
 
 // Saving a table and filling a fresh one again: the part of Table that trusts nobody.
@@ -13,15 +14,24 @@ namespace {
 
 // Of a restored counter, so that counting on never overflows.
 constexpr std::int64_t kMaxCounter = std::int64_t{1} << 62;
+constexpr std::size_t kRowsPerLook = 1024;
+
+bool Take(std::uint64_t taken, std::uint64_t* from) {
+  if (taken > *from) return false;
+  *from -= taken;
+  return true;
+}
 
 }  // namespace
 
 Status Table::RestoreTrajectories(const ItemColumns& from, const std::vector<std::uint32_t>& slots,
-                                  const std::vector<Chunk*>& chunks_by_piece) {
+                                  const std::vector<Chunk*>& chunks_by_piece,
+                                  std::uint64_t* references) {
   const std::size_t n = from.offset.size();
   std::size_t column = 0;
   std::size_t piece = 0;
   for (std::size_t i = 0; i < from.traj_item.size(); ++i) {
+    if (i % kRowsPerLook == 0 && Stop::Asked()) return Status::Of(Code::kInterrupted);
     const std::uint64_t row = from.traj_item[i];
     const auto at = static_cast<std::int64_t>(row);
     if (row >= n || (i > 0 && row <= from.traj_item[i - 1])) {
@@ -59,6 +69,7 @@ Status Table::RestoreTrajectories(const ItemColumns& from, const std::vector<std
             (squeeze && (length != 1 || from.column_pieces[column] != 1))) {
           return Status::Invalid("piece outside its chunk", at);
         }
+        if (!Take(length / kRecordsPerReference, references)) return Status::Of(Code::kTooMany);
         ::new (to++) Piece{chunk, offset, length};
       }
       ::new (trajectory->columns() + c)
@@ -80,26 +91,24 @@ Status Table::RestoreTrajectories(const ItemColumns& from, const std::vector<std
   return Status();
 }
 
-Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks_by_row,
-                      const std::vector<Chunk*>& chunks_by_piece) {
+Status Table::Restore(const TableState& state, const RestoredStreams& streams,
+                      const std::vector<Chunk*>& chunks_by_row,
+                      const std::vector<Chunk*>& chunks_by_piece, std::uint64_t* references,
+                      std::unique_ptr<Contents>* refused) {
   const ItemColumns& from = state.items;
   const std::size_t n = from.offset.size();
   if (size() != 0 || own_->items.num_slots() != 0) return Status::Invalid("table not fresh", -1);
   if (n > config_.max_size) return Status::Invalid("more items than max_size", -1);
+  *refused = std::make_unique<Contents>(config_, chunks_, 0);
   struct Undone {  // a table half filled must not be used: it becomes empty again
     Table* table;
-    std::unique_ptr<Contents> empty;
-    Garbage garbage{};
+    std::unique_ptr<Contents>* refused;
     ~Undone() {
       if (table == nullptr) return;
-      for (std::uint64_t i = 0; i < table->own_->order.span(); ++i) {
-        const std::uint32_t slot = table->own_->order[i];
-        if (slot != kNoSlot) table->own_->DropChunks(slot, table->chunks_, &garbage);
-      }
-      table->own_ = std::move(empty);
+      std::swap(table->own_, *refused);
       table->remaining_samples_ = 0;
     }
-  } undone{this, std::make_unique<Contents>(config_, chunks_, 0)};
+  } undone{this, refused};
   if (state.first_generation % 2 != 0 || state.first_generation > ItemStore::kLastFirst) {
     return Status::Invalid("first_generation out of range", -1);
   }
@@ -120,9 +129,10 @@ Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks
                       config_.remover.kind == SelectorKind::kPrioritized;
   std::size_t next_trajectory = 0;
   for (std::size_t i = 0; i < n; ++i) {
+    if (i % kRowsPerLook == 0 && Stop::Asked()) return Status::Of(Code::kInterrupted);
     const auto row = static_cast<std::int64_t>(i);
     const std::uint32_t length = from.length[i];
-    Chunk* chunk = chunks_by_row[i];
+    const Chunk* const chunk = chunks_by_row[i];
     const bool is_trajectory =
         next_trajectory < from.traj_item.size() && from.traj_item[next_trajectory] == i;
     if (is_trajectory) {
@@ -141,14 +151,12 @@ Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks
       return Status::Invalid("priority out of range", row);
     }
     if (from.times_sampled[i] < 0) return Status::Invalid("times_sampled below 0", row);
-    std::uint32_t here = is_trajectory ? 0 : chunk->capacity - from.offset[i];
-    for (std::uint32_t left = length; left > here;) {
-      left -= here;
-      chunk = chunk->next;
-      if (chunk == nullptr || chunk->layout != chunks_by_row[i]->layout) {
-        return Status::Invalid("window past the end of its chunks", row);
+    if (!is_trajectory) {
+      const std::uint64_t touched = streams.Touched(*chunk, from.offset[i], length);
+      if (touched == 0) return Status::Invalid("window past the end of its chunks", row);
+      if (!Take(touched + length / kRecordsPerReference, references)) {
+        return Status::Of(Code::kTooMany);
       }
-      here = chunk->capacity;
     }
     for (; is_hole(place); ++place) {
       if (i == 0 || place >= 2 * n + 64) return Status::Invalid("too many holes", row);
@@ -175,14 +183,17 @@ Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks
   for (std::uint64_t i = place; i < 8 * state.holes.size(); ++i) {
     if (is_hole(i)) return Status::Invalid("hole behind the last item", -1);
   }
-  std::vector<std::size_t> rows(n);
-  std::iota(rows.begin(), rows.end(), std::size_t{0});
-  if (from.touched.size() == n) {
+  std::vector<std::size_t> rows;  // where the order is another than the items'
+  if (n != 0 && from.touched.size() == n) {
+    rows.resize(n);
+    std::iota(rows.begin(), rows.end(), std::size_t{0});
     std::sort(rows.begin(), rows.end(), [&](std::size_t a, std::size_t b) {
       return std::make_pair(from.touched[a], a) < std::make_pair(from.touched[b], b);
     });
   }
-  for (const std::size_t row : rows) {
+  for (std::size_t i = 0; i < n; ++i) {
+    if (i % kRowsPerLook == 0 && Stop::Asked()) return Status::Of(Code::kInterrupted);
+    const std::size_t row = rows.empty() ? i : rows[i];
     own_->sampler->Reserve(slots[row]);
     own_->remover->Reserve(slots[row]);
     own_->sampler->Insert(slots[row], from.priority[row]);
@@ -191,7 +202,7 @@ Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks
   if (next_trajectory != from.traj_item.size()) {
     return Status::Invalid("trajectory of an unknown item", -1);
   }
-  const Status trajectories = RestoreTrajectories(from, slots, chunks_by_piece);
+  const Status trajectories = RestoreTrajectories(from, slots, chunks_by_piece, references);
   if (!trajectories.ok()) return trajectories;
   for (const std::int64_t counter :
        {state.counters.inserts, state.counters.samples, state.counters.deletes,
@@ -203,6 +214,7 @@ Status Table::Restore(const TableState& state, const std::vector<Chunk*>& chunks
   num_unique_samples_ = state.num_unique_samples;
   num_deleted_episodes_ = state.num_deleted_episodes;
   undone.table = nullptr;
+  *refused = nullptr;
   return Status();
 }
 

@@ -225,6 +225,7 @@ bool Tidy::Move() {
   }
   packing_ = std::make_unique<Packing>(wanted, open, true,
                                        [&](std::uint32_t slot) { return by_slot[slot]; });
+  if (store_->leaving()) return false;
   // The copies; nobody knows them yet.
   for (const Packing::Packed& packed : packing_->chunks()) {
     Chunk*& home = homes_[packed.id];  // first, as whom nobody knows nobody would free

@@ -25,7 +25,7 @@ TEST(WithoutKeysFreshOnesAreIssued) {
   state.items.key.clear();
   state.free_keys.clear();
   Table table(TableConfig(10), &stream.chunks);
-  REQUIRE(table.Restore(state, ChunksByRow(&stream, state), {}).ok());
+  REQUIRE(Restore(&stream, &table, state, ChunksByRow(&stream, state)).ok());
   const TableState saved = stream.Save(&table);
   CHECK_EQ(std::set<std::uint64_t>(saved.items.key.begin(), saved.items.key.end()).size(), 4u);
   CHECK_EQ(saved.items.offset, state.items.offset);
@@ -39,7 +39,7 @@ TEST(AnEmptiedTableDoesNotIssueItsOldKeysAfterRestore) {
   Garbage garbage;
   Clear(&table, &garbage);
   Table restored(TableConfig(10), &stream.chunks);
-  REQUIRE(restored.Restore(stream.Save(&table), {}, {}).ok());
+  REQUIRE(Restore(&stream, &restored, stream.Save(&table), {}).ok());
   for (std::size_t i = 0; i < 6; ++i) stream.Insert(&restored, i, 2);
   for (const std::uint64_t key : stream.Save(&restored).items.key) {
     CHECK(std::find(old.begin(), old.end(), key) == old.end());
@@ -107,7 +107,7 @@ TEST(EveryBrokenStateIsRefusedAndItsRowIsNamed) {
       rows.push_back(id == 0 ? nullptr : stream.all[id - 1]);
     }
     Table table(TableConfig(10, SelectorKind::kPrioritized), &stream.chunks);
-    const Status status = table.Restore(state, rows, {});
+    const Status status = Restore(&stream, &table, state, rows);
     CHECK_EQ(std::string(status.what), std::string(c.what));
     CHECK_EQ(status.code, *c.what == '\0' ? Code::kOk : Code::kInvalid);
     if (!status.ok()) CHECK_EQ(status.found, c.index);
@@ -118,16 +118,76 @@ TEST(EveryBrokenStateIsRefusedAndItsRowIsNamed) {
   for (Chunk* chunk : cells.all) chunk->layout = any_size;
   const TableState good = GoodState();
   Table refusing(TableConfig(10), &cells.chunks);
-  CHECK_EQ(std::string(refusing.Restore(good, ChunksByRow(&cells, good), {}).what),
+  CHECK_EQ(std::string(Restore(&cells, &refusing, good, ChunksByRow(&cells, good)).what),
            std::string("run of cells of any size"));
   Stream stream(12);
   Table heap(TableConfig(10, SelectorKind::kMinHeap), &stream.chunks);
   TableState negative = GoodState();
   negative.items.priority[1] = -kInf;  // which no weight can be
-  CHECK(heap.Restore(negative, ChunksByRow(&stream, negative), {}).ok());
+  CHECK(Restore(&stream, &heap, negative, ChunksByRow(&stream, negative)).ok());
   Table used(TableConfig(10), &stream.chunks);
   stream.Insert(&used, 0, 2);
-  CHECK_EQ(std::string(used.Restore(GoodState(), {}, {}).what), std::string("table not fresh"));
+  CHECK_EQ(std::string(Restore(&stream, &used, GoodState(), {}).what),
+           std::string("table not fresh"));
+}
+
+// What a walk over its chunks finds.
+std::uint32_t Walked(const Chunk* chunk, std::uint32_t offset, std::uint32_t length) {
+  std::uint32_t touched = 1;
+  const RecordLayout* const layout = chunk->layout.get();
+  for (std::uint32_t here = chunk->count - offset; length > here; here = chunk->count, ++touched) {
+    length -= here;
+    chunk = chunk->next;
+    if (chunk == nullptr || chunk->layout.get() != layout) return 0;
+  }
+  return touched;
+}
+
+TEST(HowFarAWindowReachesIsFoundAsByAWalk) {
+  const std::shared_ptr<const RecordLayout> layouts[] = {StepLayout(), StepLayout()};
+  Rng rng(7);
+  for (int round = 0; round < 200; ++round) {
+    Stream stream(0);
+    std::unordered_map<std::uint64_t, Chunk*> all;
+    std::vector<Chunk*> chunks;
+    std::uint32_t records = 0;
+    const std::uint32_t num_chunks = 1 + rng.Below(20);
+    while (chunks.size() < num_chunks) {
+      const std::uint32_t count = 1 + rng.Below(5);
+      Chunk* const chunk = stream.chunks.Create(layouts[rng.Below(8) == 0], count);
+      stream.chunks.Publish(chunk, count);
+      records += count;
+      chunks.push_back(chunk);
+      all[chunk->id] = chunk;
+    }
+    std::size_t last = 0;
+    for (std::size_t i = 0; i + 1 < chunks.size(); ++i) {  // each is followed, and follows, once
+      if (rng.Below(6) == 0) continue;
+      last = std::max(last + 1, i + 1 + rng.Below(3));
+      if (last < chunks.size()) chunks[i]->next = chunks[last];
+    }
+    const RestoredStreams streams(all);
+    for (Chunk* const chunk : chunks) {
+      for (std::uint32_t offset = 0; offset < chunk->count; ++offset) {
+        for (std::uint32_t length = 1; length <= records + 1; ++length) {
+          CHECK_EQ(streams.Touched(*chunk, offset, length), Walked(chunk, offset, length));
+        }
+        CHECK_EQ(streams.Touched(*chunk, offset, 0xffffffffu), 0u);
+      }
+    }
+    for (Chunk* const chunk : chunks) chunk->next = nullptr;
+  }
+}
+
+TEST(ReferencesAreCountedBeforeTheyAreTaken) {
+  Stream stream(12);
+  TableState state = GoodState();  // windows of 4 from the steps 0, 2, 4, 6 on: 1 + 2 + 1 + 2
+  for (const std::uint64_t allowed : {6u, 5u, 0u}) {
+    Table table(TableConfig(10), &stream.chunks);
+    const Status status = Restore(&stream, &table, state, ChunksByRow(&stream, state), allowed);
+    CHECK_EQ(status.code, allowed == 6 ? Code::kOk : Code::kTooMany);
+    CHECK_EQ(table.size(), allowed == 6 ? 4u : 0u);
+  }
 }
 
 TEST(ASlotThatBeginsWithTheLastGenerationIsUsedOnce) {
@@ -135,7 +195,7 @@ TEST(ASlotThatBeginsWithTheLastGenerationIsUsedOnce) {
   TableState state = GoodState();
   state.first_generation = ItemStore::kLastFirst;
   Table table(TableConfig(5), &stream.chunks);
-  REQUIRE(table.Restore(state, ChunksByRow(&stream, state), {}).ok());
+  REQUIRE(Restore(&stream, &table, state, ChunksByRow(&stream, state)).ok());
   std::set<std::uint64_t> keys(state.items.key.begin(), state.items.key.end());
   for (std::size_t i = 0; i < 40; ++i) {
     stream.Insert(&table, i % 8, 2);
@@ -154,12 +214,12 @@ TEST(HolesComeBackWhereTheyWere) {
   const TableState state = stream.Save(&table);
   CHECK_EQ(state.holes.size(), 12u);
   Table restored(table.config(), &stream.chunks);
-  REQUIRE(restored.Restore(state, ChunksByRow(&stream, state), {}).ok());
+  REQUIRE(Restore(&stream, &restored, state, ChunksByRow(&stream, state)).ok());
   CHECK(Same(stream.Save(&restored), state));
   TableState closed = state;  // without them other items are drawn
   closed.holes.clear();
   Table other(table.config(), &stream.chunks);
-  REQUIRE(other.Restore(closed, ChunksByRow(&stream, state), {}).ok());
+  REQUIRE(Restore(&stream, &other, closed, ChunksByRow(&stream, state)).ok());
   Batch batches[3] = {{50, 1}, {50, 1}, {50, 1}};
   BatchRows rows;
   REQUIRE(stream.Sample(&table, &batches[0], &rows, 4).ok());
@@ -181,7 +241,7 @@ TEST(TimesSampledStopsAtItsLargestValue) {
   constexpr std::int32_t kMost = std::numeric_limits<std::int32_t>::max();
   state.items.times_sampled[0] = kMost - 1;
   Table table(TableConfig(10, SelectorKind::kFifo), &stream.chunks);
-  REQUIRE(table.Restore(state, ChunksByRow(&stream, state), {}).ok());
+  REQUIRE(Restore(&stream, &table, state, ChunksByRow(&stream, state)).ok());
   Batch batch(3, 1);
   BatchRows rows;
   REQUIRE(stream.Sample(&table, &batch, &rows, 4).ok());

@@ -4,6 +4,7 @@
 // What the tests of a table by itself share.
 
 #include <memory>
+#include <unordered_map>
 #include <vector>
 
 #include "check.h"
@@ -59,6 +60,25 @@ inline std::vector<Chunk*> ChunksByRow(Stream* stream, const TableState& state) 
   std::vector<Chunk*> rows;
   for (const std::uint64_t id : state.items.chunk_id) rows.push_back(stream->all[id - 1]);
   return rows;
+}
+
+// Of chunks that the stream has, and those that follow them.
+inline Status Restore(Stream* stream, Table* table, const TableState& state,
+                      const std::vector<Chunk*>& rows,
+                      std::uint64_t references = ~std::uint64_t{0}) {
+  std::unordered_map<std::uint64_t, Chunk*> all;
+  for (Chunk* chunk : stream->all) {
+    for (; chunk != nullptr; chunk = chunk->next) all[chunk->id] = chunk;
+  }
+  std::unique_ptr<Table::Contents> refused;
+  const Status status =
+      table->Restore(state, RestoredStreams(all), rows, {}, &references, &refused);
+  Garbage garbage;
+  for (std::uint64_t i = 0; refused != nullptr && i < refused->order.span(); ++i) {
+    const std::uint32_t slot = refused->order[i];
+    if (slot != kNoSlot) refused->DropChunks(slot, &stream->chunks, &garbage);
+  }
+  return status;
 }
 
 }  // namespace reverie_test

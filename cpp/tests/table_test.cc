@@ -139,7 +139,7 @@ struct Modelled {
     Garbage garbage;
     const TableState state = stream->Save(table.get());
     auto restored = std::make_unique<Table>(config, &stream->chunks);
-    REQUIRE(restored->Restore(state, ChunksByRow(stream, state), {}).ok());
+    REQUIRE(Restore(stream, restored.get(), state, ChunksByRow(stream, state)).ok());
     CHECK(Same(stream->Save(restored.get()), state));
     reverie_test::Clear(table.get(), &garbage);
     table = std::move(restored);

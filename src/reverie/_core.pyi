@@ -5,6 +5,11 @@ tables, items and chunk counts; a `Writer` has a mutex of its own, taken first.
 No call holds a core mutex while it wants the GIL, nor waits for one with the GIL in hand:
 it is kept for short work alone. Methods may be called from
 any thread. Errors: `ValueError` for arguments that Python should have refused.
+
+What may take seconds answers signals: it ends early, and raises what a handler raised. Then
+`sample` may have counted its items, `update_priorities` and `delete` have dealt with a part
+of the keys, `clear` is done but for memory that is freed a little later, and `restore` has
+left the table empty.
 """
 
 from collections.abc import Sequence
@@ -53,6 +58,9 @@ class RecordLayout:
     def record_nbytes(self) -> int: ...
     @property
     def columns(self) -> list[tuple[np.dtype[Any], tuple[int, ...]]]: ...
+
+class TooManyReferences(Exception):
+    """See Table.restore."""
 
 class LengthMismatch(Exception):
     """args: (key, column or -1, found steps, wanted steps); -1 steps: a squeezed column.
@@ -232,8 +240,12 @@ class Table:
     def clear(self) -> None: ...
     def wait(self, batch_size: int, timeout_s: float) -> bool:
         """Waits, without the GIL, until so many samples are allowed; False at the timeout."""
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: dict[str, Any], max_references: int = 2**64 - 1) -> int:
         """Fills an empty table from the arrays of `TableSnapshot`, same names.
+
+        Takes at most `max_references` on chunks, and returns how many: one for each chunk
+        that a window touches, and for every 4096 records of a window or a piece.
+        TooManyReferences: they would be more, and the table is empty.
 
         Raises ValueError naming the item index for a chunk, offset, length, key or
         trajectory that does not fit; the table is empty then. `key` may be None: fresh keys

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from reverie.backends import Backend, find_backend
 from reverie.backends.attributes import ManagerAttributes
 from reverie.backends.settings import BufferSettings
+from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.source import candidates
 from reverie.errors import (
     ClosedError,
@@ -177,7 +178,7 @@ class ReplayBufferManager(Handle, ManagerAttributes):
         return self._create()
 
     def load_replay_buffer(
-        self, *, progress: Callable[[int, int], None] | None = None
+        self, *, progress: Progress | None = None, max_nbytes: int | None = None
     ) -> tuple[ReplayBuffer, TrajectoryObserver]:
         """The newest complete checkpoint in `checkpoint_dir`, native or Reverb's.
 
@@ -187,26 +188,26 @@ class ReplayBufferManager(Handle, ManagerAttributes):
 
         Args:
             progress: called with bytes read so far and in all.
+            max_nbytes: most that it may take; None: in proportion to its bytes on the disk.
 
         Returns:
             `(replay_buffer, observer)`, as `create_replay_buffer`.
 
         Raises:
             CheckpointNotFoundError: there is none.
-            CheckpointCorruptError: it is damaged; names the file. Never an empty
-                or partial buffer.
+            CheckpointCorruptError: it is damaged; names the file. Never a partial buffer.
             CheckpointMismatchError: it does not fit the spec, table, capacity or
                 `sequence_length`; see `on_misfit`.
             CheckpointReadError: the system refused, or saves removed each that was tried.
             CheckpointVersionError: a later version of this library wrote it.
-            MissingDependencyError: it is Reverb's, and the `reverb-files` extra is
-                not installed.
+            CheckpointLimitError: it takes more than `max_nbytes`, or than there is.
+            MissingDependencyError: it is Reverb's, and the `reverb-files` extra is missing.
             UnsupportedError: the server runs elsewhere, and loads by itself.
             ClosedError: the manager is closed.
         """
         with self._lifecycle:
             self._finish_saving()
-            return self._adopt(self._engine.load(self._settings, progress))
+            return self._adopt(self._engine.load(self._settings, progress, max_nbytes))
 
     def get_replay_buffer_and_observer(self) -> tuple[ReplayBuffer, TrajectoryObserver]:
         """The buffer and its observer; creates them if there are none yet.

@@ -31,6 +31,7 @@ def open_buffer(
     *,
     max_to_keep: int | None = None,
     progress: Progress | None = None,
+    max_nbytes: int | None = None,
 ) -> ReplayBuffer:
     """A saved buffer, without the code that wrote it: `reverie.open`.
 
@@ -45,6 +46,8 @@ def open_buffer(
         table: which, by name; None: the only one.
         max_to_keep: newest checkpoints that a save leaves; None keeps all.
         progress: called with bytes read so far and in all.
+        max_nbytes: most bytes that the checkpoint may take. None: in proportion to what
+            its files take on the disk.
 
     Returns:
         The buffer; its batches go on where those of the saved one would have.
@@ -57,6 +60,7 @@ def open_buffer(
             or its items are nothing that batches could be made of: there are none and
             nothing says what they would be, or they hold texts.
         CheckpointVersionError: a later version of this library wrote it.
+        CheckpointLimitError: it takes more than `max_nbytes`, or than there is.
         MissingDependencyError: it is Reverb's, and the `reverb-files` extra is missing.
     """
     check_keep(max_to_keep)
@@ -65,6 +69,7 @@ def open_buffer(
         root,
         lambda source: _opened(source, root, table, max_to_keep),
         progress=progress,
+        max_nbytes=max_nbytes,
     )
 
 

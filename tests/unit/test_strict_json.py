@@ -38,7 +38,9 @@ from reverie.checkpoint.disk import strict_json
         b"[1] [2]",
         b"[1,]",
         b"{'a':1}",
-        b"[" + b"0," * (strict_json.MAX_VALUES + 1) + b"0]",
+        b"[" + b"0," * strict_json.MAX_VALUES + b"0]",
+        b"[" + b"[]," * (strict_json.MAX_VALUES // 2) + b"0]",
+        b"[" + b"{}," * (strict_json.MAX_VALUES // 2) + b"0]",
     ],
     ids=lambda text: repr(text[:20]),
 )
@@ -48,7 +50,7 @@ def test_strict_json_refuses(text: bytes) -> None:
 
 
 def test_strict_json_refuses_a_document_that_is_too_large() -> None:
-    with pytest.raises(strict_json.MalformedError, match="at most 67108864"):
+    with pytest.raises(strict_json.MalformedError, match="at most 16777216"):
         strict_json.parse(b" " * (strict_json.MAX_NBYTES + 1))
 
 

@@ -104,7 +104,9 @@ class BackendModule(Protocol):
     def create(self, settings: BufferSettings) -> Backend:
         """A fresh, empty buffer."""
 
-    def load(self, settings: BufferSettings, progress: Progress | None) -> Backend:
+    def load(
+        self, settings: BufferSettings, progress: Progress | None, max_nbytes: int | None
+    ) -> Backend:
         """The newest checkpoint's buffer."""
 
     def validate(self, settings: BufferSettings) -> None:

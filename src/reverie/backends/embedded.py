@@ -40,7 +40,11 @@ def create(settings: BufferSettings) -> EmbeddedBackend:
     return EmbeddedBackend(settings, table)
 
 
-def load(settings: BufferSettings, progress: Progress | None = None) -> EmbeddedBackend:
+def load(
+    settings: BufferSettings,
+    progress: Progress | None = None,
+    max_nbytes: int | None = None,
+) -> EmbeddedBackend:
     """The newest checkpoint of `settings.checkpoint_dir`; see `load_newest` for errors."""
 
     def table_of(source: Source) -> Table:
@@ -58,6 +62,7 @@ def load(settings: BufferSettings, progress: Progress | None = None) -> Embedded
         table_of,
         on_corrupt=settings.on_corrupt,
         progress=progress,
+        max_nbytes=max_nbytes,
     )
     return EmbeddedBackend(settings, table)
 

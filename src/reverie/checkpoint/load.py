@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from reverie import _core
 from reverie.checkpoint.disk.scratch import blocks
 from reverie.checkpoint.fits import (
     check_columns,
@@ -28,6 +29,7 @@ from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.source import Source, candidates, open_source
 from reverie.errors import (
     CheckpointCorruptError,
+    CheckpointLimitError,
     CheckpointMismatchError,
     CheckpointNotFoundError,
     CheckpointReadError,
@@ -52,6 +54,7 @@ def load_newest(
     *,
     on_corrupt: str = "raise",
     progress: Progress | None = None,
+    max_nbytes: int | None = None,
 ) -> T:
     """What `load` makes of the newest complete checkpoint of `root`.
 
@@ -64,6 +67,7 @@ def load_newest(
         on_corrupt: "raise", or "fallback" to try older checkpoints, with a warning for
             each damaged one.
         progress: called with bytes read and in all, where the source can tell.
+        max_nbytes: see `open_source`.
 
     Raises:
         CheckpointNotFoundError: there is none; a damaged one is never "none".
@@ -83,7 +87,7 @@ def load_newest(
 
     return first_whole(
         look,
-        lambda path: load(open_source(path, progress=progress)),
+        lambda path: load(open_source(path, progress=progress, max_nbytes=max_nbytes)),
         on_corrupt=on_corrupt,
     )
 
@@ -172,6 +176,8 @@ def fill(
         CheckpointMismatchError: a table holds more items than fit, or priorities that its
             selectors cannot draw by.
         CheckpointCorruptError: a file or a value is not as it must be.
+        CheckpointLimitError: its items refer to chunks too often, or need more memory
+            than there is.
         CheckpointError: as `Source.read`.
     """
     rows = rows or {}
@@ -189,10 +195,22 @@ def fill(
                 f"{str(source.path)!r}: table {name[:200]!r} holds negative or infinite "
                 "priorities, which nothing is drawn by. Use another sampler and remover."
             )
+    left = source.max_references
     try:
         for name, state in states.items():
-            tables[name].core.restore(state)
+            left -= tables[name].core.restore(state, left)
         store.core.seal_restore()
+    except _core.TooManyReferences as error:
+        raise CheckpointLimitError(
+            f"{str(source.path)!r}: the items of its tables reach over chunks more often than "
+            f"{source.max_references} times, the limit for its size: loading and dropping "
+            "them would take very long. If you trust it, raise max_nbytes."
+        ) from error
+    except MemoryError as error:
+        raise CheckpointLimitError(
+            f"{str(source.path)!r} needs more memory than this process can have. Load it where "
+            "there is more."
+        ) from error
     except ValueError as error:
         raise CheckpointCorruptError(
             f"{str(source.path)!r}: the core refused what the files hold: {str(error)[:200]}"

@@ -9,7 +9,6 @@ caller drops it and keeps what it had.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ from typing import Any, Protocol
 from reverie import _core
 from reverie.checkpoint.disk.crc_file import reading
 from reverie.checkpoint.disk.files import FILE_SYSTEM, FileSystem, exists
+from reverie.checkpoint.disk.limits import check_limit
 from reverie.checkpoint.folder.names import MANIFEST_NAME, list_checkpoints, sequence_number_of
 from reverie.checkpoint.folder.place import is_folder
 from reverie.checkpoint.format.native_source import NativeSource
@@ -26,8 +26,6 @@ from reverie.checkpoint.format.snapshot import Progress
 from reverie.nests.nest import Nest
 from reverie.nests.specs import Column
 from reverie.tables.settings import TableSettings
-
-DEFAULT_MAX_NBYTES = 64 << 30
 
 
 class Source(Protocol):
@@ -44,6 +42,10 @@ class Source(Protocol):
     @property
     def foreign(self) -> bool:
         """Whether another system wrote it, with names of its own."""
+
+    @property
+    def max_references(self) -> int:
+        """How often its items may refer to chunks, each window once to each it touches."""
 
     def columns(self, table: str) -> Sequence[Sequence[Column]]:
         """The columns of the records that a table's items are runs of, of each kind.
@@ -114,7 +116,7 @@ def open_source(
     path: Path,
     *,
     progress: Progress | None = None,
-    max_nbytes: int = sys.maxsize,
+    max_nbytes: int | None = None,
     fs: FileSystem = FILE_SYSTEM,
 ) -> Source:
     """Opens a checkpoint's own folder, native or Reverb's.
@@ -122,29 +124,31 @@ def open_source(
     Args:
         path: the folder.
         progress: called with bytes read so far and in all; native ones only.
-        max_nbytes: refuse one with more bytes than this in its files. What was saved
-            must load, so there is no limit by itself: memory stays within the files'
-            own size, which is compared with the manifest before anything is allocated.
+        max_nbytes: refuse one that takes more: of ours the bytes of its files, of
+            Reverb's what they unpack to. None: what is in proportion to the bytes on the
+            medium, which what was saved is; see `disk.limits`. Only one that is mostly
+            zeros may need it, where the file system leaves those out, or nearly all
+            zeros, in Reverb's compressed files.
         fs: the file system; native ones only.
 
     Raises:
+        InvalidArgumentError: `max_nbytes` is no number of bytes.
         CheckpointNotFoundError: there is no such folder.
         CheckpointCorruptError: there is no manifest in it, or no sound one; or
             anything else is not as it must be.
         CheckpointVersionError: it was written in a later format.
         CheckpointReadError: the system refused to read it.
-        CheckpointLimitError: it is larger than `max_nbytes`.
+        CheckpointLimitError: it takes more than `max_nbytes`, or than there is.
         CheckpointMismatchError, MissingDependencyError: what it holds needs a package
             that is not there.
     """
     path = Path(path)
+    max_nbytes = check_limit(max_nbytes)
     with reading(fs, path):
         if not _is_native(path, fs) and exists(fs, path):
             from reverie.checkpoint.reverb_files.source import reverb_source
 
-            # Their files are compressed: a few bytes may claim to be terabytes.
-            limit = min(max_nbytes, DEFAULT_MAX_NBYTES)
-            source: Source = reverb_source(path, max_nbytes=limit)
+            source: Source = reverb_source(path, max_nbytes=max_nbytes)
             return source
     return NativeSource(path, read_manifest(path, fs=fs), progress, max_nbytes, fs)
 
@@ -155,7 +159,7 @@ def _is_native(path: Path, fs: FileSystem) -> bool:
 
 
 def verify(
-    path: Path, *, max_nbytes: int = DEFAULT_MAX_NBYTES, fs: FileSystem = FILE_SYSTEM
+    path: Path, *, max_nbytes: int | None = None, fs: FileSystem = FILE_SYSTEM
 ) -> VerifyReport:
     """Reads every byte of a checkpoint's folder and checks it; see `Source.verify`.
 

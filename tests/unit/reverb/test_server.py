@@ -309,9 +309,14 @@ class Written:
         return path + "/1"
 
     def load(
-        self, store: Any, tables: dict[str, pybind.Table], path: str, fallback: str | None
+        self,
+        store: Any,
+        tables: dict[str, pybind.Table],
+        path: str,
+        fallback: str | None,
+        max_nbytes: int | None,
     ) -> bool:
-        self.calls.append(("load", list(tables), path, fallback))
+        self.calls.append(("load", list(tables), path, fallback, max_nbytes))
         next(iter(tables.values())).configure(
             TableSettings(
                 name="a",
@@ -331,12 +336,12 @@ def test_a_server_starts_from_its_checkpointer_and_takes_its_settings(
     written = Written(monkeypatch)
     own = [table("a"), table("b")]
     checkpointer = checkpointers_lib.DefaultCheckpointer(
-        tmp_path, fallback_checkpoint_path="old"
+        tmp_path, fallback_checkpoint_path="old", max_nbytes=10**6
     )
     server = Server(own, checkpointer=checkpointer)
     assert registry.find(server.port).checkpoint() == f"{tmp_path}/1"
     assert written.calls == [
-        ("load", ["a", "b"], str(tmp_path), os.path.abspath("old")),
+        ("load", ["a", "b"], str(tmp_path), os.path.abspath("old"), 10**6),
         ("save", ["a", "b"], str(tmp_path)),
     ]
     assert repr(own[0]) == (
@@ -347,7 +352,7 @@ def test_a_server_starts_from_its_checkpointer_and_takes_its_settings(
     )
     assert own[0].internal_table.core.max_size == 77
     with pytest.raises(InvalidArgumentError, match="in use already"):
-        written.load(None, {"a": own[0].internal_table}, "", None)
+        written.load(None, {"a": own[0].internal_table}, "", None, None)
     server.stop()
 
 

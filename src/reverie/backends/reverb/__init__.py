@@ -59,7 +59,11 @@ def create(settings: BufferSettings) -> ReverbBackend:
     return start.create(settings)
 
 
-def load(settings: BufferSettings, progress: Progress | None = None) -> ReverbBackend:
+def load(
+    settings: BufferSettings,
+    progress: Progress | None = None,
+    max_nbytes: int | None = None,
+) -> ReverbBackend:
     """The newest Reverb checkpoint of `settings.checkpoint_dir`, on a server of its own.
 
     Raises:
@@ -68,4 +72,4 @@ def load(settings: BufferSettings, progress: Progress | None = None) -> ReverbBa
     """
     from reverie.backends.reverb import start
 
-    return start.load(settings, progress)
+    return start.load(settings, progress, max_nbytes)

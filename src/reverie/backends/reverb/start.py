@@ -61,7 +61,9 @@ def create(settings: BufferSettings) -> ReverbBackend:
     return ReverbBackend(settings, spec, f"localhost:{server.port}", server, saver)
 
 
-def load(settings: BufferSettings, progress: Progress | None) -> ReverbBackend:
+def load(
+    settings: BufferSettings, progress: Progress | None, max_nbytes: int | None
+) -> ReverbBackend:
     """The newest Reverb checkpoint, on a server of its own; see the manager for errors."""
     if settings.server_address is not None:
         raise UnsupportedError(
@@ -71,7 +73,7 @@ def load(settings: BufferSettings, progress: Progress | None) -> ReverbBackend:
         )
     return first_whole(
         lambda: _look(settings.checkpoint_dir),
-        lambda path: _load_one(path, settings, progress),
+        lambda path: _load_one(path, settings, progress, max_nbytes),
         on_corrupt=settings.on_corrupt,
     )
 
@@ -101,9 +103,11 @@ def _look(root: Path) -> list[Path]:
     return found
 
 
-def _load_one(path: Path, settings: BufferSettings, progress: Progress | None) -> ReverbBackend:
+def _load_one(
+    path: Path, settings: BufferSettings, progress: Progress | None, max_nbytes: int | None
+) -> ReverbBackend:
     spec = StepSpec.of(settings.data_spec)
-    items, left_out = _verify(path, settings, spec)
+    items, left_out = _verify(path, settings, spec, max_nbytes)
     saver = Saver(settings.checkpoint_dir, settings.max_to_keep)
     with tempfile.TemporaryDirectory(prefix="reverie-") as name, reading(FILE_SYSTEM, path):
         others = _adapted(path, Path(name), settings, progress)
@@ -126,14 +130,14 @@ def _load_one(path: Path, settings: BufferSettings, progress: Progress | None) -
 
 
 def _verify(
-    path: Path, settings: BufferSettings, spec: StepSpec
+    path: Path, settings: BufferSettings, spec: StepSpec, max_nbytes: int | None
 ) -> tuple[int, NDArray[np.uint64]]:
     """Reads all of a checkpoint, as Reverb itself does not.
 
     Returns:
         Its number of items, and the keys of those to leave out.
     """
-    source, name = reverb_source(path), settings.table.name
+    source, name = reverb_source(path, max_nbytes=max_nbytes), settings.table.name
     fits.check_has(path, source.settings, name, "table_name")
     items = source.check_columns(name, spec.nest)
     fits.check_room(path, name, items, settings.table.max_size)

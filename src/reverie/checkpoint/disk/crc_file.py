@@ -14,6 +14,7 @@ from reverie.checkpoint.disk.files import FileSystem, OpenFolder, exists, failin
 from reverie.errors import (
     CheckpointCorruptError,
     CheckpointError,
+    CheckpointLimitError,
     CheckpointNotFoundError,
     CheckpointReadError,
 )
@@ -89,17 +90,23 @@ def write_file(
 
 @contextlib.contextmanager
 def reading(fs: FileSystem, path: Path) -> Iterator[None]:
-    """Turns an OSError met while reading the checkpoint at `path` into a CheckpointError.
+    """Turns what is met while reading the checkpoint at `path` into a CheckpointError.
 
     Raises:
         CheckpointNotFoundError: the folder is not there (any more).
         CheckpointCorruptError: a file of it is missing, or no regular file.
-        CheckpointReadError: anything else, such as permissions or a failing disk.
+        CheckpointReadError: any other OSError, such as permissions or a failing disk.
+        CheckpointLimitError: it needs more memory than this process can have.
     """
     try:
         yield
     except CheckpointError:
         raise
+    except MemoryError as error:
+        raise CheckpointLimitError(
+            f"The checkpoint {str(path)!r} needs more memory than this process can have. Load "
+            "it where there is more."
+        ) from error
     except OSError as error:
         where = f"{str(error.filename)[:200]!r} of the checkpoint {str(path)!r}"
         if isinstance(error, FileNotFoundError) and _is_gone(fs, path):

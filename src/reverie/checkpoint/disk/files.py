@@ -159,6 +159,22 @@ class FileSystem:
         buffer[: len(data)] = data
         return len(data)
 
+    def stored_nbytes_in(self, folder: OpenFolder, name: str) -> int:
+        """Bytes of one regular file of an open folder that are on the medium, no holes.
+
+        Its size where the system cannot tell.
+        """
+        status = self.lstat_in(folder, name)
+        nbytes = status.st_size
+        blocks = getattr(status, "st_blocks", None)  # Windows has none
+        if blocks is None or blocks * 512 >= nbytes or not hasattr(os, "SEEK_HOLE"):
+            return nbytes
+        fd = self.open_in(folder, name)
+        try:
+            return _without_holes(fd, nbytes)
+        finally:
+            self.close(fd)
+
     def skip(self, fd: int, nbytes: int) -> None:
         """Goes on reading so many bytes further on."""
         os.lseek(fd, nbytes, os.SEEK_CUR)
@@ -181,6 +197,23 @@ def _flush(fd: int) -> None:
             if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
                 raise
     os.fsync(fd)
+
+
+def _without_holes(fd: int, nbytes: int) -> int:
+    """Fewer blocks than bytes are no proof: some file systems compress, or do not count."""
+    stored = at = 0
+    try:
+        while at < nbytes:
+            start = os.lseek(fd, at, os.SEEK_DATA)
+            at = os.lseek(fd, start, os.SEEK_HOLE)
+            stored += min(at, nbytes) - start
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a hole up to the end
+            return stored
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+        return nbytes
+    return stored
 
 
 def _at(folder: OpenFolder, name: str) -> tuple[str, dict[str, Any]]:

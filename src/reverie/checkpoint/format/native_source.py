@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from reverie import _core
 from reverie.checkpoint.disk.crc_file import reading
 from reverie.checkpoint.disk.files import FileSystem, opened_folder
+from reverie.checkpoint.disk.limits import max_references
 from reverie.checkpoint.disk.scratch import scratch
 from reverie.checkpoint.folder.names import MANIFEST_NAME
 from reverie.checkpoint.format.chunks import ChunkIndex
@@ -40,7 +41,7 @@ class NativeSource:
     path: Path
     manifest: Manifest
     progress: Progress | None
-    max_nbytes: int
+    max_nbytes: int | None
     fs: FileSystem
     foreign: bool = False
     _known: tuple[Reader, ChunkIndex, dict[str, TableArrays]] | None = field(
@@ -59,6 +60,11 @@ class NativeSource:
                 raise CheckpointCorruptError(f"{where}: no signature: {error}") from error
             found[settings.name] = settings
         return found
+
+    @property
+    def max_references(self) -> int:
+        """How often its items may refer to chunks; see `Source.max_references`."""
+        return max_references(self.max_nbytes, self.manifest.nbytes)
 
     def columns(self, table: str) -> Sequence[Sequence[Column]]:
         """The columns of a table's records, of each kind; see `Source.columns`."""

@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 from reverie._version import __version__
 from reverie.checkpoint.disk.crc_file import BLOCK_NBYTES, Part
 from reverie.checkpoint.disk.scratch import BLOCK, blocks, filled, scratch, totals
-from reverie.checkpoint.disk.strict_json import MAX_NBYTES, MAX_VALUES
+from reverie.checkpoint.disk.strict_json import MAX_NBYTES, MAX_VALUES, count_values
 from reverie.checkpoint.folder.commit import Draft
 from reverie.checkpoint.folder.names import CHUNKS_NAME, ENDS_NAME, MANIFEST_NAME
 from reverie.checkpoint.format.chunks import together
@@ -147,8 +147,9 @@ class Plan:
         raw = encode_manifest(
             replace(self.manifest, sequence_number=number, segments=segments, files=files)
         )
-        if len(raw) > MAX_NBYTES or raw.count(b",") > MAX_VALUES:
-            problem = f"the manifest would have {len(raw)} bytes, {raw.count(b',')} values"
+        values = count_values(raw)
+        if len(raw) > MAX_NBYTES or values > MAX_VALUES:
+            problem = f"the manifest would have {len(raw)} bytes, {values} values"
             raise OSError(errno.EFBIG, problem, MANIFEST_NAME)
         return raw
 

@@ -20,6 +20,7 @@ from reverie.checkpoint.disk.files import (
     failing_path,
     opened_folder,
 )
+from reverie.checkpoint.disk.limits import holes_limit, stored_nbytes
 from reverie.checkpoint.disk.scratch import BLOCK, blocks, scratch
 from reverie.checkpoint.folder.names import (
     CHUNKS_NAME,
@@ -82,13 +83,10 @@ class Reader:
         self._progress = progress
         self._done = 0
 
-    def check_sizes(self, folder: OpenFolder, max_nbytes: int) -> None:
+    def check_sizes(self, folder: OpenFolder, max_nbytes: int | None) -> None:
         """Compares every file's size with the manifest, before anything is allocated."""
-        if self._manifest.nbytes > max_nbytes:
-            raise CheckpointLimitError(
-                f"The checkpoint {str(self.path)!r} has {self._manifest.nbytes} bytes, more "
-                f"than the limit of {max_nbytes}. If you trust it, raise max_nbytes."
-            )
+        if max_nbytes is not None:
+            self._check_limit(max_nbytes, "the limit")
         for file in self._manifest.files.values():
             where = self.where(file.name)
             with failing_path(where):
@@ -98,6 +96,18 @@ class Reader:
                 raise CheckpointCorruptError(
                     f"{where!r} is {kind}{status.st_size} bytes, expected {file.nbytes}."
                 )
+        if max_nbytes is None and self._manifest.nbytes > holes_limit(0):
+            stored = stored_nbytes(self._fs, folder, self._manifest.files)
+            self._check_limit(
+                holes_limit(stored), f"the limit for {stored} bytes without holes"
+            )
+
+    def _check_limit(self, limit: int, what: str) -> None:
+        if self._manifest.nbytes > limit:
+            raise CheckpointLimitError(
+                f"The checkpoint {str(self.path)!r} has {self._manifest.nbytes} bytes, and "
+                f"{what} is {limit}. If you trust it, raise max_nbytes."
+            )
 
     def where(self, name: str) -> str:
         """A file, for messages."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 
 from reverie import errors
@@ -50,12 +51,26 @@ class Budget:
     """How many bytes one read may unpack in all.
 
     Attributes:
-        limit: The limit that was asked for, in bytes.
+        limit: The limit, in bytes.
         used: Bytes taken so far.
+        largest: Bytes that one record may have, which is held more than once.
     """
 
     limit: int
     used: int = 0
+    largest: int = sys.maxsize
+
+    def check_record(self, nbytes: int, place: Place) -> None:
+        """Refuses a record that is too large, before it is read.
+
+        Raises:
+            CheckpointLimitError: It is.
+        """
+        if nbytes > self.largest:
+            raise errors.CheckpointLimitError(
+                f"{place}: its length is {nbytes}, and the limit for a record of files of this "
+                f"size is {self.largest}. If the checkpoint can be trusted, pass max_nbytes."
+            )
 
     def take(self, nbytes: int, what: str) -> None:
         """Takes `nbytes` before they are allocated.

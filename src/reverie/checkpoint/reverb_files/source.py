@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from reverie import _core
 from reverie.checkpoint.disk.crc_file import reading
 from reverie.checkpoint.disk.files import FILE_SYSTEM
+from reverie.checkpoint.disk.limits import check_limit
 from reverie.checkpoint.format.report import VerifyReport
 from reverie.checkpoint.reverb_files.as_cells import fill_cells
 from reverie.checkpoint.reverb_files.as_records import (
@@ -23,12 +23,11 @@ from reverie.checkpoint.reverb_files.as_records import (
     columns_of,
     fill_records,
 )
-from reverie.checkpoint.reverb_files.budget import shown_path
 from reverie.checkpoint.reverb_files.finding import DATA_FILES, DONE
 from reverie.checkpoint.reverb_files.runs import changes
 from reverie.checkpoint.reverb_files.stored import Stored, read_stored
 from reverie.checkpoint.reverb_files.tensors import Array
-from reverie.errors import CheckpointLimitError, CheckpointMismatchError, SpecError
+from reverie.errors import CheckpointMismatchError, SpecError
 from reverie.nests import structure
 from reverie.nests.nest import Nest
 from reverie.nests.specs import ArraySpec
@@ -50,6 +49,11 @@ class ReverbSource:
     settings: Mapping[str, TableSettings]
     _stored: Stored
     foreign: bool = True
+
+    @property
+    def max_references(self) -> int:
+        """How often its items may refer to chunks; see `checkpoint.source.Source`."""
+        return self._stored.max_references
 
     def columns(self, table: str) -> tuple[()]:
         """None: its steps are stored column by column."""
@@ -98,7 +102,7 @@ class ReverbSource:
             CheckpointLimitError: It needs more memory than the limit, or than there is.
         """
         stored, rows = self._fresh(), rows or {}
-        with self._enough_memory():
+        with reading(FILE_SYSTEM, self.path):
             cells = [name for name in stored.tables if name not in rows]
             states, number = fill_cells(stored, cells, store)
             for name, nest in rows.items():
@@ -141,7 +145,7 @@ class ReverbSource:
         """
         stored, chunks = self._fresh(), self._stored.chunks
         used = set(stored.used(list(stored.tables)).tolist())
-        with self._enough_memory():
+        with reading(FILE_SYSTEM, self.path):
             for tensor, packed in enumerate(chunks.tensors):
                 if tensor in used or packed.nbytes is not None:
                     chunks.unpack(tensor)
@@ -165,20 +169,10 @@ class ReverbSource:
         budget = dataclasses.replace(self._stored.budget)
         return dataclasses.replace(self._stored, budget=budget)
 
-    @contextlib.contextmanager
-    def _enough_memory(self) -> Iterator[None]:
-        try:
-            yield
-        except MemoryError as error:
-            raise CheckpointLimitError(
-                f"{shown_path(self.path)} needs more memory than this process can have"
-            ) from error
 
-
-def reverb_source(path: Path, *, max_nbytes: int = 64 << 30) -> ReverbSource:
+def reverb_source(path: Path, *, max_nbytes: int | None = None) -> ReverbSource:
     """Reads the files of a checkpoint that dm-reverb wrote; see `read_stored` for errors."""
-    with reading(FILE_SYSTEM, path):
-        stored = read_stored(path, max_nbytes=max_nbytes)
+    stored = read_stored(path, max_nbytes=check_limit(max_nbytes))
     settings = {name: table.settings for name, table in stored.tables.items()}
     return ReverbSource(path, MappingProxyType(settings), stored)
 

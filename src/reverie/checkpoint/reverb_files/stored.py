@@ -7,6 +7,7 @@ of it what a store of ours holds.
 from __future__ import annotations
 
 import dataclasses
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,21 @@ from typing import Any
 import numpy as np
 
 from reverie import errors
+from reverie.checkpoint.disk.crc_file import reading
+from reverie.checkpoint.disk.files import FILE_SYSTEM, OpenFolder, opened_folder
+from reverie.checkpoint.disk.limits import (
+    GROWTH,
+    INFLATION,
+    RECORD_GROWTH,
+    RECORD_ROOM_NBYTES,
+    ROOM_NBYTES,
+    max_references,
+    stored_nbytes,
+)
 from reverie.checkpoint.reverb_files import extra, tensors
 from reverie.checkpoint.reverb_files.budget import Budget, shown, shown_path
 from reverie.checkpoint.reverb_files.chunk_records import Chunks, read_chunks
-from reverie.checkpoint.reverb_files.finding import CHUNKS, DONE, ITEMS, TABLES
+from reverie.checkpoint.reverb_files.finding import CHUNKS, DATA_FILES, DONE, ITEMS, TABLES
 from reverie.checkpoint.reverb_files.item_records import Items, read_items
 from reverie.checkpoint.reverb_files.runs import Slices
 from reverie.checkpoint.reverb_files.table_records import TableRecord, read_tables
@@ -74,12 +86,14 @@ class Stored:
         tables: By name, in the order of the file.
         chunks: All chunks, packed.
         budget: What is left of the limit; unpacking takes from it.
+        max_references: How often its items may refer to chunks.
     """
 
     folder: Path
     tables: dict[str, StoredTable]
     chunks: Chunks
     budget: Budget
+    max_references: int
 
     def used(self, names: list[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
         """The packed columns that items of these tables refer to, ascending."""
@@ -153,18 +167,18 @@ class Stored:
         self.budget.take(nbytes or 0, str(place))
 
 
-def read_stored(folder: Path, *, max_nbytes: int = 64 << 30) -> Stored:
+def read_stored(folder: Path, *, max_nbytes: int | None = None) -> Stored:
     """Reads a checkpoint that dm-reverb wrote, without Reverb or TensorFlow.
 
     All of it is checked but what stands in the packed steps: the ends and checksums of
     the files, the records, that every item's chunks are there and hold its steps, and
     that every table has as many items as it counted. Nothing in the files is executed,
-    and nothing but the three files is opened.
+    and nothing but the three files is opened, none of them through a link.
 
     Args:
         folder: A checkpoint's folder.
         max_nbytes: Limit of the inflated bytes of the files and of what is unpacked
-            from them, together.
+            from them, together. None: in proportion to the files, see `disk.limits`.
 
     Raises:
         CheckpointNotFoundError: The folder is no complete Reverb checkpoint.
@@ -172,16 +186,36 @@ def read_stored(folder: Path, *, max_nbytes: int = 64 << 30) -> Stored:
             record and the byte.
         CheckpointMismatchError: Settings that cannot be had here, or it is of a release
             of Reverb before 0.14.
-        CheckpointLimitError: It needs more than `max_nbytes`.
+        CheckpointLimitError: It needs more than `max_nbytes`, or than there is.
         MissingDependencyError: The `reverb-files` extra is not installed.
-        OSError: A file cannot be read.
+        CheckpointReadError: The system refused to read a file.
     """
     extra.load()
-    if not (folder / DONE).is_file():
-        raise errors.CheckpointNotFoundError(
-            f"{shown_path(folder)} is no complete Reverb checkpoint: it has no file {DONE}"
+    with reading(FILE_SYSTEM, folder):
+        return _read(folder, max_nbytes)
+
+
+def _read(folder: Path, max_nbytes: int | None) -> Stored:
+    with opened_folder(FILE_SYSTEM, folder) as opened:
+        names = FILE_SYSTEM.names_in(opened)
+        if DONE not in names:
+            raise errors.CheckpointNotFoundError(
+                f"{shown_path(folder)} is no complete Reverb checkpoint: it has no file {DONE}"
+            )
+        if not _is_regular(opened, DONE):
+            raise errors.CheckpointCorruptError(
+                f"{shown_path(folder / DONE)} is a link, or not a regular file"
+            )
+        there = [name for name in DATA_FILES if name in names and _is_regular(opened, name)]
+        nbytes = stored_nbytes(FILE_SYSTEM, opened, there)
+    if max_nbytes is None:
+        limit = ROOM_NBYTES + GROWTH * nbytes
+        budget = Budget(
+            ROOM_NBYTES + INFLATION * nbytes,
+            largest=RECORD_ROOM_NBYTES + RECORD_GROWTH * nbytes,
         )
-    budget = Budget(max_nbytes)
+    else:
+        limit, budget = max_nbytes, Budget(max_nbytes)
     records = read_tables(folder / TABLES, budget)
     items = read_items(folder / ITEMS, records, budget)
     chunks = read_chunks(folder / CHUNKS, budget)
@@ -189,4 +223,9 @@ def read_stored(folder: Path, *, max_nbytes: int = 64 << 30) -> Stored:
         name: StoredTable(record, of, chunks.resolve(of) if of.keys else None)
         for (name, record), of in zip(records.items(), items.values(), strict=True)
     }
-    return Stored(folder, tables, chunks, budget)
+    unpacked = Budget(limit, budget.used)
+    return Stored(folder, tables, chunks, unpacked, max_references(max_nbytes, nbytes))
+
+
+def _is_regular(folder: OpenFolder, name: str) -> bool:
+    return stat.S_ISREG(FILE_SYSTEM.lstat_in(folder, name).st_mode)

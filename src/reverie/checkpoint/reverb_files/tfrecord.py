@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from reverie import errors
+from reverie.checkpoint.disk.files import FILE_SYSTEM, failing_path, opened_folder
 from reverie.checkpoint.reverb_files import extra
 from reverie.checkpoint.reverb_files.budget import Budget, Place, shown_path
 
@@ -38,11 +39,12 @@ def read_records(
 
     Which of the two it is, is decided once, from the first bytes. The file is
     read and inflated in steps of 1 MiB; a record grows against the bytes that are
-    there, never against the length it claims.
+    there, never against the length it claims. Links are not followed, neither to the file
+    nor to its folder.
 
     Args:
         path: The file.
-        budget: Pays for the inflated bytes.
+        budget: Pays for the inflated bytes, and says how large a record may be.
         progress: Called with (bytes of the file read, size of the file).
 
     Yields:
@@ -50,12 +52,12 @@ def read_records(
 
     Raises:
         CheckpointCorruptError: The file is missing, empty, cut short, followed by
-            other bytes, not a regular file, or fails a checksum.
-        CheckpointLimitError: The budget is used up.
+            other bytes, not a regular file, reached through a link, or fails a checksum.
+        CheckpointLimitError: The budget is used up, or a record too large for it.
         OSError: The file cannot be read.
     """
     crc32c = extra.load().crc32c
-    with _open_regular(path) as file:
+    with failing_path(path), _open_regular(path) as file:
         blocks = _blocks(path, file, budget, progress)
         buffer = bytearray()
         number = offset = 0
@@ -68,6 +70,7 @@ def read_records(
                 raise place.corrupt("the checksum of its length does not match")
             if length > _MAX_RECORD:
                 raise place.corrupt(f"its length is {length}, more than a message can have")
+            budget.check_record(length, place)
             whole = _HEADER.size + length + _CRC.size
             _fill(buffer, whole, blocks)
             if len(buffer) < whole:
@@ -97,14 +100,13 @@ def _fill(buffer: bytearray, size: int, blocks: Iterator[bytes]) -> bool:
 
 
 def _open_regular(path: Path) -> BinaryIO:
-    # O_NONBLOCK: opening a named pipe must not wait for somebody to write to it.
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
-    try:
-        descriptor = os.open(path, flags)
-    except FileNotFoundError:
-        raise errors.CheckpointCorruptError(
-            f"{shown_path(path)} is missing, though the checkpoint is marked complete"
-        ) from None
+    with opened_folder(FILE_SYSTEM, path.parent) as folder:
+        try:
+            descriptor = FILE_SYSTEM.open_in(folder, path.name)
+        except FileNotFoundError:
+            raise errors.CheckpointCorruptError(
+                f"{shown_path(path)} is missing, though the checkpoint is marked complete"
+            ) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise errors.CheckpointCorruptError(f"{shown_path(path)} is not a regular file")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from reverie.checkpoint.load import fill, first_whole, hint
 from reverie.checkpoint.save import Saver
-from reverie.checkpoint.source import candidates, open_source
+from reverie.checkpoint.source import Source, candidates, open_source
 from reverie.errors import CheckpointMismatchError, CheckpointNotFoundError
 from reverie.tables.store import Store
 from reverie.tables.table import Table
@@ -50,6 +50,7 @@ def load(
     tables: Mapping[str, Table],
     path: str | os.PathLike[str],
     fallback: str | os.PathLike[str] | None = None,
+    max_nbytes: int | None = None,
 ) -> bool:
     """Fills a new server's tables, their `core` not used yet, from its newest checkpoint.
 
@@ -66,6 +67,7 @@ def load(
         path: the folder of checkpoints, or a checkpoint's own folder.
         fallback: one checkpoint's own folder, native or Reverb's, where `path` holds
             none.
+        max_nbytes: see `open_source`.
 
     Returns:
         Whether there was a checkpoint. False: the tables are as they were.
@@ -75,7 +77,7 @@ def load(
         CheckpointError: the newest checkpoint cannot be read; it is never taken for none,
             nor is an older one taken instead.
     """
-    places = [Path(os.path.abspath(one)) for one in (path, fallback) if one]
+    places = _places(path, fallback)
 
     def look() -> list[Path]:
         for place in places:
@@ -86,7 +88,7 @@ def load(
             f"The checkpoints of {str(places[0])!r:.200} were removed while the server started."
         )
 
-    if not any(candidates(place) for place in places):
+    if not there_is_one(path, fallback):
         advice = hint(places[0])
         if fallback or advice:
             _log.warning(
@@ -97,12 +99,13 @@ def load(
                 advice,
             )
         return False
-    first_whole(look, lambda found: _fill(found, fresh(), tables))
+    first_whole(
+        look, lambda found: _fill(open_source(found, max_nbytes=max_nbytes), fresh(), tables)
+    )
     return True
 
 
-def _fill(path: Path, store: Store, tables: Mapping[str, Table]) -> None:
-    source = open_source(path)
+def _fill(source: Source, store: Store, tables: Mapping[str, Table]) -> None:
     for name, settings in source.settings.items():
         if name not in tables:
             raise CheckpointMismatchError(
@@ -115,7 +118,14 @@ def _fill(path: Path, store: Store, tables: Mapping[str, Table]) -> None:
     fill(source, store, tables)
 
 
-def there_is_one(path: str | os.PathLike[str], fallback: str | None = None) -> bool:
+def there_is_one(
+    path: str | os.PathLike[str], fallback: str | os.PathLike[str] | None = None
+) -> bool:
     """Whether `load` would find a checkpoint; CheckpointReadError where that cannot be seen."""
-    places = [place for place in (path, fallback) if place]
-    return any(candidates(Path(os.path.abspath(place))) for place in places)
+    return any(candidates(place) for place in _places(path, fallback))
+
+
+def _places(
+    path: str | os.PathLike[str], fallback: str | os.PathLike[str] | None
+) -> list[Path]:
+    return [Path(os.path.abspath(place)) for place in (path, fallback) if place]

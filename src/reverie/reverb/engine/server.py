@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from reverie.checkpoint.disk.limits import check_limit
 from reverie.checkpoint.folder.place import folder_of, is_folder
 from reverie.errors import InvalidArgumentError
 from reverie.reverb.engine import registry
@@ -26,6 +27,8 @@ class Checkpointer:
         group: ignored, as Reverb's outside of its authors' own machines.
         fallback_checkpoint_path: one checkpoint's own folder, to start from where
             `path` holds none.
+        max_nbytes: most bytes that a checkpoint may take to start from; None: in
+            proportion to what its files take on the disk.
     """
 
     def __init__(
@@ -33,9 +36,12 @@ class Checkpointer:
         path: str | os.PathLike[str] | Callable[[], str],
         group: str = "",
         fallback_checkpoint_path: str | os.PathLike[str] | None = None,
+        *,
+        max_nbytes: int | None = None,
     ) -> None:
         self._path = path if callable(path) else str(folder_of("path", path))
         self.group = group
+        self.max_nbytes = check_limit(max_nbytes)
         fallback = fallback_checkpoint_path
         self.fallback = (
             str(folder_of("fallback_checkpoint_path", fallback)) if fallback else None
@@ -157,7 +163,13 @@ class Server(Serving):
             self._attach()
             return self._store
 
-        checkpoints.load(fresh, self.tables, checkpointer.path, checkpointer.fallback)
+        checkpoints.load(
+            fresh,
+            self.tables,
+            checkpointer.path,
+            checkpointer.fallback,
+            checkpointer.max_nbytes,
+        )
 
     @property
     def port(self) -> int:

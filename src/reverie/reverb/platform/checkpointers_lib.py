@@ -25,6 +25,8 @@ class DefaultCheckpointer(CheckpointerBase):
         group: kept and otherwise ignored, as in Reverb's public releases.
         fallback_checkpoint_path: the folder of one checkpoint, from which a server
             starts where `path` holds none.
+        max_nbytes: most bytes that a checkpoint from which a server starts may take;
+            Reverie's own. None: in proportion to what its files take on the disk.
     """
 
     def __init__(
@@ -32,18 +34,24 @@ class DefaultCheckpointer(CheckpointerBase):
         path: str | os.PathLike[str],
         group: str = "",
         fallback_checkpoint_path: str | os.PathLike[str] | None = None,
+        *,
+        max_nbytes: int | None = None,
     ) -> None:
         self.path = os.fspath(path)
         self.group = group
         self.fallback_checkpoint_path = fallback_checkpoint_path
+        self.max_nbytes = max_nbytes
 
     def internal_checkpointer(self) -> pybind.Checkpointer:
         """The engine's own form of it.
 
         Raises:
-            InvalidArgumentError: a path is a URL, or of an unknown user's home.
+            InvalidArgumentError: a path is a URL, or of an unknown user's home, or
+                `max_nbytes` is no number of bytes.
         """
-        return pybind.Checkpointer(self.path, self.group, self.fallback_checkpoint_path)
+        return pybind.Checkpointer(
+            self.path, self.group, self.fallback_checkpoint_path, max_nbytes=self.max_nbytes
+        )
 
 
 class TempDirCheckpointer(DefaultCheckpointer):
@@ -57,6 +65,7 @@ class TempDirCheckpointer(DefaultCheckpointer):
         self._path = ""
         self.group = ""
         self.fallback_checkpoint_path = None
+        self.max_nbytes = None
 
     @property
     def path(self) -> str:  # type: ignore[override]

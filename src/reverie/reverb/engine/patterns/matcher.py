@@ -37,7 +37,7 @@ class PatternState:
         squeezed: for each column of the item, whether it has no time axis.
     """
 
-    __slots__ = ("applied", "dense", "dense_starts", "pattern", "sources", "squeezed", "tests")
+    __slots__ = ("_dense", "applied", "pattern", "sources", "squeezed", "tests")
 
     def __init__(self, pattern: Pattern, place_of: dict[int, int]) -> None:
         self.pattern = pattern
@@ -47,11 +47,19 @@ class PatternState:
         tests = sorted(pattern.tests, key=lambda test: test.left == "flat_source_index")
         self.tests: list[tuple[Test, int]] = [(t, place_of.get(t.column, 0)) for t in tests]
         self.applied = 0  # the step at which it was applied last
-        # Where no cell is missing all runs are known but for the newest cells' numbers.
-        self.dense = _runs_of(
-            self.sources, [[-age for age in part.ages] for part in pattern.slices]
-        )
-        self.dense_starts = tuple(zip(self.dense.places, self.dense.starts, strict=True))
+        self._dense: Runs | None = None
+
+    @property
+    def dense(self) -> Runs:
+        """The runs where no cell is missing; each starts so far from its next cell's number.
+
+        Made when the pattern is due, when there are as many steps as it may take: its
+        config is a few bytes that may name any number of them.
+        """
+        if self._dense is None:
+            ages = [part.ages for part in self.pattern.slices]
+            self._dense = _runs_of(self.sources, [[-age for age in one] for one in ages])
+        return self._dense
 
 
 class PatternMatcher:
@@ -173,7 +181,10 @@ class PatternMatcher:
         if self._whole < state.pattern.history:
             return _runs_of(state.sources, list(self._numbers(state)))
         newest, dense = self._next, state.dense
-        starts = [newest[place] + start for place, start in state.dense_starts]
+        starts = [
+            newest[place] + start
+            for place, start in zip(dense.places, dense.starts, strict=True)
+        ]
         return Runs(dense.places, starts, dense.lengths, dense.counts)
 
     def end_episode(self, *, clear: bool) -> None:
