@@ -31,11 +31,12 @@ class Busy:
 
     def __enter__(self) -> Busy:
         self._before = sys.getswitchinterval()
+        sys.setswitchinterval(2.0)
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
-        while not self.count:
-            time.sleep(0.001)
-        sys.setswitchinterval(2.0)
+        end = time.perf_counter() + 0.05
+        while time.perf_counter() < end:
+            pass  # with the GIL in hand, until the thread wants it
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -44,6 +45,7 @@ class Busy:
         self._thread.join()
 
     def _run(self) -> None:
+        time.sleep(0.01)  # what it waits for from here on, it waits for two seconds
         while not self._stop:
             self.count += 1
 
