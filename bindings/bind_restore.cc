@@ -62,8 +62,13 @@ nb::ndarray<nb::numpy, const std::uint8_t, nb::ndim<2>> Data(SnapshotHandle& sel
 
 template <typename T, typename Allocator>
 void Read(nb::dict state, const char* name, std::vector<T, Allocator>* to) {
+  // What is new comes page by page, at a millisecond or two for so much.
+  constexpr std::size_t kLongNbytes = std::size_t{1} << 22;
   const auto array = nb::cast<InVector<T>>(state[name]);
-  to->assign(array.data(), array.data() + array.size());
+  GilToSpare([&] {
+    if (array.size() * sizeof(T) >= kLongNbytes) reverie::OuterLock::LetGo();
+    to->assign(array.data(), array.data() + array.size());
+  });
   if (PyErr_CheckSignals() != 0) throw nb::python_error();
 }
 

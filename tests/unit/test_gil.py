@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 
 import reverie
-from reverie import reverb
+from reverie import _core, reverb
 from reverie.observers import ParallelObserver
+from reverie.tables.settings import TableSettings
+from reverie.tables.store import core_table
 
 ROWS = 300
 STEP = {"o": np.zeros(17, np.float32), "a": np.zeros(6, np.float32), "r": np.float32(1)}
@@ -149,3 +151,19 @@ def test_a_long_batch_lets_it_go(tmp_path: Any) -> None:
     # The busy thread may need a while to be awake, longer than one batch takes.
     assert any(lets_go(lambda: manager.sample(64)) for _ in range(50))
     manager.close()
+
+
+def test_what_is_read_of_a_large_table_lets_it_go() -> None:
+    """16 MB of new memory, for a table that is then refused and never filled."""
+    store = _core.Store()
+    table = core_table(store, TableSettings(name="t", max_size=10), 1)
+    names = ("key", "chunk", "free_keys", "rng_state")
+    state: dict[str, Any] = dict.fromkeys(names, np.zeros(1 << 21, np.uint64))
+    state |= dict.fromkeys(("offset", "length"), np.zeros(0, np.uint32))
+    state |= {"priority": np.zeros(0), "times_sampled": np.zeros(0, np.int32)}
+
+    def refused() -> None:
+        with pytest.raises(ValueError, match="differ in length"):
+            table.restore(state)
+
+    assert any(lets_go(refused) for _ in range(50))
