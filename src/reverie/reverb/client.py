@@ -133,7 +133,7 @@ class Writer(Handle):
         try:
             append(leaves)
         except (ValueError, TypeError) as error:
-            raise named(error, self._flatten.paths, self._paths) from None
+            raise named(error, self._flatten.paths, self._paths or None) from None
         self._paths = self._flatten.paths
 
 

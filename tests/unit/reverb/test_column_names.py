@@ -59,6 +59,13 @@ def test_of_a_step_of_the_legacy_writer(serve: Serve) -> None:
         writer.append(step)
 
 
+def test_of_a_first_step_none_is_unknown(serve: Serve) -> None:
+    with serve().writer(4) as writer:
+        with pytest.raises(ValueError, match="scalar tensor at index 0") as caught:
+            writer.append_sequence({"a": 1.0})
+        assert "unknown" not in str(caught.value)
+
+
 def test_of_names_that_hold_nothing_else_nothing_is_said(serve: Serve) -> None:
     """Reverb compares items with signatures by position; so do we."""
     client = serve(fifo_table(signature={"a": TensorSpec((None,), F32)}))
