@@ -23,7 +23,7 @@ from pathlib import Path
 import reverie
 
 _ROOT = Path(__file__).resolve().parents[2]
-_SETTLE_S = 3.0
+_SETTLE_S = 1.0
 SECONDS = float(os.environ.get("REVERIE_STRESS_SECONDS") or 3)
 
 
