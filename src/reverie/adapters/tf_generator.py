@@ -26,7 +26,7 @@ class Iteration(Protocol):
     """One iterator's reading."""
 
     def fetch(self, asked_s: float) -> Sequence[Any]:
-        """The next chunk: arrays of the dataset's dtypes, `[n, *shape]`, n >= 0.
+        """The next chunk: two or more arrays of the dataset's dtypes, `[n, *shape]`, n >= 0.
 
         Args:
             asked_s: when TensorFlow wanted it, in seconds since the epoch.
@@ -125,7 +125,6 @@ def _functions(names: tuple[str, ...], shapes: tuple[Any, ...]) -> dict[str, Any
     def fetch(number: Any) -> list[Any]:
         # The moment is noted before there is a wait for the interpreter.
         found = tf.numpy_function(_fetch, [number, tf.timestamp()], list(names))
-        found = list(found) if isinstance(found, (list, tuple)) else [found]
         for tensor, shape in zip(found, shapes, strict=True):
             tensor.set_shape((None, *shape))
         return found
