@@ -124,7 +124,7 @@ def _functions(names: tuple[str, ...], shapes: tuple[Any, ...]) -> dict[str, Any
 
     def fetch(number: Any) -> list[Any]:
         # The moment is noted before there is a wait for the interpreter.
-        found = tf.numpy_function(_fetch, [number, tf.timestamp()], list(names))
+        found: list[Any] = tf.numpy_function(_fetch, [number, tf.timestamp()], list(names))
         for tensor, shape in zip(found, shapes, strict=True):
             tensor.set_shape((None, *shape))
         return found
