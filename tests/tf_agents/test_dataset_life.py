@@ -60,11 +60,11 @@ def test_a_fetch_that_waits_too_long_ends_the_dataset(tmp_path: Path) -> None:
             )
             assert list(dataset) == []
     assert list(replay_buffer.as_dataset(3, timeout_s=0)) == []
-    assert 1.0 <= time.monotonic() - start < 5.0
+    assert 1.0 <= time.monotonic() - start < 60.0
     manager.close()
 
 
-def test_an_ending_dataset_yields_while_there_is_data(tmp_path: Path) -> None:
+def test_an_ending_dataset_yields_while_there_is_data(tmp_path: Path, prompt: None) -> None:
     _, replay_buffer, _ = new_manager(tmp_path, [episode(9)])
     iterator = iter(replay_buffer.as_dataset(3, timeout_s=0.1))
     for _ in range(50):
