@@ -31,7 +31,9 @@ finally:
 """
 
 
-def run(program: str, *arguments: str, folder: Path, breakage: str = "") -> tuple[int, str]:
+def run(
+    program: str, *arguments: str, folder: Path, breakage: str = "", timeout_s: float = 240
+) -> tuple[int, str]:
     """Runs a module, or a file, as a program; its exit status and what it printed."""
     done = subprocess.run(
         [sys.executable, "-c", RUNNER.format(breakage=breakage), program, *arguments],
@@ -41,6 +43,6 @@ def run(program: str, *arguments: str, folder: Path, breakage: str = "") -> tupl
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=240,
+        timeout=timeout_s,
     )
     return done.returncode, done.stdout
