@@ -148,7 +148,7 @@ class ItsBufferTakesPrioritiesThatNothingReads(Broken):
             except InvalidArgumentError:
                 return 0
 
-    buffer = staticmethod(Buffer)
+    broken_buffer = staticmethod(Buffer)
 
 
 class LetsNoKeysPass(Broken):

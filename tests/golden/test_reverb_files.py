@@ -254,7 +254,7 @@ def test_the_limit_counts_inflated_bytes_and_steps() -> None:
 
     for act in (as_cells, as_rows):
         act(inflated + steps)
-        for limit in (inflated + steps - 1, inflated - 1, 0):
+        for limit in (inflated + steps - 1, inflated - 1, 1):
             with pytest.raises(errors.CheckpointLimitError, match="max_nbytes"):
                 act(limit)
 
