@@ -224,7 +224,7 @@ NO_ELEMENTS: dict[str, tuple[Any, str]] = {
     "keys": ((NUMBER, {"a": NUMBER, 1: NUMBER}), r"data_spec\[1\] has keys.*'a', 1"),
     **{
         name: ({"x": {"eight": reverie.ArraySpec((2,), np.dtype(name))}}, f"'x/eight'.*{name}")
-        for name in ("float8_e5m2", "float8_e4m3fn", "float8_e4m3b11fnuz")
+        for name in ("float8_e5m2", "float8_e4m3fn", "float8_e4m3b11fnuz", "int4", "uint4")
     },
 }
 

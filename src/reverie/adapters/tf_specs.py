@@ -9,6 +9,8 @@ from reverie.errors import InvalidArgumentError
 from reverie.nests.specs import Column
 from reverie.nests.structure import children, is_nested
 
+# TensorFlow 2.15 has these dtypes, but no kernels that take rows of them apart.
+_NO_ELEMENTS = ("float8", "int4", "uint4")
 _WAY_OUT = "`sample()` gives batches of it in NumPy"
 
 
@@ -28,7 +30,7 @@ def check_spec(tf: Any, spec: Any, columns: Sequence[Column]) -> None:
     for column in columns:
         dtype = column.spec.dtype
         try:
-            known = not tf.as_dtype(dtype).name.startswith("float8")
+            known = not tf.as_dtype(dtype).name.startswith(_NO_ELEMENTS)
         except TypeError:
             known = False
         if not known:
