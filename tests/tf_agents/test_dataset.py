@@ -14,6 +14,7 @@ tf = pytest.importorskip("tensorflow", reason="needs TensorFlow")
 pytest.importorskip("tf_agents", reason="needs TF-Agents")
 
 from tests.tf_agents.support import SPEC, episode, new_manager, row, same, windows  # noqa: E402
+from tf_agents.replay_buffers import reverb_utils  # noqa: E402
 
 import reverie  # noqa: E402
 from reverie.samplers import Prioritized  # noqa: E402
@@ -25,9 +26,6 @@ INFO_DTYPES = {
     "priority": tf.float64,
     "times_sampled": tf.int32,
 }
-SMART_BUILDINGS = (
-    Path(__file__).resolve().parents[1] / "golden/smart_buildings/initial_exploration_buffer"
-)
 
 
 @pytest.mark.parametrize("batch", [None, 1, 5])
@@ -309,14 +307,12 @@ def test_the_same_seed_gives_the_same_elements(tmp_path: Path, preprocess: Any) 
 
 
 def test_items_of_another_length_are_an_error_that_says_what_to_do(tmp_path: Path) -> None:
-    flat = (tf.TensorSpec((), tf.int32), tf.TensorSpec((53,), tf.float32))
-    spec = SPEC._replace(
-        observation=flat[1], action=tf.TensorSpec((2,), tf.float32), policy_info=()
-    )
-    manager = reverie.ReplayBufferManager(spec, 100, SMART_BUILDINGS, sequence_length=3)
-    manager.load_replay_buffer()
+    manager, buffer, _ = new_manager(tmp_path, sequence_length=3)
+    observer = reverb_utils.ReverbAddTrajectoryObserver(buffer.py_client, "uniform_table", 2)
+    for step in episode(4):
+        observer(step)
     with pytest.raises(
-        tf.errors.InvalidArgumentError, match=r"has 2 steps, wanted 3.*iter_items"
+        tf.errors.InvalidArgumentError, match=r"has 2 steps.*, wanted 3.*iter_items"
     ):
         next(iter(manager.get_dataset(4)))
 

@@ -89,7 +89,9 @@ def test_such_a_buffer_is_saved_loaded_and_opened(
 
 def test_batches_and_datasets_mix_the_items_of_both_observers(tmp_path: Path) -> None:
     steps = episode(5)
-    manager, buffer, _ = new_manager(tmp_path, [steps], sequence_length=LENGTH)
+    manager, buffer, _ = new_manager(
+        tmp_path, [steps], sequence_length=LENGTH, sampler=reverie.samplers.Prioritized()
+    )
     observer = reverb_utils.ReverbAddTrajectoryObserver(
         buffer.py_client, TABLE, sequence_length=LENGTH
     )
