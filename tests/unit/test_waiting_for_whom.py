@@ -234,3 +234,15 @@ def test_a_server_that_was_stopped_is_not_waited_for(start: Any) -> None:
     with pytest.raises(UnreachableServerError):
         client.server_info()
     assert time.monotonic() - begin < PATIENCE_S
+
+
+def test_a_number_that_is_handed_out_anew_counts_as_new(
+    monkeypatch: pytest.MonkeyPatch, start: Any
+) -> None:
+    """As a process of many servers meets it: the system gives old numbers again."""
+    server = reverb.Server([reverb.Table.queue("t", 5)])
+    port = server.port
+    server.stop()
+    assert not registry.may_come(port)
+    monkeypatch.setattr(registry, "_candidates", lambda: iter([port]))
+    test_a_client_waits_for_the_server_that_another_thread_makes("reset", start)

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reverie.adapters.tf_generator import chunks, op
+from reverie.adapters.tf_generator import chunks
 from reverie.adapters.tf_specs import check_spec
 from reverie.errors import InvalidArgumentError, WaitTimeoutError
 from reverie.runtime.checks import check_int, check_num_steps, check_timeout
 from reverie.runtime.optional import require
 from reverie.runtime.pace import Pace
+from reverie.runtime.traces import op_dataset
 from reverie.runtime.waiting import report
 from reverie.sample import SampleInfo
 
@@ -184,7 +185,7 @@ class _Source:
         rows = _unbatched(tf, dataset.prefetch(1))
         leaves = [tf.TensorSpec(*leaf) for leaf in zip(shapes, self.dtypes, strict=True)]
         # A nest has the same leaves in the same order for TensorFlow, so nothing is mapped.
-        return op(tf, rows._variant_tensor, self._pack(leaves), [rows], None)
+        return op_dataset(rows._variant_tensor, self._pack(leaves), [rows], None)
 
     def _pack(self, leaves: list[Any]) -> tuple[Any, SampleInfo]:
         fields = len(SampleInfo._fields)

@@ -6,7 +6,6 @@ datasets of the same dtypes and shapes share them (see `runtime.traces`).
 
 from __future__ import annotations
 
-import functools
 import itertools
 import sys
 import weakref
@@ -17,7 +16,7 @@ import numpy as np
 
 from reverie.errors import ClosedError
 from reverie.runtime.leaving import enter_from_outside
-from reverie.runtime.traces import keep_traces
+from reverie.runtime.traces import keep_traces, op_dataset
 
 _numbers = itertools.count()
 
@@ -79,37 +78,7 @@ def chunks(
     )
     if not tf.executing_eagerly():
         _hold(tf.compat.v1.get_default_graph(), source)
-    return op(tf, variant, spec, [], (source, functions))
-
-
-def op(tf: Any, variant: Any, spec: Any, inputs: list[Any], held: Any) -> Any:
-    """The dataset that one op of TensorFlow's is.
-
-    Args:
-        tf: TensorFlow.
-        variant: the op's output.
-        spec: of an element.
-        inputs: datasets that it reads.
-        held: what must live as long as it and its iterators.
-    """
-    return _op_class(tf)(variant, spec, inputs, held)
-
-
-@functools.cache
-def _op_class(tf: Any) -> Any:
-    class Op(tf.data.Dataset):  # type: ignore[misc]
-        def __init__(self, variant: Any, spec: Any, inputs: list[Any], held: Any) -> None:
-            self._spec, self._read, self._held = spec, inputs, held
-            super().__init__(variant)
-
-        def _inputs(self) -> list[Any]:
-            return self._read
-
-        @property
-        def element_spec(self) -> Any:
-            return self._spec
-
-    return Op
+    return op_dataset(variant, spec, [], (source, functions))
 
 
 @keep_traces

@@ -1,4 +1,4 @@
-"""What a framework traced, kept for whoever wants the same again."""
+"""What TensorFlow traced, kept for whoever wants the same again; datasets of one op each."""
 
 from __future__ import annotations
 
@@ -31,3 +31,35 @@ def keep_traces(trace: Callable[..., Any]) -> Callable[..., Any]:
 
     traced.cached = cached  # type: ignore[attr-defined]
     return traced
+
+
+def op_dataset(variant: Any, spec: Any, inputs: list[Any], held: Any) -> Any:
+    """The `tf.data.Dataset` that one op of TensorFlow's is.
+
+    Args:
+        variant: the op's output.
+        spec: of an element.
+        inputs: datasets that it reads.
+        held: what must live as long as it and its iterators, such as functions that the
+            op calls.
+    """
+    return _op_class()(variant, spec, inputs, held)
+
+
+@functools.cache
+def _op_class() -> Any:
+    tf: Any = sys.modules["tensorflow"]
+
+    class Op(tf.data.Dataset):  # type: ignore[misc]
+        def __init__(self, variant: Any, spec: Any, inputs: list[Any], held: Any) -> None:
+            self._spec, self._read, self._held = spec, inputs, held
+            super().__init__(variant)
+
+        def _inputs(self) -> list[Any]:
+            return self._read
+
+        @property
+        def element_spec(self) -> Any:
+            return self._spec
+
+    return Op

@@ -6,6 +6,7 @@ import ipaddress
 import re
 import socket
 import weakref
+from collections.abc import Iterator
 from typing import Protocol
 
 from reverie.errors import InvalidArgumentError
@@ -135,17 +136,26 @@ def unregister(port: int, server: Served) -> None:
 
 
 def unused_port() -> int:
-    """A port number that no program of this machine uses now; nothing listens on it."""
+    """A port number that no program of this machine uses now; nothing listens on it.
+
+    It counts as new, although a server may have had it long ago: see `may_come`.
+    """
+    port = next(port for port in _candidates() if not _serving(_get(port)))
+    _once_served.discard(port)
+    return port
+
+
+def _candidates() -> Iterator[int]:
+    """Ports that the system says are free; where sockets are forbidden, all numbers."""
     for _ in range(100):
         try:
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
                 probe.bind(("127.0.0.1", 0))
                 port = int(probe.getsockname()[1])
-        except OSError:  # sockets are forbidden here; the number is all that is needed
+        except OSError:
             break
-        if not _serving(_get(port)):
-            return port
-    return next(port for port in range(65535, 0, -1) if not _serving(_get(port)))
+        yield port
+    yield from range(65535, 0, -1)
 
 
 def _get(port: int) -> Served | None:

@@ -11,7 +11,7 @@ from reverie.reverb.replay_sample import ReplaySample, SampleInfo
 from reverie.reverb.tf.common import as_column, lists_to_tuples, not_found, paths
 from reverie.reverb.tf.streams import Settings, Streams
 from reverie.runtime.optional import require
-from reverie.runtime.traces import keep_traces
+from reverie.runtime.traces import keep_traces, op_dataset
 
 tf: Any = require("tensorflow", "tf", "A dataset of reverb")
 
@@ -210,30 +210,7 @@ def _as_spec(shape: Any, dtype: Any) -> Any:
     return tf.TensorSpec(tf.TensorShape(shape), tf.as_dtype(dtype))
 
 
-class _Op(tf.data.Dataset):  # type: ignore[misc]
-    """A dataset that is one op of TensorFlow's.
-
-    Args:
-        variant: the op's output.
-        spec: of an element.
-        inputs: datasets that it reads.
-        functions: what the op calls; they must live as long as the dataset, which
-            TensorFlow's iterators hold.
-    """
-
-    def __init__(self, variant: Any, spec: Any, inputs: list[Any], functions: Any) -> None:
-        self._spec, self._read, self._called = spec, inputs, functions
-        super().__init__(variant)
-
-    def _inputs(self) -> list[Any]:
-        return self._read
-
-    @property
-    def element_spec(self) -> Any:
-        return self._spec
-
-
-def _chunks(address: Any, table: Any, settings: Settings, spec: Any) -> _Op:
+def _chunks(address: Any, table: Any, settings: Settings, spec: Any) -> Any:
     """What samples come in: elements of `spec` with a leading dimension.
 
     TensorFlow calls us for each. The op by itself: iterators of it are made in little
@@ -254,7 +231,7 @@ def _chunks(address: Any, table: Any, settings: Settings, spec: Any) -> _Op:
         **functions,
         **_output(spec),
     )
-    return _Op(variant, spec, [], functions)
+    return op_dataset(variant, spec, [], functions)
 
 
 @keep_traces
@@ -282,13 +259,13 @@ def _stream_functions(settings: Settings, dtypes: tuple[Any, ...]) -> dict[str, 
     }
 
 
-def _rows(chunks: _Op, spec: Any) -> _Op:
+def _rows(chunks: Any, spec: Any) -> Any:
     """The rows of chunks, one by one; `spec` is a row's."""
     variant = chunks._variant_tensor
     # The faster of the two crashes where a row has no elements.
     if all(leaf.shape.num_elements() for leaf in tf.nest.flatten(spec)):
         unbatched = tf.raw_ops.UnbatchDataset(input_dataset=variant, **_output(spec))
-        return _Op(unbatched, spec, [chunks], None)
+        return op_dataset(unbatched, spec, [chunks], None)
 
     def cut(*chunk: Any) -> Any:
         return tf.raw_ops.TensorSliceDataset(
@@ -299,7 +276,7 @@ def _rows(chunks: _Op, spec: Any) -> _Op:
     cut_up = tf.raw_ops.FlatMapDataset(
         input_dataset=variant, other_arguments=[], f=function, **_output(spec)
     )
-    return _Op(cut_up, spec, [chunks], function)
+    return op_dataset(cut_up, spec, [chunks], function)
 
 
 def _output(spec: Any) -> dict[str, list[Any]]:
