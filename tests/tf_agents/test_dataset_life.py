@@ -270,7 +270,7 @@ def seconds_to_drop_a_waiting_iterator(tmp_path: Path) -> float:
     next(iterator)
     manager.clear()
     deadline = time.monotonic() + 10
-    while not leaving.others_inside() and time.monotonic() < deadline:
+    while not leaving.foreign_inside() and time.monotonic() < deadline:
         next(iterator)  # what was fetched before
         time.sleep(0.05)
     start = time.monotonic()

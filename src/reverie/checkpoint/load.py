@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverie import _core
+from reverie.checkpoint.disk.crc_file import reading
+from reverie.checkpoint.disk.files import FILE_SYSTEM
 from reverie.checkpoint.disk.scratch import blocks
 from reverie.checkpoint.fits import (
     check_columns,
@@ -197,19 +199,15 @@ def fill(
             )
     left = source.max_references
     try:
-        for name, state in states.items():
-            left -= tables[name].core.restore(state, left)
-        store.core.seal_restore()
+        with reading(FILE_SYSTEM, source.path):
+            for name, state in states.items():
+                left -= tables[name].core.restore(state, left)
+            store.core.seal_restore()
     except _core.TooManyReferences as error:
         raise CheckpointLimitError(
             f"{str(source.path)!r}: the items of its tables reach over chunks more often than "
             f"{source.max_references} times, the limit for its size: loading and dropping "
             "them would take very long. If you trust it, raise max_nbytes."
-        ) from error
-    except MemoryError as error:
-        raise CheckpointLimitError(
-            f"{str(source.path)!r} needs more memory than this process can have. Load it where "
-            "there is more."
         ) from error
     except ValueError as error:
         raise CheckpointCorruptError(

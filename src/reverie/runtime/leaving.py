@@ -74,10 +74,10 @@ def check_staying() -> None:
         raise ClosedError(_EXITS)
 
 
-def others_inside() -> bool:
-    """Whether a thread other than this one, whoever started it, is in a call of ours."""
-    own = sys._getframe()
-    return any(_is_ours(frame) for frame in sys._current_frames().values() if frame is not own)
+def foreign_inside() -> bool:
+    """Whether a thread that Python did not start is in a call of ours."""
+    frames = sys._current_frames().items()
+    return any(_is_ours(frame) and is_foreign(ident) for ident, frame in frames)
 
 
 def _after_fork_in_child() -> None:
@@ -106,11 +106,7 @@ def _at_exit() -> None:
     end = time.monotonic() + _LEAVING_S
     looks = 0
     while time.monotonic() < end and looks < _FOREIGN_LOOKS:
-        inside = any(
-            _is_ours(frame) and is_foreign(ident)
-            for ident, frame in sys._current_frames().items()
-        )
-        looks = 0 if inside else looks + 1
+        looks = 0 if foreign_inside() else looks + 1
         time.sleep(_LOOK_S)
 
 

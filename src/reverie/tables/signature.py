@@ -203,11 +203,12 @@ def with_names(
             `check_steps` they are known, and of all others None means not to look.
     """
     wanted = vars(error).get("_wanted", wanted)
-    apart = "" if wanted is None else columns_apart(_joined(wanted), _joined(found))
+    apart = "" if wanted is None else columns_apart(column_names(wanted), column_names(found))
     return type(error)(f"{error} In the names of its columns: {apart}.") if apart else error
 
 
-def _joined(paths: Iterable[Path]) -> list[str]:
+def column_names(paths: Iterable[Path]) -> list[str]:
+    """What columns at these paths are called; one that is the whole step is "value"."""
     return ["/".join(map(escaped, path)) or "value" for path in paths]
 
 

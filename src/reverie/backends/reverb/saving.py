@@ -18,8 +18,9 @@ from reverie.backends.reverb import folder
 from reverie.checkpoint.background import BackgroundSaver
 from reverie.checkpoint.disk.files import FILE_SYSTEM, FileSystem
 from reverie.checkpoint.folder.commit import ensure_root, write_errors
+from reverie.checkpoint.folder.place import is_file
 from reverie.checkpoint.format.snapshot import Progress
-from reverie.checkpoint.reverb_files.finding import DONE, is_there
+from reverie.checkpoint.reverb_files.finding import DONE
 from reverie.errors import CheckpointCorruptError, ClosedError, ReverieError
 
 
@@ -73,7 +74,7 @@ class Saver(BackgroundSaver):
 
         def begin() -> Callable[[], Path]:
             with write_errors(self._root):
-                if is_there(self._root / DONE):
+                if is_file(self._root / DONE):
                     raise FileExistsError(
                         errno.EEXIST, "the folder is itself a checkpoint", str(self._root)
                     )

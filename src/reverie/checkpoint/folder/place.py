@@ -65,10 +65,21 @@ def folder_to_save_into(argument: str, path: Any) -> Path:
 
 def is_folder(path: Path) -> bool:
     """Whether it is one. Where the system does not tell, that is no "no": OSError."""
+    return stat.S_ISDIR(_mode_of(path))
+
+
+def is_file(path: Path) -> bool:
+    """Whether it is a regular file; OSError as `is_folder`."""
+    return stat.S_ISREG(_mode_of(path))
+
+
+def _mode_of(path: Path) -> int:
+    """Of what stands there, links followed; 0 of nothing."""
+    # Not pathlib's questions: those take errors of the system for a "no".
     try:
-        return stat.S_ISDIR(os.stat(path).st_mode)
+        return os.stat(path).st_mode
     except FileNotFoundError:
-        return False
+        return 0
 
 
 def check_is_no_checkpoint(path: Path, fs: FileSystem = FILE_SYSTEM) -> None:

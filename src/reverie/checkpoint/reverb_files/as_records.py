@@ -19,7 +19,7 @@ from reverie.checkpoint.reverb_files.stored import Stored, StoredTable
 from reverie.errors import CheckpointMismatchError
 from reverie.nests import structure
 from reverie.nests.nest import Nest
-from reverie.nests.specs import escaped
+from reverie.tables.signature import column_names
 
 _CHUNK_NBYTES = 1 << 20
 
@@ -76,8 +76,7 @@ def check_columns(stored: Stored, name: str, nest: Nest) -> None:
     signature = stored.tables[name].settings.signature
     if len(found) != len(nest.columns) and signature is not None:
         # Reverb compares no names. They only say which columns are too many, or missing.
-        parts = [map(escaped, path) for path, _ in structure.flatten_with_path(signature)]
-        named = ["/".join(path) or "value" for path in parts]
+        named = column_names(path for path, _ in structure.flatten_with_path(signature))
         paths = named if len(named) == len(found) else paths
     steps = [(path, *column) for path, column in zip(paths, found, strict=True)]
     fits.check_columns(stored.folder, name, steps, nest)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from pathlib import Path
 
-from reverie.checkpoint.folder.place import is_folder
+from reverie.checkpoint.folder.place import is_file, is_folder
 
 TABLES, ITEMS, CHUNKS = DATA_FILES = ("tables.tfrecord", "items.tfrecord", "chunks.tfrecord")
 DONE = "DONE"
@@ -43,13 +41,4 @@ def _is_checkpoint(path: Path) -> bool:
         return False
     if path.name == "lost+found" or not is_folder(path):  # the file system's own, closed to us
         return False
-    # Not pathlib's questions: those take errors of the system for a "no".
-    return is_there(path / DONE) and any(is_there(path / name) for name in DATA_FILES)
-
-
-def is_there(path: Path) -> bool:
-    """Whether it is a file. Where the system does not tell, that is no "no": OSError."""
-    try:
-        return stat.S_ISREG(os.stat(path).st_mode)
-    except FileNotFoundError:
-        return False
+    return is_file(path / DONE) and any(is_file(path / name) for name in DATA_FILES)
