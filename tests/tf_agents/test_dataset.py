@@ -17,6 +17,7 @@ from tests.tf_agents.support import SPEC, episode, new_manager, row, same, windo
 from tf_agents.replay_buffers import reverb_utils  # noqa: E402
 
 import reverie  # noqa: E402
+from reverie.runtime.pace import Pace  # noqa: E402
 from reverie.samplers import Prioritized  # noqa: E402
 
 INFO_DTYPES = {
@@ -304,6 +305,27 @@ def test_the_same_seed_gives_the_same_elements(tmp_path: Path, preprocess: Any) 
 
     assert rewards(5) == rewards(5)
     assert rewards(5) != rewards(6)
+
+
+class _Hurried(Pace):
+    """As beside busy threads: each call brings another number of batches."""
+
+    def end(self) -> None:
+        self.batches = self.batches % self._most + 1
+
+
+@pytest.mark.parametrize("num_steps", [2, 4, None])
+def test_the_elements_do_not_depend_on_how_many_a_call_brings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_steps: int | None
+) -> None:
+    def rewards() -> list[float]:
+        _, replay_buffer, _ = new_manager(tmp_path, [episode(30)], 4, seed=5)
+        dataset = replay_buffer.as_dataset(4, num_steps)
+        return [float(r) for data, _ in dataset.take(40) for r in data.reward.numpy().flat]
+
+    alone = rewards()
+    monkeypatch.setattr("reverie.adapters.tf_data.Pace", _Hurried)
+    assert rewards() == alone
 
 
 def test_items_of_another_length_are_an_error_that_says_what_to_do(tmp_path: Path) -> None:

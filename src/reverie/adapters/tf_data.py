@@ -233,7 +233,9 @@ class _Iteration:
         source = self._source
         pieces = items * source.pieces
         if source.pieces > 1:
-            order = source.rng.permutation(pieces)
+            # Batch by batch: how many a call brings depends on the clock.
+            groups = np.arange(pieces).reshape(-1, source.batch * source.pieces)
+            order = source.rng.permuted(groups, axis=1).reshape(pieces)
             arrays = [
                 array.reshape(pieces, source.steps, *array.shape[2:])[order] for array in arrays
             ]
