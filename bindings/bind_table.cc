@@ -6,6 +6,7 @@
 #include "errors.h"
 #include "handles.h"
 #include "interrupts.h"
+#include "new_columns.h"
 #include "no_gil.h"
 #include "states.h"
 
@@ -48,6 +49,13 @@ nb::list Outputs(const TypedLayout& layout, std::ptrdiff_t n, const BatchSpec& s
   return columns;
 }
 
+// New arrays for the five facts about each of some items, and their values.
+nb::tuple NewInfo(const std::vector<std::ptrdiff_t>& shape, reverie::SampleInfo* info) {
+  return nb::make_tuple(NewVector(shape, &info->key), NewVector(shape, &info->probability),
+                        NewVector(shape, &info->table_size), NewVector(shape, &info->priority),
+                        NewVector(shape, &info->times_sampled));
+}
+
 std::uint32_t SizeOf(const TableHandle& self) {
   return GilToSpare([&] { return self.store->table_info(*self.table).size; });
 }
@@ -67,10 +75,7 @@ nb::object Sample(TableHandle& self, const TypedLayout& layout, std::uint32_t ba
   info.repeat = repeat_info ? piece : 1;
   std::vector<std::ptrdiff_t> info_shape{batch_size};
   if (repeat_info) info_shape.push_back(piece);
-  nb::tuple infos =
-      nb::make_tuple(NewVector(info_shape, &info.key), NewVector(info_shape, &info.probability),
-                     NewVector(info_shape, &info.table_size), NewVector(info_shape, &info.priority),
-                     NewVector(info_shape, &info.times_sampled));
+  const nb::tuple infos = NewInfo(info_shape, &info);
   const std::size_t nbytes = batch_size * layout.layout()->record_nbytes() * piece;
   const bool is_long = batch_size >= kLongItems || nbytes >= kLongBytes;
   const reverie::Status status = Interruptible(is_long, [&] {
@@ -103,59 +108,62 @@ nb::object Gather(TableHandle& self, const TypedLayout& layout,
   return nb::make_tuple(columns, ToNumpy(std::move(found)));
 }
 
-// Arrays for items' columns. Cells of any size become bytes at once, the rest is copied last.
-class NewColumns {
- public:
-  nb::list Add(const reverie::SampledItem& item) {
-    nb::list arrays;
-    copies_.Add(item);
-    while (outputs_.size() < copies_.columns().size()) {
-      const auto& column = copies_.columns()[outputs_.size()];
-      void* bytes = nullptr;
-      if (column.type == 0) {
-        arrays.append(Bytes(column));
-      } else {
-        std::vector<std::ptrdiff_t> leading;
-        if (!column.squeeze) leading.push_back(static_cast<std::ptrdiff_t>(column.length));
-        arrays.append(CellType::Of(column.type).NewArray(leading, &bytes));
-      }
-      outputs_.push_back(bytes);
-    }
-    return arrays;
-  }
+using OwnItems = Spared<std::unique_ptr<reverie::Store::ItemReader>>;
 
-  void Copy() const {
-    Interruptible(copies_.nbytes() >= kLongBytes, [&] { copies_.Copy(outputs_.data()); });
-  }
-
- private:
-  nb::object Bytes(const reverie::ColumnCopies::Column& column) const {
-    nb::list cells;
-    for (std::uint32_t i = 0; i < column.num_pieces; ++i) {
-      const reverie::Piece& piece = copies_.pieces(column)[i];
-      nb::bytes cell(piece.chunk->record(piece.offset), piece.chunk->layout->record_nbytes());
-      if (column.squeeze) return cell;
-      cells.append(cell);
-    }
-    return cells;
-  }
-
-  reverie::ColumnCopies copies_;
-  std::vector<void*> outputs_;
-};
-
-nb::object SampleItems(TableHandle& self, std::size_t max_items) {
+// Whether there were any.
+bool Sampled(TableHandle& self, std::size_t max_items, const OwnItems& reader) {
   if (max_items == 0) throw nb::value_error("max_items must be positive");
-  const Spared reader(std::make_unique<reverie::Store::ItemReader>(self.store));
   const reverie::Status status =
       GilToSpare([&] { return reader->Sample(self.table.get(), max_items); });
   Check(status);
-  if (!status.ok()) return nb::none();
+  return status.ok();
+}
+
+nb::object SampleItems(TableHandle& self, std::size_t max_items) {
+  const Spared reader(std::make_unique<reverie::Store::ItemReader>(self.store));
+  if (!Sampled(self, max_items, reader)) return nb::none();
   NewColumns columns;
   nb::list result;
   for (const reverie::SampledItem& item : reader->items()) {
+    const std::size_t before = columns.size();
+    columns.Add(item);
     result.append(nb::make_tuple(item.key, item.probability, item.table_size, item.priority,
-                                 item.times_sampled, columns.Add(item)));
+                                 item.times_sampled, columns.Arrays(columns.size() - before)));
+  }
+  columns.Copy();
+  return result;
+}
+
+nb::object SampleRuns(TableHandle& self, std::size_t max_items) {
+  const Spared reader(std::make_unique<reverie::Store::ItemReader>(self.store));
+  if (!Sampled(self, max_items, reader)) return nb::none();
+  struct Run {
+    std::size_t num_columns, items;
+  };
+  NewColumns columns;
+  std::vector<Run> runs;
+  for (const reverie::SampledItem& item : reader->items()) {
+    const std::size_t before = columns.size();
+    if (columns.Add(item)) {
+      ++runs.back().items;
+    } else {
+      runs.push_back({columns.size() - before, 1});
+    }
+  }
+  nb::list result;
+  auto item = reader->items().begin();
+  for (const Run& run : runs) {
+    const std::vector<std::ptrdiff_t> shape{static_cast<std::ptrdiff_t>(run.items)};
+    reverie::SampleInfo info{};
+    const nb::tuple infos = NewInfo(shape, &info);
+    for (std::size_t i = 0; i < run.items; ++i, ++item) {
+      info.key[i] = item->key;
+      info.probability[i] = item->probability;
+      info.table_size[i] = item->table_size;
+      info.priority[i] = item->priority;
+      info.times_sampled[i] = item->times_sampled;
+    }
+    result.append(nb::make_tuple(infos, columns.Stacked(run.num_columns, run.items)));
   }
   columns.Copy();
   return result;
@@ -165,7 +173,8 @@ nb::list ItemOf(TableHandle& self, std::uint64_t key) {
   const Spared reader(std::make_unique<reverie::Store::ItemReader>(self.store));
   Check(GilToSpare([&] { return reader->Find(self.table.get(), &key); }));
   NewColumns columns;
-  nb::list result = columns.Add(reader->items()[0]);
+  columns.Add(reader->items()[0]);
+  nb::list result = columns.Arrays(columns.size());
   columns.Copy();
   return result;
 }
@@ -221,6 +230,7 @@ void BindTable(nb::module_& m) {
       .def("sample", &Sample, "layout"_a, "batch_size"_a, "steps"_a, "piece"_a, "repeat_info"_a,
            "out"_a.none(), "lengths"_a = nb::none())
       .def("sample_items", &SampleItems, "max_items"_a)
+      .def("sample_runs", &SampleRuns, "max_items"_a)
       .def(
           "can_sample",
           [](const TableHandle& self, std::int64_t n) {

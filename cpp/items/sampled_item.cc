@@ -7,25 +7,40 @@
 
 namespace reverie {
 
-void ColumnCopies::Add(const SampledItem& item) {
-  std::size_t first = pieces_.size();
+bool ColumnCopies::Add(const SampledItem& item) {
+  const std::size_t before = last_;
+  last_ = columns_.size();
   if (item.trajectory == nullptr) {
-    Piece piece{item.chunk, item.offset, 0};
-    for (std::uint32_t left = item.length; left != 0; left -= piece.length) {
-      if (left != item.length) piece = {piece.chunk->next, 0, 0};
-      piece.length = std::min<std::uint32_t>(left, piece.chunk->capacity - piece.offset);
-      pieces_.push_back(piece);
-    }
-    const auto num_pieces = static_cast<std::uint32_t>(pieces_.size() - first);
-    const RecordLayout& layout = *item.chunk->layout;
-    for (std::uint32_t field = 0; field < layout.columns().size(); ++field) {
-      columns_.push_back(
-          {layout.columns()[field].type, num_pieces, field, false, item.length, first});
-    }
-    nbytes_ += item.length * layout.record_nbytes();
-    return;
+    AddRun(item);
+  } else {
+    AddTrajectory(*item.trajectory);
   }
-  const Trajectory& trajectory = *item.trajectory;
+  const auto alike = [](const Column& one, const Column& other) {
+    return one.type == other.type && one.length == other.length && one.squeeze == other.squeeze;
+  };
+  const auto added = columns_.begin() + static_cast<std::ptrdiff_t>(last_);
+  return before != last_ && std::equal(columns_.begin() + static_cast<std::ptrdiff_t>(before),
+                                       added, added, columns_.end(), alike);
+}
+
+void ColumnCopies::AddRun(const SampledItem& run) {
+  const std::size_t first = pieces_.size();
+  Piece piece{run.chunk, run.offset, 0};
+  for (std::uint32_t left = run.length; left != 0; left -= piece.length) {
+    if (left != run.length) piece = {piece.chunk->next, 0, 0};
+    piece.length = std::min<std::uint32_t>(left, piece.chunk->capacity - piece.offset);
+    pieces_.push_back(piece);
+  }
+  const auto num_pieces = static_cast<std::uint32_t>(pieces_.size() - first);
+  const RecordLayout& layout = *run.chunk->layout;
+  for (std::uint32_t field = 0; field < layout.columns().size(); ++field) {
+    columns_.push_back({layout.columns()[field].type, num_pieces, field, false, run.length, first});
+  }
+  nbytes_ += run.length * layout.record_nbytes();
+}
+
+void ColumnCopies::AddTrajectory(const Trajectory& trajectory) {
+  std::size_t first = pieces_.size();
   pieces_.insert(pieces_.end(), trajectory.pieces(), trajectory.pieces() + trajectory.num_pieces);
   for (std::uint32_t c = 0; c < trajectory.num_columns; ++c) {
     const Trajectory::Column& column = trajectory.columns()[c];

@@ -37,8 +37,9 @@ class ColumnCopies {
     std::size_t first_piece;
   };
 
-  // Lays out the item's columns, after those of earlier ones.
-  void Add(const SampledItem& item);
+  // Lays out the item's columns, after those of earlier ones. Returns whether they are like
+  // those of the item before: as many, of the same types and lengths, and as squeezed.
+  bool Add(const SampledItem& item);
 
   const std::vector<Column>& columns() const { return columns_; }
   const Piece* pieces(const Column& column) const { return &pieces_[column.first_piece]; }
@@ -48,7 +49,11 @@ class ColumnCopies {
   void Copy(void* const* outputs) const;
 
  private:
+  void AddRun(const SampledItem& run);
+  void AddTrajectory(const Trajectory& trajectory);
+
   std::vector<Column> columns_;
+  std::size_t last_ = 0;  // where the columns of the item added last begin
   std::vector<Piece> pieces_;
   std::size_t nbytes_ = 0;
 };

@@ -183,6 +183,15 @@ class Table:
         column is an array (T, *shape), or (*shape) if it is squeezed; one of cells of
         any size is a list of bytes, or bytes.
         """
+    def sample_runs(
+        self, max_items: int
+    ) -> list[tuple[tuple[NDArray[Any], ...], list[Any]]] | None:
+        """The same samples, in runs of n items whose columns are alike.
+
+        Each run is ((key u64, probability f64, table_size i64, priority f64, times_sampled
+        i32), columns), all with n as their first axis; a column of cells of any size is a
+        list of n.
+        """
     def sample(
         self,
         layout: RecordLayout,

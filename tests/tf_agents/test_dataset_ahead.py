@@ -16,6 +16,7 @@ from tests.tf_agents.support import episode, new_manager  # noqa: E402
 
 from reverie import limiters, samplers  # noqa: E402
 from reverie.adapters import tf_data  # noqa: E402
+from reverie.reverb.tf import streams  # noqa: E402
 from reverie.tables.settings import TableSettings  # noqa: E402
 
 BATCH = 3
@@ -87,7 +88,7 @@ def items_ahead(most: int, **settings: Any) -> int:
     fill(client, [2] * 9)
     iterator = iter(trajectories(address, most))
     ahead = 0
-    for read in range(1, 100):
+    for read in range(1, 40 * most + 4000):
         next(iterator)
         stats = client.server_info()["t"].rate_limiter_info.sample_stats
         ahead = max(ahead, stats.completed - read)
@@ -98,8 +99,16 @@ def test_a_served_tables_dataset_alone_keeps_to_what_it_was_told(prompt: None) -
     assert items_ahead(5) == 4
 
 
-def test_dear_calls_bring_eight_times_as_many_of_a_served_table(dear: None) -> None:
-    assert items_ahead(5) == 8 * 5 - 1
+@pytest.mark.parametrize(("most", "ahead"), [(5, 409 * 5), (300, 8 * 300)])
+def test_dear_calls_bring_eight_times_as_many_of_a_served_table_or_two_thousand(
+    dear: None, most: int, ahead: int
+) -> None:
+    assert items_ahead(most) == ahead - 1
+
+
+def test_a_calls_bytes_have_a_limit_too(dear: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "_MAX_NBYTES", 50 * 2 * 8)
+    assert items_ahead(5) < 60
 
 
 def test_dear_calls_bring_no_more_where_items_leave_once_sampled(dear: None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,11 +55,49 @@ def test_only_the_rest_of_a_batch_is_fetched_ahead(serve: Serve, batch: int, lef
 def test_a_poll_takes_what_is_there_and_does_not_wait_longer(serve: Serve) -> None:
     client = filled(serve(Table.queue("t", 9)), 3)
     polled = stream(client)
-    assert [len(polled.poll(2, 0.0)) for _ in range(3)] == [2, 1, 0]
+    assert [[len(run[0][0]) for run in polled.poll(2, 0.0)] for _ in range(3)] == [[2], [1], []]
     start = time.monotonic()
     assert polled.poll(2, 0.05) == []
     assert 0.04 < time.monotonic() - start < 5
-    assert stream(filled(client, 2), max_samples=1).poll(5, 0.0)[0][5][0] == [0]
+    ((facts, columns),) = stream(filled(client, 2), max_samples=1).poll(5, 0.0)
+    assert len(facts[0]) == 1
+    assert columns[0].tolist() == [[0]]
+
+
+def _insert_anything(client: Client, rng: np.random.Generator, text: Any) -> None:
+    """One item, into both tables: some steps, whole or squeezed, of two widths, or texts."""
+    texts = np.array(text, object) if rng.random() < 0.5 else None
+    width, squeezed = rng.integers(1, 3), rng.random() < 0.3
+    with client.trajectory_writer(3) as writer:
+        for _ in range(rng.integers(1, 4)):
+            step = {"x": rng.random(width), "n": rng.integers(99)}
+            writer.append(step if texts is None else {**step, "text": texts})
+        columns = {name: column[:] for name, column in writer.history.items()}
+        columns["n"] = writer.history["n"][-1] if squeezed else columns["n"]
+        for table in "tu":
+            writer.create_item(table, rng.random(), columns)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_poll_brings_in_runs_what_next_brings_one_by_one(serve: Serve, seed: int) -> None:
+    client = serve(Table.queue("t", 99), Table.queue("u", 99))
+    for i in range(20):
+        for text in (["a", "b"], ["a", "b"], ["c"], "d"):  # alike but for the text's shape
+            _insert_anything(client, np.random.default_rng((seed, i)), text)
+    keys = client._client.server.table("u").core.items()["key"]
+    wanted, polled = stream(client, timeout_ms=0), ItemStream(client._client.server, "u")
+    runs = [run for _ in range(12) for run in polled.poll(7, 0.0)]
+    found = [
+        (*(fact[i] for fact in facts), [column[i, ...] for column in columns])
+        for facts, columns in runs
+        for i in range(len(facts[0]))
+    ]
+    assert [item[0] for item in found] == (keys ^ polled._table.key_mask).tolist()
+    assert 5 < len(runs) < len(found)
+    for one, other in zip(found, wanted, strict=True):
+        assert one[1:2] + one[4:5] == other[1:2] + other[4:5]
+        for a, b in zip(one[5], other[5], strict=True):
+            assert (a.dtype, a.shape, a.tolist()) == (b.dtype, b.shape, b.tolist())
 
 
 def test_a_poll_wakes_up_for_an_insert(serve: Serve) -> None:

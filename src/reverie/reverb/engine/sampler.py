@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,15 @@ from reverie.errors import InvalidArgumentError, WaitTimeoutError
 from reverie.reverb.engine.serving import Serving
 from reverie.runtime.checks import as_int, as_timeout
 from reverie.runtime.waiting import wait_until
-from reverie.tables.cells import column_of
+from reverie.tables.cells import column_of, stack
 from reverie.tables.table import Table
 
+# Items whose columns are alike: the same facts and columns, with one more axis in front.
+Run: TypeAlias = tuple[tuple[NDArray[Any], ...], list[NDArray[Any]]]
 # key, probability, table_size, priority, times_sampled, columns
 Item: TypeAlias = tuple[int, float, int, float, int, list[NDArray[Any]]]
+
+_Samples = TypeVar("_Samples")
 
 
 class ItemStream:
@@ -93,42 +98,41 @@ class ItemStream:
             return self._ready.popleft()
         if self._left == 0:
             raise StopIteration
-        if not self._fetch(self._batch, 0.0):
+        if not self._fill(0.0):
             wait_until(
-                lambda slice_s: self._fetch(self._batch, slice_s),
+                self._fill,
                 timeout=timeout,
                 what=self.describe_wait,
                 progress=self._store.progress,
             )
         return self._ready.popleft()
 
-    def poll(self, max_items: int, slice_s: float) -> list[Item]:
+    def poll(self, max_items: int, slice_s: float) -> list[Run]:
         """At most so many items, of those that are there within `slice_s` seconds.
 
-        [] where none was, or after `max_samples`.
+        [] where none was, or after `max_samples`. Not for one stream beside `next`.
 
         Raises:
             UnreachableServerError, ForkedProcessError: the server stopped serving.
         """
-        if not self._ready and self._left:
-            self._fetch(max_items, slice_s)
-        return [self._ready.popleft() for _ in range(min(max_items, len(self._ready)))]
+        runs = self._fetch(self._core.sample_runs, max_items, slice_s) if self._left else None
+        if runs is None:
+            return []
+        if self._left > 0:
+            self._left -= sum(len(facts[0]) for facts, _ in runs)
+        mask = np.uint64(self._table.key_mask)
+        return [
+            ((facts[0] ^ mask, *facts[1:]), columns)
+            for run in runs
+            for facts, columns in _decoded_runs(run)
+        ]
 
     def describe_wait(self) -> str:
         """What it waits for, in words."""
         return self._table.describe_sample_wait()
 
-    def _fetch(self, most: int, slice_s: float) -> bool:
-        if self._left > 0:
-            most = min(most, self._left)
-        self._store.check_open()
-        try:
-            items = self._core.sample_items(most)
-            if items is None and slice_s > 0 and self._core.wait(1, slice_s):
-                items = self._core.sample_items(most)
-        except _core.Closed:
-            self._store.check_open()
-            raise
+    def _fill(self, slice_s: float) -> bool:
+        items = self._fetch(self._core.sample_items, self._batch, slice_s)
         if items is None:
             return False
         if self._left > 0:
@@ -136,6 +140,21 @@ class ItemStream:
         mask = self._table.key_mask
         self._ready.extend((item[0] ^ mask, *decoded(item)[1:]) for item in items)
         return True
+
+    def _fetch(
+        self, sample: Callable[[int], _Samples | None], most: int, slice_s: float
+    ) -> _Samples | None:
+        if self._left > 0:
+            most = min(most, self._left)
+        self._store.check_open()
+        try:
+            items = sample(most)
+            if items is None and slice_s > 0 and self._core.wait(1, slice_s):
+                items = sample(most)
+        except _core.Closed:
+            self._store.check_open()
+            raise
+        return items
 
 
 def decoded(item: Any) -> Item:
@@ -146,6 +165,31 @@ def decoded(item: Any) -> Item:
             return (*item[:5], [column_of(each) for each in columns])
     result: Item = item
     return result
+
+
+def _decoded_runs(run: Run) -> Iterator[Run]:
+    """A run of the core with its texts unpacked, in runs whose texts are alike, too."""
+    facts, columns = run
+    texts = {
+        index: [column_of(cells) for cells in column]
+        for index, column in enumerate(columns)
+        if not isinstance(column, np.ndarray)
+    }
+    if not texts:
+        yield run
+        return
+    shapes = list(zip(*([text.shape for text in each] for each in texts.values()), strict=True))
+    first = 0
+    for _, alike in itertools.groupby(shapes):
+        rows = slice(first, first + len(list(alike)))
+        first = rows.stop
+        yield (
+            tuple(fact[rows] for fact in facts),
+            [
+                stack(texts[index][rows]) if index in texts else column[rows]
+                for index, column in enumerate(columns)
+            ],
+        )
 
 
 def timesteps(columns: list[NDArray[Any]]) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 
 from reverie.errors import InvalidArgumentError
 from reverie.reverb.engine.local_client import Client
-from reverie.reverb.engine.sampler import Item, ItemStream
+from reverie.reverb.engine.sampler import ItemStream, Run
 from reverie.reverb.tf.common import (
     INFO_DTYPES,
     Column,
@@ -31,11 +31,12 @@ from reverie.runtime.waiting import report
 # A call never waits longer: between two calls TensorFlow can cancel.
 _SLICE_S = 0.1
 # Items per request, bounded by bytes too: memory that stays in the caches is many
-# times faster, and what is sampled later is fresher.
-_MAX_NBYTES_PER_REQUEST = 1 << 20
+# times faster, and what is sampled later is fresher. And per call.
+_MAX_NBYTES_PER_REQUEST, _MAX_NBYTES = 1 << 20, 8 << 20
 _LIKENESS = operator.attrgetter("dtype", "shape")
-# Requests in one, where calls wait for the interpreter and no sample counts: see Pace.
-_MAX_REQUESTS = 8
+# Requests in one, where calls wait for the interpreter and no sample counts: see Pace. Small
+# ones up to a number of items that takes about as long as the interpreter lasts.
+_MAX_REQUESTS, _MAX_ITEMS = 8, 2048
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,9 +63,9 @@ class Stream:
 
     Items are requested `max_in_flight` at a time, fewer where they are large, when the
     last of the request before has been handed out, never earlier: so no more than that
-    are ahead of the reader; or 8 times as many where calls wait long for the interpreter,
-    of a table whose settings say `may_run_ahead`. Not thread-safe: TensorFlow reads an
-    iterator from one thread at a time.
+    are ahead of the reader; or 8 times as many, and up to 2,048, where calls wait long for
+    the interpreter, of a table whose settings say `may_run_ahead`. Not thread-safe:
+    TensorFlow reads an iterator from one thread at a time.
 
     Args:
         address: of the server.
@@ -82,15 +83,17 @@ class Stream:
         self._name = table
         self._items = ItemStream(server, table)
         served = server.table(table)
-        self._pace = Pace(1, _MAX_REQUESTS if served.settings.may_run_ahead else 1)
+        most = max(_MAX_REQUESTS, _MAX_ITEMS // settings.max_in_flight)
+        self._pace = Pace(1, most if served.settings.may_run_ahead else 1)
         signature = served.signature
         self._signature = None if signature is None else signature_columns(signature)
         if settings.columns is not None:
             check_requested(table, settings.columns, self._signature)
         self._left = settings.max_samples
         self._affordable = settings.max_in_flight  # items per request, by their size
+        self._bearable = settings.max_in_flight  # items per call
         self._waited_s = 0.0
-        self._pending: deque[Item] = deque()
+        self._pending: deque[Run] = deque()
         self._sound: set[Any] = set()  # dtypes and shapes that were found to fit
 
     def next_chunk(
@@ -116,11 +119,12 @@ class Stream:
         if not self._pending:
             if self._left == 0:
                 return None
-            items = self._request(slice_s)
-            if not items:
+            runs = self._request(slice_s)
+            if not runs:
                 return None if self._waited_s >= self._settings.timeout_s else []
-            self._left -= len(items) if self._left > 0 else 0
-            self._pending.extend(items)
+            if self._left > 0:
+                self._left -= sum(len(facts[0]) for facts, _ in runs)
+            self._pending.extend(runs)
         chunk = self._take()
         if asked_s is not None:
             self._pace.end()
@@ -130,47 +134,37 @@ class Stream:
         """What it waits for, in words."""
         return self._items.describe_wait()
 
-    def _request(self, slice_s: float) -> list[Item]:
+    def _request(self, slice_s: float) -> list[Run]:
         """The items of a request; none where none came in time."""
-        count = self._affordable * self._pace.batches
+        count = min(self._affordable * self._pace.batches, self._bearable)
         count = count if self._left < 0 else min(count, self._left)
         start = time.monotonic()
         slice_s = min(slice_s, max(0.0, self._settings.timeout_s - self._waited_s))
-        items = self._items.poll(count, slice_s)
+        runs = self._items.poll(count, slice_s)
         before = self._waited_s
-        self._waited_s = 0.0 if items else before + time.monotonic() - start
+        self._waited_s = 0.0 if runs else before + time.monotonic() - start
         report(before, self._waited_s, self.describe_wait, "A dataset has waited")
-        return items
+        return runs
 
     def _take(self) -> list[Any]:
-        """Removes the longest run of pending items that can be one chunk."""
-        first = self._pending[0]
-        likeness = self._likeness(first)
-        self._check(likeness, first)
-        run = [self._pending.popleft()]
-        while self._pending and self._likeness(self._pending[0]) == likeness:
-            run.append(self._pending.popleft())
-        nbytes = sum(column.nbytes for column in first[5])
-        self._affordable = min(
-            self._settings.max_in_flight, max(1, _MAX_NBYTES_PER_REQUEST // (nbytes or 1))
-        )
-        *infos, rows = zip(*run, strict=True)
-        fields = [np.array(f, d) for f, d in zip(infos, INFO_DTYPES, strict=True)]
-        columns = zip(*rows, strict=True)
+        """Removes the first pending run; its fields as one chunk."""
+        facts, columns = self._pending.popleft()
+        self._check([column[0, ...] for column in columns])
+        nbytes = sum(column.nbytes for column in columns) // len(facts[0]) or 1
+        most = self._settings.max_in_flight
+        self._affordable = min(most, max(1, _MAX_NBYTES_PER_REQUEST // nbytes))
+        self._bearable = max(self._affordable, _MAX_NBYTES // nbytes)
         if not self._settings.timesteps:
-            return [*fields, *map(_stacked, columns)]
-        length = len(first[5][0])
-        fields = [np.repeat(field, length) for field in fields]
-        return [*fields, *(c[0] if len(run) == 1 else np.concatenate(c) for c in columns)]
+            return [*facts, *columns]
+        items, length = columns[0].shape[:2]
+        fields = [np.repeat(fact, length) for fact in facts]
+        return [*fields, *(c.reshape(items * length, *c.shape[2:]) for c in columns)]
 
-    def _likeness(self, item: Item) -> tuple[Any, ...]:
-        return tuple(map(_LIKENESS, item[5]))
-
-    def _check(self, likeness: Any, item: Item) -> None:
-        """Raises InvalidArgumentError where an item is not as declared."""
+    def _check(self, columns: list[Any]) -> None:
+        """Raises InvalidArgumentError where an item, of such columns, is not as declared."""
+        likeness = tuple(map(_LIKENESS, columns))
         if likeness in self._sound:
             return
-        columns = item[5]
         if self._settings.timesteps:
             lengths = {column.shape[:1] for column in columns}
             if len(lengths) != 1 or () in lengths:
@@ -258,15 +252,6 @@ class Streams:
     def __len__(self) -> int:
         """How many streams there are."""
         return len(self._slots)
-
-
-def _stacked(arrays: Sequence[Any]) -> Any:
-    """What np.stack makes of arrays of one shape, in less than half of its time."""
-    if len(arrays) == 1:
-        return arrays[0][None]
-    if arrays[0].ndim == 0:
-        return np.stack(arrays)
-    return np.concatenate(arrays).reshape(len(arrays), *arrays[0].shape)
 
 
 def _no_rows(column: Column) -> Any:
