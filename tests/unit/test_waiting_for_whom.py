@@ -14,7 +14,7 @@ import pytest
 
 import reverie
 from reverie import ReplayBufferManager, reverb
-from reverie.errors import EndlessWaitError, InvalidArgumentError
+from reverie.errors import ClosedError, EndlessWaitError, InvalidArgumentError
 from reverie.reverb.engine import registry
 from reverie.reverb.errors import UnreachableServerError
 from reverie.runtime import company, waiting
@@ -108,24 +108,23 @@ def test_threads_that_wait_for_each_other_end(tmp_path: Path, start: Any) -> Non
     for name in "ab":
         managers.append(ReplayBufferManager({"n": np.zeros(())}, 10, tmp_path / name, 1))
         managers[-1].create_replay_buffer()
-    errors: list[Exception] = []
+    ended = threading.Event()
 
     def wait(done: threading.Event) -> None:
-        try:
+        with pytest.raises((EndlessWaitError, ClosedError)):
             managers[1].sample(1)
-        except EndlessWaitError as error:
-            errors.append(error)
+        ended.set()
 
     start(wait)
-    with pytest.raises(EndlessWaitError):
-        managers[0].sample(1)
-    time.sleep(PATIENCE_S)
-    deadline = time.monotonic() + 5
-    while not errors and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert errors
+    # Who is first told so may act, and is waited for again, until it waits once more.
+    for _ in range(20):
+        with pytest.raises(EndlessWaitError):
+            managers[0].sample(1)
+        if found := ended.wait(PATIENCE_S / 3):
+            break
     for manager in managers:
         manager.close()
+    assert found
 
 
 def test_the_patience_begins_anew_when_something_moves(start: Any) -> None:

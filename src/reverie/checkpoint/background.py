@@ -11,6 +11,7 @@ from pathlib import Path
 from reverie.checkpoint.disk.files import FILE_SYSTEM, FileSystem
 from reverie.checkpoint.folder.lock import FolderLock
 from reverie.errors import InvalidArgumentError
+from reverie.runtime.turns import short_turns
 
 
 class BackgroundSaver:
@@ -93,6 +94,7 @@ class BackgroundSaver:
     def _run(self, write: Callable[[], Path]) -> Path:
         self._writing = threading.get_ident()
         try:
-            return write()
+            with short_turns.wanted():
+                return write()
         finally:
             self._writing = None

@@ -37,6 +37,7 @@ from reverie.errors import (
     CheckpointReadError,
 )
 from reverie.nests.nest import Nest
+from reverie.runtime.turns import short_turns
 from reverie.tables.settings import TableSettings
 from reverie.tables.store import Store
 from reverie.tables.table import Table
@@ -116,7 +117,8 @@ def first_whole(
     for _ in range(_LOOKS):
         for path in found:
             try:
-                return load(path)
+                with short_turns.wanted():
+                    return load(path)
             except (
                 CheckpointNotFoundError,
                 CheckpointCorruptError,

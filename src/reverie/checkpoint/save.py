@@ -111,7 +111,7 @@ def write_checkpoint(
             draft.add(MANIFEST_NAME, [raw])
             path = draft.publish(checkpoint_name(number))
         if max_to_keep is not None:
-            prune(root, max_to_keep, files_of=lambda p: _files_of(p, fs), fs=fs)
+            prune(path, max_to_keep, files_of=lambda p: _files_of(p, fs), fs=fs)
     return path
 
 

@@ -26,6 +26,20 @@ Part = bytes | bytearray | memoryview
 BLOCK_NBYTES = 1 << 20
 
 
+# zlib lets the interpreter go for more than 5 KiB. Beside a busy thread getting it back takes
+# longer than the work on some pieces that are no larger.
+_HELD_NBYTES, _FEW_NBYTES = 5 << 10, 64 << 10
+
+
+def crc32_of(data: memoryview, crc: int = 0) -> int:
+    """The CRC-32 of bytes, continued from that of those before; `zlib.crc32`'s."""
+    if len(data) > _FEW_NBYTES:
+        return zlib.crc32(data, crc)
+    for start in range(0, len(data), _HELD_NBYTES):
+        crc = zlib.crc32(data[start : start + _HELD_NBYTES], crc)
+    return crc
+
+
 def write_all(fs: FileSystem, fd: int, data: memoryview) -> None:
     """Writes every byte of `data`, however little a single call takes. Raises OSError."""
     while len(data):
@@ -74,7 +88,7 @@ def write_file(
                 data = view.cast("B")
                 for start in range(0, len(data), BLOCK_NBYTES):
                     block = data[start : start + BLOCK_NBYTES]
-                    crc = zlib.crc32(block, crc) if checksum else 0
+                    crc = crc32_of(block, crc) if checksum else 0
                     write_all(fs, fd, block)
                     nbytes += len(block)
                     if on_bytes is not None:
@@ -211,7 +225,7 @@ class CheckedFile:
                         )
                     done += got
                 if checksum:
-                    self.crc32 = zlib.crc32(block, self.crc32)
+                    self.crc32 = crc32_of(block, self.crc32)
 
     def read(self, nbytes: int) -> bytearray:
         """The next `nbytes` bytes. Check the size first: this allocates them."""

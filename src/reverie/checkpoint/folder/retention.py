@@ -7,6 +7,7 @@ inside one of our own folders.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import re
 import stat
@@ -59,13 +60,13 @@ def sweep(root: Path, fs: FileSystem) -> None:
 
 
 def prune(
-    root: Path,
+    newest: Path,
     keep: int,
     *,
     files_of: Callable[[Path], Mapping[str, int] | None],
     fs: FileSystem,
 ) -> None:
-    """Removes checkpoints that are older than the newest `keep` whole ones.
+    """Removes checkpoints that are older than `newest`, and than the newest `keep` whole ones.
 
     Whole means: a sound manifest, and every file there in its size; reading all
     bytes at each save would cost too much. Only a real folder with our name and
@@ -75,15 +76,17 @@ def prune(
     Errors are logged, not raised: the save itself has succeeded by then.
 
     Args:
-        root: the folder of checkpoints.
-        keep: how many whole ones to keep, at least 1.
+        newest: the one that was just saved, known to be whole; older ones stand beside it.
+        keep: how many whole ones to keep, this one included; at least 1.
         files_of: names and sizes of all files that a checkpoint's manifest describes;
             None where there is no sound manifest.
         fs: the file system.
     """
+    root = newest.parent
     with logged(root, "removing old checkpoints"):
-        whole = 0
-        for path in reversed(entries(root, fs)):
+        whole = 1
+        older = itertools.takewhile(lambda path: path != newest, entries(root, fs))
+        for path in reversed(list(older)):
             sizes = files_of(path)
             if sizes is None:
                 continue

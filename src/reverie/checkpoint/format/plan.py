@@ -7,7 +7,6 @@ the tests. What users named and described is, table by table and layout by layou
 from __future__ import annotations
 
 import errno
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from reverie._version import __version__
-from reverie.checkpoint.disk.crc_file import BLOCK_NBYTES, Part
+from reverie.checkpoint.disk.crc_file import BLOCK_NBYTES, Part, crc32_of
 from reverie.checkpoint.disk.scratch import BLOCK, blocks, filled, scratch, totals
 from reverie.checkpoint.disk.strict_json import MAX_NBYTES, MAX_VALUES, count_values
 from reverie.checkpoint.folder.commit import Draft
@@ -174,7 +173,7 @@ class Plan:
                     raw[a:b] = data(row).reshape(-1)
             elements = raw.reshape(int(counts.sum()), layout.nbytes)
             view = np.ascontiguousarray(layout.with_clean_bools(elements)).reshape(-1).data
-            crcs[low:high] = [zlib.crc32(view[a:b]) for a, b in zip(starts, ends, strict=True)]
+            crcs[low:high] = [crc32_of(view[a:b]) for a, b in zip(starts, ends, strict=True)]
             yield view
 
     def _chunk_rows(self) -> tuple[Columns, list[NDArray[Any]]]:

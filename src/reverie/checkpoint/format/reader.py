@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import stat
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reverie.checkpoint.disk.crc_file import BLOCK_NBYTES, CheckedFile, reading
+from reverie.checkpoint.disk.crc_file import BLOCK_NBYTES, CheckedFile, crc32_of, reading
 from reverie.checkpoint.disk.files import (
     FILE_SYSTEM,
     FileSystem,
@@ -286,7 +285,7 @@ def _check_crcs(data: memoryview, rows: Columns, width: int, where: str) -> None
         zip(rows["count"].tolist(), rows["crc32"].tolist(), strict=True)
     ):
         end = start + count * width
-        found = zlib.crc32(data[start:end])
+        found = crc32_of(data[start:end])
         if found != wanted:
             raise CheckpointCorruptError(
                 f"{where!r}, chunk {rows['id'][row]}, is damaged: its CRC-32 is {found:08x}, "
