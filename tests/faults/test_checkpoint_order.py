@@ -293,7 +293,7 @@ def test_retention_is_asked_for_after_the_publication_only(
 ) -> None:
     seen: list[bool] = []
     monkeypatch.setattr(
-        saving, "prune", lambda root, *_, **__: seen.append(find_newest(root) is not None)
+        saving, "prune", lambda path, *_, **__: seen.append(find_newest(path.parent) == path)
     )
     save(tmp_path)
     assert seen == [True]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from reverie.runtime.pace import Pace
@@ -16,16 +18,17 @@ class Clock:
         return self.now
 
 
-def after(least: int, most: int, *calls: tuple[float, float]) -> list[int]:
-    """Batches of each next call, after calls of (seconds waited, seconds worked)."""
-    clock = Clock()
-    pace = Pace(least, most, clock)
+def after(least: int, most: int, *calls: tuple[float, ...]) -> list[int]:
+    """Batches of each next call, after calls of seconds waited, worked, and waited within."""
+    clock, work = Clock(), Clock()
+    pace = Pace(least, most, clock, work)
     found = []
-    for waited_s, worked_s in calls:
+    for waited_s, worked_s, *within_s in calls:
         asked_s = clock.now
         clock.now += waited_s
         pace.begin(asked_s)
-        clock.now += worked_s
+        clock.now += worked_s + sum(within_s)
+        work.now += worked_s
         pace.end()
         found.append(pace.batches)
     return found
@@ -50,6 +53,19 @@ def test_nothing_grows_above_what_is_allowed(most: int) -> None:
 
 def test_a_wait_in_proportion_to_the_work_changes_nothing() -> None:
     assert after(4, 32, DEAR, (0.005, 0.005), (0.005, 0.005)) == [8, 8, 8]
+
+
+def test_a_wait_within_a_call_is_one_too() -> None:
+    assert after(4, 32, (0.00001, 0.0002, 0.005), (0.0, 0.003, 0.02)) == [8, 16]
+
+
+def test_work_is_what_this_thread_did() -> None:
+    pace = Pace(1, 8)
+    for _ in range(3):
+        pace.begin(time.time())
+        time.sleep(0.01)
+        pace.end()
+    assert pace.batches == 8
 
 
 def test_a_clock_that_was_set_back_is_no_wait() -> None:

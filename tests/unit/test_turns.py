@@ -99,7 +99,7 @@ def test_a_save_and_a_load_have_short_turns(tmp_path: Path, wait: bool) -> None:
     manager = reverie.ReplayBufferManager(
         {"x": reverie.ArraySpec((), np.float32)}, 100, tmp_path, 1
     )
-    buffer, observer = manager.create_replay_buffer()
+    _, observer = manager.create_replay_buffer()
     observer({"x": np.float32(1)})
     seen = []
     manager.save(wait=wait, progress=lambda *_: seen.append(interval_us()))

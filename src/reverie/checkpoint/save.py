@@ -13,7 +13,7 @@ from pathlib import Path
 
 from reverie.checkpoint.background import BackgroundSaver
 from reverie.checkpoint.disk.crc_file import reading
-from reverie.checkpoint.disk.files import FILE_SYSTEM, FileSystem
+from reverie.checkpoint.disk.files import FILE_SYSTEM, FileSystem, OpenFolder
 from reverie.checkpoint.folder import commit
 from reverie.checkpoint.folder.lock import FolderLock
 from reverie.checkpoint.folder.names import MANIFEST_NAME, checkpoint_name
@@ -21,7 +21,7 @@ from reverie.checkpoint.folder.place import check_is_no_checkpoint
 from reverie.checkpoint.folder.retention import prune, sweep
 from reverie.checkpoint.format.layouts import layout_of
 from reverie.checkpoint.format.plan import Plan
-from reverie.checkpoint.format.reader import read_manifest
+from reverie.checkpoint.format.reader import manifest_in
 from reverie.checkpoint.format.settings import check_settings
 from reverie.checkpoint.format.snapshot import Progress, SnapshotLike, StoreLike
 from reverie.errors import CheckpointError
@@ -111,7 +111,7 @@ def write_checkpoint(
             draft.add(MANIFEST_NAME, [raw])
             path = draft.publish(checkpoint_name(number))
         if max_to_keep is not None:
-            prune(path, max_to_keep, files_of=lambda p: _files_of(p, fs), fs=fs)
+            prune(path, max_to_keep, files_of=_files_of, fs=fs)
     return path
 
 
@@ -183,9 +183,10 @@ class Saver(BackgroundSaver):
         return self._save(begin, wait=wait)
 
 
-def _files_of(path: Path, fs: FileSystem) -> dict[str, int] | None:
+def _files_of(folder: OpenFolder, fs: FileSystem) -> dict[str, int] | None:
     try:
-        files = read_manifest(path, fs=fs).files
+        with reading(fs, folder.path):
+            files = manifest_in(folder, fs).files
         return {name: file.nbytes for name, file in files.items()}
     except CheckpointError:
         return None

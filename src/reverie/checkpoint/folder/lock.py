@@ -89,7 +89,7 @@ class FolderLock:
         """
         with _guard:
             _leave_forgotten()
-            held = _share(self._root, self._fs)
+            held = _share(self._root, self._fs, self._mine)
             if self._mine is not held:
                 _leave(self._mine, self._fs)
                 self._mine = held
@@ -110,14 +110,20 @@ class FolderLock:
             self._mine = None
 
 
-def _share(root: Path, fs: FileSystem) -> _Held:
+def _share(root: Path, fs: FileSystem, mine: _Held | None) -> _Held:
+    if mine is not None and _serves(mine, root, fs):
+        return mine  # without asking the system about each folder above it
     key = os.path.normcase(os.path.realpath(root))
     held = _held.get(key)
-    if held is not None and held.pid == os.getpid() and _is_the_file(held.fd, root, fs):
+    if held is not None and _serves(held, root, fs):
         return held
     # None yet; or it is the parent's; or the folder was removed and made again meanwhile.
     _held[key] = held = _take(root, key, fs)
     return held
+
+
+def _serves(held: _Held, root: Path, fs: FileSystem) -> bool:
+    return held.pid == os.getpid() and _is_the_file(held.fd, root, fs)
 
 
 def _leave_forgotten() -> None:

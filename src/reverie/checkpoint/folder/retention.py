@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from reverie.checkpoint.disk.files import FileSystem, is_real_folder, opened_folder
+from reverie.checkpoint.disk.files import FileSystem, OpenFolder, is_real_folder, opened_folder
 from reverie.checkpoint.folder.names import FILE_NAME, MANIFEST_NAME, entries
 
 _log = logging.getLogger("reverie.checkpoint")
@@ -63,7 +63,7 @@ def prune(
     newest: Path,
     keep: int,
     *,
-    files_of: Callable[[Path], Mapping[str, int] | None],
+    files_of: Callable[[OpenFolder, FileSystem], Mapping[str, int] | None],
     fs: FileSystem,
 ) -> None:
     """Removes checkpoints that are older than `newest`, and than the newest `keep` whole ones.
@@ -87,10 +87,12 @@ def prune(
         whole = 1
         older = itertools.takewhile(lambda path: path != newest, entries(root, fs))
         for path in reversed(list(older)):
-            sizes = files_of(path)
-            if sizes is None:
+            if not is_real_folder(fs.lstat(path)):
                 continue
             with opened_folder(fs, path) as folder:
+                sizes = files_of(folder, fs)
+                if sizes is None:
+                    continue
                 names = set(fs.names_in(folder))
                 if whole < keep:
                     whole += names >= sizes.keys() and all(

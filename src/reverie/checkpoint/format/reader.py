@@ -50,14 +50,16 @@ def read_manifest(folder: Path, *, fs: FileSystem = FILE_SYSTEM) -> Manifest:
         CheckpointReadError: the system refused to read it.
     """
     folder = Path(folder)
-    with (
-        reading(fs, folder),
-        opened_folder(fs, folder) as opened,
-        CheckedFile(fs, opened, MANIFEST_NAME) as file,
-    ):
+    with reading(fs, folder), opened_folder(fs, folder) as opened:
+        return manifest_in(opened, fs)
+
+
+def manifest_in(folder: OpenFolder, fs: FileSystem) -> Manifest:
+    """The same of a folder that is open. Raises OSError, too."""
+    with CheckedFile(fs, folder, MANIFEST_NAME) as file:
         file.check_size(1, MAX_NBYTES)
         manifest = decode_manifest(bytes(file.read(file.nbytes)), file.where)
-        number = sequence_number_of(folder.name)
+        number = sequence_number_of(folder.path.name)
         if number not in (None, manifest.sequence_number):
             raise CheckpointCorruptError(
                 f"{file.where!r} has sequence number {manifest.sequence_number}, expected "
