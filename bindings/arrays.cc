@@ -86,6 +86,12 @@ nb::object NewVector(const std::vector<std::ptrdiff_t>& shape, double** values) 
   return NewOf(NPY_DOUBLE, shape, values);
 }
 
+nb::tuple NewInfo(const std::vector<std::ptrdiff_t>& shape, reverie::SampleInfo* info) {
+  return nb::make_tuple(NewVector(shape, &info->key), NewVector(shape, &info->probability),
+                        NewVector(shape, &info->table_size), NewVector(shape, &info->priority),
+                        NewVector(shape, &info->times_sampled));
+}
+
 void InitNumpy() {
   if (_import_array() < 0) throw nb::python_error();
 }
@@ -184,11 +190,13 @@ int TypedLayout::LeafBytes(nb::sequence leaves, std::vector<const void*>* column
 }
 
 int TypedLayout::BatchBytes(nb::sequence leaves, std::ptrdiff_t n,
-                            std::vector<const void*>* columns) const {
+                            std::vector<const void*>* columns, bool some) const {
   PyObject** const items = Items(leaves);
   const std::vector<std::ptrdiff_t> leading{n};
   columns->resize(columns_.size());
   for (std::size_t i = 0; i < columns_.size(); ++i) {
+    (*columns)[i] = nullptr;
+    if (some && items[i] == Py_None) continue;
     auto* array = reinterpret_cast<PyArrayObject*>(items[i]);
     if (!PyArray_CheckExact(items[i]) || !SameType(array, columns_[i].type_num) ||
         !SameShape(array, leading, columns_[i].shape) || !PyArray_ISCARRAY_RO(array)) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "storage/record_layout.h"
+#include "table.h"
 
 namespace reverie_py {
 
@@ -62,8 +63,10 @@ class TypedLayout {
   int LeafBytes(nb::sequence leaves, std::vector<const void*>* columns,
                 std::vector<std::uint8_t>* scratch) const;
 
-  // The same for arrays (n, *column shape); NumPy scalars are none.
-  int BatchBytes(nb::sequence leaves, std::ptrdiff_t n, std::vector<const void*>* columns) const;
+  // The same for arrays (n, *column shape); NumPy scalars are none. `some`: a leaf may be
+  // None, whose bytes are null.
+  int BatchBytes(nb::sequence leaves, std::ptrdiff_t n, std::vector<const void*>* columns,
+                 bool some = false) const;
 
  private:
   // The `leaves`' items, one for each column; raises ValueError or TypeError.
@@ -85,6 +88,9 @@ nb::object NewVector(const std::vector<std::ptrdiff_t>& shape, std::uint64_t** v
 nb::object NewVector(const std::vector<std::ptrdiff_t>& shape, std::int64_t** values);
 nb::object NewVector(const std::vector<std::ptrdiff_t>& shape, std::int32_t** values);
 nb::object NewVector(const std::vector<std::ptrdiff_t>& shape, double** values);
+
+// New arrays for the five facts about each of some items, and their values.
+nb::tuple NewInfo(const std::vector<std::ptrdiff_t>& shape, reverie::SampleInfo* info);
 
 // Arrays that callers pass in: any unit-stride vector of exactly this dtype.
 template <typename T>

@@ -49,13 +49,6 @@ nb::list Outputs(const TypedLayout& layout, std::ptrdiff_t n, const BatchSpec& s
   return columns;
 }
 
-// New arrays for the five facts about each of some items, and their values.
-nb::tuple NewInfo(const std::vector<std::ptrdiff_t>& shape, reverie::SampleInfo* info) {
-  return nb::make_tuple(NewVector(shape, &info->key), NewVector(shape, &info->probability),
-                        NewVector(shape, &info->table_size), NewVector(shape, &info->priority),
-                        NewVector(shape, &info->times_sampled));
-}
-
 std::uint32_t SizeOf(const TableHandle& self) {
   return GilToSpare([&] { return self.store->table_info(*self.table).size; });
 }

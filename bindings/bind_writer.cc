@@ -9,6 +9,7 @@
 #include "arrays.h"
 #include "errors.h"
 #include "handles.h"
+#include "interrupts.h"
 #include "no_gil.h"
 #include "writers/writer.h"
 
@@ -55,6 +56,16 @@ int Append(WriterHandle& self, nb::sequence leaves, int last) {
   return blocked ? kStoredButBlocked : kStored;
 }
 
+std::vector<std::uint32_t> Streams(const InVector<std::int64_t>& streams) {
+  constexpr std::int64_t kNone = std::numeric_limits<std::uint32_t>::max();  // is no stream
+  std::vector<std::uint32_t> found(streams.size());
+  std::transform(streams.data(), streams.data() + streams.size(), found.begin(),
+                 [](std::int64_t id) {
+                   return static_cast<std::uint32_t>(id < 0 || id > kNone ? kNone : id);
+                 });
+  return found;
+}
+
 int AppendBatch(WriterHandle& self, nb::sequence leaves, std::size_t n,
                 std::optional<InVector<std::int64_t>> streams,
                 std::optional<InVector<std::uint8_t>> lasts,
@@ -68,14 +79,8 @@ int AppendBatch(WriterHandle& self, nb::sequence leaves, std::size_t n,
   if (mismatch >= 0) return mismatch;
   static_assert(sizeof(Writer::Fate) == 1, "fates are written as bytes");
   auto* const fate = fates ? reinterpret_cast<Writer::Fate*>(fates->data()) : nullptr;
-  thread_local std::vector<std::uint32_t> stream;
-  if (streams) {
-    constexpr std::int64_t kNone = std::numeric_limits<std::uint32_t>::max();  // is no stream
-    stream.resize(n);
-    std::transform(streams->data(), streams->data() + n, stream.begin(), [](std::int64_t id) {
-      return static_cast<std::uint32_t>(id < 0 || id > kNone ? kNone : id);
-    });
-  }
+  std::vector<std::uint32_t> stream;
+  if (streams) stream = Streams(*streams);
   const std::uint8_t* const last = lasts ? lasts->data() : nullptr;
   bool blocked = false;
   Check(GilToSpare([&] {
@@ -84,6 +89,49 @@ int AppendBatch(WriterHandle& self, nb::sequence leaves, std::size_t n,
   }));
   if (fate != nullptr && std::count(fate, fate + n, Writer::Fate::kTooLong) != 0) return kTooLong;
   return blocked ? kStoredButBlocked : kStored;
+}
+
+// Where not all of `before` are as their columns, the first that is not, counted behind
+// those of `leaves`.
+int AppendArrivals(WriterHandle& self, nb::sequence before, nb::sequence leaves, std::size_t n,
+                   std::optional<InVector<std::int64_t>> streams, InVector<std::uint8_t> lasts,
+                   OutVector<std::uint8_t> begun) {
+  if ((streams && streams->size() != n) || lasts.size() != n || begun.size() != n) {
+    throw nb::value_error("streams, lasts and begun must have n values");
+  }
+  thread_local std::vector<const void*> columns;
+  thread_local std::vector<const void*> states;
+  const auto rows = static_cast<std::ptrdiff_t>(n);
+  int mismatch = self.layout.BatchBytes(leaves, rows, &columns);
+  if (mismatch >= 0) return mismatch;
+  mismatch = self.layout.BatchBytes(before, rows, &states, true);
+  if (mismatch >= 0) return mismatch + static_cast<int>(self.layout.num_columns());
+  using Begun = Writer::Begun;
+  static_assert(sizeof(Begun) == 1, "written as bytes");
+  std::vector<std::uint32_t> stream;
+  if (streams) stream = Streams(*streams);
+  bool blocked = false;
+  Check(GilToSpare([&] {
+    return self.writer->AppendArrivals(states.data(), columns.data(),
+                                       streams ? stream.data() : nullptr, n, lasts.data(),
+                                       reinterpret_cast<Begun*>(begun.data()), &blocked);
+  }));
+  return blocked ? kStoredButBlocked : kStored;
+}
+
+int AppendRuns(WriterHandle& self, nb::sequence leaves, std::uint32_t stream,
+               InVector<std::uint64_t> lengths, InVector<std::uint8_t> lasts) {
+  if (lengths.size() != lasts.size()) throw nb::value_error("one `last` for each length");
+  std::uint64_t total = 0;
+  for (std::size_t i = 0; i < lengths.size(); ++i) total += lengths.data()[i];
+  std::vector<const void*> columns;
+  const int mismatch = self.layout.BatchBytes(leaves, static_cast<std::ptrdiff_t>(total), &columns);
+  if (mismatch >= 0) return mismatch;
+  Check(Interruptible(total >= kLongItems, [&] {
+    return self.writer->AppendRuns(columns.data(), stream, lengths.data(), lasts.data(),
+                                   lengths.size());
+  }));
+  return kStored;
 }
 
 }  // namespace
@@ -110,6 +158,9 @@ void BindWriter(nb::module_& m) {
           },
           "priority"_a)
       .def("append", &Append, "leaves"_a, "last"_a)
+      .def("append_arrivals", &AppendArrivals, "before"_a, "leaves"_a, "n"_a, "streams"_a.none(),
+           "lasts"_a, "begun"_a)
+      .def("append_runs", &AppendRuns, "leaves"_a, "stream"_a, "lengths"_a, "lasts"_a)
       .def("append_batch", &AppendBatch, "leaves"_a, "n"_a, "streams"_a.none(), "lasts"_a.none(),
            "fates"_a.none())
       .def(
@@ -131,6 +182,7 @@ void BindWriter(nb::module_& m) {
   m.attr("WINDOWS") = static_cast<int>(Writer::Items::kWindows);
   m.attr("STREAM") = static_cast<int>(Writer::Items::kStream);
   m.attr("EPISODES") = static_cast<int>(Writer::Items::kEpisodes);
+  m.attr("ANCHORS") = static_cast<int>(Writer::Items::kAnchors);
   m.attr("ENDED") = static_cast<int>(How::kEnded);
   m.attr("TERMINATED") = static_cast<int>(How::kTerminated);
   m.attr("TRUNCATED") = static_cast<int>(How::kTruncated);
@@ -154,7 +206,7 @@ void BindWriter(nb::module_& m) {
           return index < columns.size() && columns[index].nbytes == 4;
         };
         if (sequence_length == 0 || stride_length == 0 || num_streams == 0 || items < 0 ||
-            items > 2 || pad_record.size() != layout.layout()->record_nbytes() ||
+            items > 3 || pad_record.size() != layout.layout()->record_nbytes() ||
             !is_four_bytes(boundary_column) || !is_four_bytes(discount_column)) {
           throw nb::value_error("a writer setting is out of range");
         }

@@ -8,6 +8,7 @@ namespace reverie_py {
 
 void BindStore(nb::module_& m);
 void BindTable(nb::module_& m);
+void BindView(nb::module_& m);
 void BindWriter(nb::module_& m);
 void BindTrajectory(nb::module_& m);
 void BindRestore(nb::module_& m);
@@ -22,6 +23,7 @@ NB_MODULE(_core, m) {
   reverie_py::BindErrors(m);
   reverie_py::BindStore(m);
   reverie_py::BindTable(m);
+  reverie_py::BindView(m);
   reverie_py::BindWriter(m);
   reverie_py::BindTrajectory(m);
   reverie_py::BindRestore(m);

@@ -260,6 +260,59 @@ void Gather(const BatchSpec& spec, const BatchRows& batch, void* const* outputs,
   });
 }
 
+void GatherView(const RecordLayout& layout, const BatchRows& batch,
+                const std::vector<ViewColumn>& columns, void* const* outputs, int max_threads) {
+  const std::size_t n = batch.rows.size(), record_nbytes = layout.record_nbytes();
+  std::size_t row_nbytes = 0;
+  for (const ViewColumn& column : columns) {
+    row_nbytes += column.steps * layout.columns()[column.field].nbytes;
+  }
+  if (n * row_nbytes >= OuterLock::kLongNbytes) OuterLock::LetGo();
+  const auto copy_row = [&](std::size_t i) {
+    const std::uint32_t records = batch.reach[i].records;
+    for (std::size_t c = 0; c < columns.size(); ++c) {
+      const ViewColumn& column = columns[c];
+      const RecordLayout::Column& field = layout.columns()[column.field];
+      auto* to = static_cast<std::uint8_t*>(outputs[c]) + i * column.steps * field.nbytes;
+      const std::uint32_t first = column.first == ViewColumn::kLast ? records - 1 : column.first;
+      const std::uint32_t end = records - std::min(records, column.spare);
+      std::uint32_t left = first < end ? std::min(column.steps, end - first) : 0;
+      const std::size_t missing = (column.steps - left) * field.nbytes;
+      Row row = batch.rows[i];
+      if (left != 0) AdvanceRow(&row, first);
+      while (left != 0) {
+        const std::uint32_t run = std::min(left, row.here);
+        const std::uint8_t* from = row.record + field.offset;
+        for (std::uint32_t t = 0; t < run; ++t, from += record_nbytes, to += field.nbytes) {
+          CopyBytes(to, from, field.nbytes);
+        }
+        left -= run;
+        if (left != 0) row = Row::After(row);
+      }
+      if (missing != 0) std::memset(to, 0, missing);
+    }
+  };
+  const std::size_t lines =
+      std::min(kLinesAhead, 1 + row_nbytes / kLine);  // records stand side by side
+  const auto prefetch = [&](std::size_t i) {
+    for (std::size_t at = 0; at <= lines; ++at) Prefetch(batch.rows[i].record + at * kLine);
+  };
+  const std::size_t rows_per_tick = std::clamp<std::size_t>(
+      kBytesPerTick / std::max<std::size_t>(row_nbytes, 1), 1, kRowsPerTick);
+  InParts(NumParts(n, n * row_nbytes, max_threads), n,
+          [&](std::size_t, std::size_t first, std::size_t last) {
+            for (std::size_t i = first; i < std::min(first + kRowsAhead, last); ++i) prefetch(i);
+            for (std::size_t i = first; i < last; ++i) {
+              if ((i - first) % rows_per_tick == rows_per_tick - 1) {
+                OuterLock::Tick();
+                if (Stop::Asked()) return;
+              }
+              if (i + kRowsAhead < last) prefetch(i + kRowsAhead);
+              copy_row(i);
+            }
+          });
+}
+
 void GatherPieces(const Piece* pieces, std::size_t n, std::uint32_t field, void* output) {
   auto* to = static_cast<std::uint8_t*>(output);
   for (std::size_t i = 0; i < n; ++i) {

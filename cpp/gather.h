@@ -17,8 +17,11 @@ struct BatchSpec {
   static constexpr std::int64_t kSqueezed = -1;  // one cell, without the time axis
 
   const RecordLayout* layout;
-  std::uint32_t steps;                    // cells of each column
+  // Cells of each column; of a view, the most records that a row may have.
+  std::uint32_t steps;
   const std::int64_t* lengths = nullptr;  // instead, by column: then no run fits
+  // Rows begin where items do, which must be runs, and go on whatever the items' length.
+  bool is_view = false;
 
   // `of_columns`, one per column, may be null; where all are equal they are mere steps.
   BatchSpec(const RecordLayout* records, std::uint32_t num_steps,
@@ -56,6 +59,19 @@ struct BatchRows {
   };
   std::vector<Row> rows;
   std::vector<OfTrajectory> trajectories;
+  std::vector<ChunkStore::Reach> reach;  // of each row, of a view
+};
+
+// What a view takes of each of its rows: `steps` cells of a field from the row's record
+// `first` on, or (kLast) its last record's. Cells of records that the row has not, or that
+// are among its last `spare`, are zeros.
+struct ViewColumn {
+  static constexpr std::uint32_t kLast = 0xffffffffu;
+
+  std::uint32_t field;
+  std::uint32_t first;
+  std::uint32_t steps;
+  std::uint32_t spare;
 };
 
 // Goes to the step `skip` after the row's first, in whichever chunk holds it.
@@ -74,6 +90,10 @@ void Gather(const RecordLayout& layout, const Row* rows, std::size_t num_rows, s
 
 // The same for rows of which some may be trajectories, each as long as `spec` says.
 void Gather(const BatchSpec& spec, const BatchRows& rows, void* const* outputs, int max_threads);
+
+// The same for a view: outputs[c] has room for as many rows of columns[c].steps cells.
+void GatherView(const RecordLayout& layout, const BatchRows& batch,
+                const std::vector<ViewColumn>& columns, void* const* outputs, int max_threads);
 
 // Copies the field's cells of `n` pieces, one after the other, into `output`.
 void GatherPieces(const Piece* pieces, std::size_t n, std::uint32_t field, void* output);

@@ -106,29 +106,64 @@ std::shared_ptr<Table> Store::CreateTable(const Table::Config& config) {
   return table;
 }
 
+Status Store::Choose(Table* table, const BatchSpec& spec, std::uint32_t piece, Visit* visit,
+                     BatchRows* rows, const SampleInfo& info) {
+  Locked locked = Lock();
+  if (closed_) return Status::Of(Code::kClosed);
+  const auto wanted = static_cast<std::int64_t>(rows->rows.size());
+  if (!table->CanSample(wanted)) Moved(table, &locked);  // for what lacked memory before
+  if (!table->CanSample(wanted)) return Status::Of(Code::kWouldBlock);
+  visit->Enter(&locked);  // first, as an item sampled for the last time is deleted
+  const Status status = table->Sample(spec, rows, info, locked.garbage());
+  Moved(table, &locked);
+  if (status.ok() && piece != 0) table->PickPieces(rows, spec.steps, piece);
+  return status;
+}
+
 Status Store::Sample(Table* table, BatchSpec spec, std::size_t n, std::uint32_t piece,
                      void* const* outputs, const SampleInfo& info) {
   BatchRows rows;
   rows.rows.resize(n);
   if (n >= OuterLock::kLongRows) OuterLock::LetGo();
   Visit visit(this);
-  {
-    Locked locked = Lock();
-    if (closed_) return Status::Of(Code::kClosed);
-    const auto wanted = static_cast<std::int64_t>(n);
-    if (!table->CanSample(wanted)) Moved(table, &locked);  // for what lacked memory before
-    if (!table->CanSample(wanted)) return Status::Of(Code::kWouldBlock);
-    visit.Enter(&locked);  // first, as an item sampled for the last time is deleted
-    const Status status = table->Sample(spec, &rows, info, locked.garbage());
-    Moved(table, &locked);
-    if (!status.ok()) return status;
-    if (piece != 0 && piece != spec.steps) {
-      table->PickPieces(&rows, spec.steps, piece);
-      spec.steps = piece;
-    }
-  }
+  if (piece == spec.steps) piece = 0;
+  const Status status = Choose(table, spec, piece, &visit, &rows, info);
+  if (!status.ok()) return status;
+  if (piece != 0) spec.steps = piece;
   Gather(spec, rows, outputs, options_.gather_threads);
   return Status::Of(Stop::Asked() ? Code::kInterrupted : Code::kOk);
+}
+
+Status Store::ViewReader::Sample(Table* table, std::size_t n, const SampleInfo& info) {
+  rows_.rows.resize(n);
+  rows_.reach.resize(n);
+  if (n >= OuterLock::kLongRows) OuterLock::LetGo();
+  return store_->Choose(table, spec_, 0, &visit_, &rows_, info);
+}
+
+Status Store::ViewReader::Select(const Table* table, const std::uint64_t* keys, std::size_t n) {
+  Locked locked = store_->Lock();
+  if ((keys == nullptr ? table->size() : n) >= OuterLock::kLongRows) OuterLock::LetGo();
+  const Status status = table->Select(&spec_, keys, n, &rows_, &keys_);
+  if (!status.ok()) return status;
+  visit_.Enter(&locked);
+  rows_.reach.reserve(rows_.rows.size());
+  for (const Row& row : rows_.rows) {
+    rows_.reach.push_back(locked.chunks().ReachFrom(row.chunk, row.offset, spec_.steps));
+  }
+  return Status();
+}
+
+Status Store::ViewReader::Gather(const std::vector<ViewColumn>& columns,
+                                 void* const* outputs) const {
+  GatherView(*spec_.layout, rows_, columns, outputs, store_->options_.gather_threads);
+  return Status::Of(Stop::Asked() ? Code::kInterrupted : Code::kOk);
+}
+
+std::uint32_t Store::ViewReader::longest() const {
+  std::uint32_t longest = 0;
+  for (const ChunkStore::Reach& row : rows_.reach) longest = std::max(longest, row.records);
+  return longest;
 }
 
 void Store::Moved(Table* table, Locked* locked) {
@@ -333,8 +368,7 @@ Status Store::LinkChunks(const std::uint64_t* ids, const std::uint64_t* next_ids
     if (chunk == nullptr || next == nullptr || chunk->next != nullptr || next_ids[i] <= ids[i]) {
       return Status::Invalid("no such chunks to link", static_cast<std::int64_t>(i));
     }
-    chunk->next = next;
-    chunk->next_id = next_ids[i];
+    chunk->GoOnIn(next);
   }
   return Status();
 }

@@ -202,6 +202,34 @@ class Store : public std::enable_shared_from_this<Store> {
     std::vector<std::uint64_t> keys_;
   };
 
+  // A batch of a view's rows, sampled or by key. The reader pins them until it is destroyed.
+  class ViewReader {
+   public:
+    // `most`: records of a row; see ChunkStore::ReachFrom().
+    ViewReader(std::shared_ptr<Store> store, const RecordLayout* layout, std::uint32_t most)
+        : store_(std::move(store)), visit_(store_.get()), spec_(layout, most) {
+      spec_.is_view = true;
+    }
+
+    // As Store::Sample().
+    Status Sample(Table* table, std::size_t n, const SampleInfo& info);
+    // As Reader::Select(): no samples.
+    Status Select(const Table* table, const std::uint64_t* keys, std::size_t n);
+    Status Gather(const std::vector<ViewColumn>& columns, void* const* outputs) const;
+
+    const std::vector<ChunkStore::Reach>& reach() const { return rows_.reach; }
+    const std::vector<std::uint64_t>& keys() const { return keys_; }  // of Select()
+    // Records of the longest row.
+    std::uint32_t longest() const;
+
+   private:
+    const std::shared_ptr<Store> store_;
+    Visit visit_;
+    BatchSpec spec_;
+    BatchRows rows_;
+    std::vector<std::uint64_t> keys_;
+  };
+
   // Waits until a batch of `n` is allowed, the store is closed or the time is over;
   // an hour at most.
   Status WaitToSample(Table* table, std::int64_t n, double seconds);
@@ -262,6 +290,10 @@ class Store : public std::enable_shared_from_this<Store> {
     std::uint64_t next = 0;  // in its order: what is before is dropped
   };
   Status DropCleared();
+  // Chooses as many items as there are rows, and of each one piece unless it is 0, and pins
+  // them.
+  Status Choose(Table* table, const BatchSpec& spec, std::uint32_t piece, Visit* visit,
+                BatchRows* rows, const SampleInfo& info);
   // Has the keeper look after memory. Never fails: without a thread it is put off.
   void WakeKeeper(Locked* locked) noexcept;
   void Keep();

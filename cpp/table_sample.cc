@@ -34,6 +34,7 @@ Status Table::Check(const BatchSpec& spec, std::uint32_t slot) const {
       }
       return status;
     }
+    if (spec.is_view) return Status();
     status.code = Code::kLengthMismatch;
     status.found = own_->items.length.Get(slot);
     status.wanted = spec.steps;
@@ -44,6 +45,7 @@ Status Table::Check(const BatchSpec& spec, std::uint32_t slot) const {
   }
   if (trajectory->num_columns != wanted.size()) return status;
   Status mismatch;  // of lengths, unless a later column is of another type
+  if (spec.is_view) return status;
   const Piece* piece = trajectory->pieces();
   for (std::size_t c = 0; c < wanted.size(); ++c) {
     const Trajectory::Column& column = trajectory->columns()[c];
@@ -123,11 +125,13 @@ Status Table::SampleSome(const BatchSpec& spec, std::size_t first, std::size_t n
       if (i + kAhead < n) look(i + kAhead);
       const Item& item = *chosen_[i];
       // The length of a trajectory, which has no chunk, is 0.
-      if (items.length.Get(slots_[i]) == spec.steps) {
+      const std::uint32_t length = items.length.Get(slots_[i]);
+      if (spec.is_view ? length != 0 : length == spec.steps) {
         const ChunkStore::Place& place = chunks_->place(item.chunk);
         if (place.layout == layout) {
           rows[i] = Row::Of(place, item.offset);
           Prefetch(rows[i].record);
+          if (spec.is_view) Prefetch(place.chunk);
           continue;
         }
       }
@@ -141,6 +145,10 @@ Status Table::SampleSome(const BatchSpec& spec, std::size_t first, std::size_t n
   } catch (const std::bad_alloc&) {
     rng_.set_state(before);
     throw;
+  }
+  for (std::size_t i = 0; spec.is_view && i < n; ++i) {
+    if (i % kRowsPerLook == kRowsPerLook - 1 && Stop::Asked()) return interrupted();
+    to->reach[first + i] = chunks_->ReachFrom(rows[i].chunk, rows[i].offset, spec.steps);
   }
   const auto table_size = static_cast<std::int64_t>(size());
   const std::size_t repeat = info.repeat;

@@ -250,9 +250,7 @@ bool Tidy::Move() {
   for (const Packing::Packed& packed : packing_->chunks()) {
     if (packed.next == 0) continue;
     const Store::Locked locked = store_->Lock();
-    Chunk* const home = homes_.at(packed.id);
-    home->next = homes_.at(packed.next);
-    home->next_id = home->next->id;
+    homes_.at(packed.id)->GoOnIn(homes_.at(packed.next));
   }
   {
     Store::Locked locked = store_->Lock();

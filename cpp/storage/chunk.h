@@ -56,6 +56,7 @@ struct Chunk final : Shed, std::enable_shared_from_this<Chunk> {
   std::uint32_t covered = 0;
   Chunk* next = nullptr;
   std::uint64_t next_id = 0;
+  std::uint32_t next_slot = kNoSlot;
   std::shared_ptr<const RecordLayout> layout;
   std::uint8_t* data = nullptr;
   std::shared_ptr<Arena> memory;
@@ -64,6 +65,12 @@ struct Chunk final : Shed, std::enable_shared_from_this<Chunk> {
 
   std::uint8_t* record(std::uint32_t index) const {
     return data + std::size_t{index} * layout->record_nbytes();
+  }
+
+  void GoOnIn(Chunk* after) {
+    next = after;
+    next_id = after->id;
+    next_slot = after->slot;
   }
 
   // Makes room for an end and one more, which then cannot fail to be added. Throws

@@ -164,4 +164,29 @@ void ChunkStore::UnrefWindow(Chunk* chunk, std::uint32_t offset, std::uint32_t l
            [&](Chunk* one, std::uint32_t, std::uint32_t here) { UnrefRun(one, here, garbage); });
 }
 
+ChunkStore::Reach ChunkStore::ReachFrom(const Chunk* chunk, std::uint32_t offset,
+                                        std::uint32_t most) const {
+  std::uint32_t before = 0;  // records in earlier chunks
+  for (;;) {
+    const auto& ends = chunk->ends;
+    // Mostly there are few ends, or the last one is far behind.
+    auto end = ends.end();
+    if (!ends.empty() && ends.back().step >= offset) {
+      end = std::lower_bound(
+          ends.begin(), ends.end(), offset,
+          [](const Chunk::End& one, std::uint32_t step) { return one.step < step; });
+    }
+    const std::uint32_t stop = end != ends.end() ? end->step + 1 : chunk->count;
+    if (most - before < stop - offset) return {most, How::kGoesOn};
+    before += stop - offset;
+    if (end != ends.end()) return {before, end->how};
+    // The chunk that it went on in may be gone; an id is never used again.
+    if (before == most || chunk->next_slot >= num_slots_) return {before, How::kGoesOn};
+    const Chunk* const next = at(chunk->next_slot);
+    if (next == nullptr || next->id != chunk->next_id) return {before, How::kGoesOn};
+    chunk = next;
+    offset = 0;
+  }
+}
+
 }  // namespace reverie

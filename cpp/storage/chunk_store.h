@@ -106,6 +106,15 @@ class ChunkStore {
   // The number of held records, once it is known.
   void SetHeld(Chunk* chunk, std::uint32_t held) noexcept;
 
+  // How far a stream can be followed from one of its records: `records` of them, at most
+  // `most`, up to the episode's end or to the newest that is there. `how` its episode ended
+  // with the last of them; kGoesOn: with none. Those behind need not be held by anyone.
+  struct Reach {
+    std::uint32_t records;
+    How how;
+  };
+  Reach ReachFrom(const Chunk* chunk, std::uint32_t offset, std::uint32_t most) const;
+
   // Brackets a gather: what was referenced at Enter() stays readable until
   // Exit(), whatever is evicted meanwhile.
   std::uint64_t Enter() { return epochs_.Enter(); }

@@ -73,11 +73,22 @@ How Writer::AskColumn(const Stream& stream, const void* const* columns, std::siz
   return discount == 0 ? How::kTerminated : How::kTruncated;
 }
 
-bool Writer::Completes(std::uint64_t steps, bool ends) const {
+bool Writer::Completes(const Stream& stream, bool ends) const {
+  const std::uint64_t steps = stream.cached + 1;
   if (config_.items == Items::kEpisodes) return ends;
+  if (config_.items == Items::kAnchors && ends)
+    return steps > std::max<std::uint64_t>(stream.covered, 1);
   return steps >= config_.sequence_length &&
          (config_.stride_length == 1 ||
           (steps - config_.sequence_length) % config_.stride_length == 0);
+}
+
+std::uint32_t Writer::ItemLength(const Stream& stream, std::uint64_t steps) const {
+  std::uint64_t length = config_.sequence_length;
+  if (config_.items == Items::kEpisodes) length = steps;
+  if (config_.items == Items::kAnchors)
+    length = steps - std::max<std::uint64_t>(stream.covered, 1) + 1;
+  return static_cast<std::uint32_t>(length);
 }
 
 Status Writer::Append(const void* const* columns, std::optional<How> last, Fate* fate,
@@ -90,6 +101,11 @@ Status Writer::AppendBatch(const void* const* columns, const std::uint32_t* stre
                            const std::uint8_t* lasts, Fate* fates, bool* blocked) {
   if (n * layout_->record_nbytes() >= OuterLock::kLongNbytes) OuterLock::LetGo();
   std::lock_guard<Mutex> lock(mutex_);
+  const Status status = CheckBatch(streams, n, lasts);
+  return status.ok() ? AppendChecked(columns, streams, n, lasts, fates, blocked) : status;
+}
+
+Status Writer::CheckBatch(const std::uint32_t* streams, std::size_t n, const std::uint8_t* lasts) {
   const auto at = [&](std::size_t i) -> Stream& {
     return streams_[streams == nullptr ? i : streams[i]];
   };
@@ -106,6 +122,14 @@ Status Writer::AppendBatch(const void* const* columns, const std::uint32_t* stre
     }
     at(i).last_batch = last_batch_;
   }
+  return Status();
+}
+
+Status Writer::AppendChecked(const void* const* columns, const std::uint32_t* streams,
+                             std::size_t n, const std::uint8_t* lasts, Fate* fates, bool* blocked) {
+  const auto at = [&](std::size_t i) -> Stream& {
+    return streams_[streams == nullptr ? i : streams[i]];
+  };
   bool any_ends = false;
   for (std::size_t i = 0; i < n; ++i) {
     Stream& stream = at(i);
@@ -157,8 +181,7 @@ void Writer::Roll(Stream* stream, Store::Locked* store) {
   Chunk* const before = stream->chain.open();
   stream->chain.Grow(store, layout_);
   if (before == nullptr) return;
-  before->next = stream->chain.open();
-  before->next_id = before->next->id;
+  before->GoOnIn(stream->chain.open());
 }
 
 void Writer::Commit(Stream* stream, Store::Locked* store) {
@@ -171,9 +194,8 @@ void Writer::Commit(Stream* stream, Store::Locked* store) {
 void Writer::Advance(Stream* stream, How how, Store::Locked* store) {
   ChunkChain& chain = stream->chain;
   const std::uint64_t steps = stream->cached + 1;
-  const bool completes = Completes(steps, Ends(how));
-  const std::uint32_t length = config_.items == Items::kEpisodes ? static_cast<std::uint32_t>(steps)
-                                                                 : config_.sequence_length;
+  const bool completes = Completes(*stream, Ends(how));
+  const std::uint32_t length = ItemLength(*stream, steps);
   // What can fail comes first: a step goes in with all its items or not at all. A chunk
   // whose last step is no end always has room for one more, so Cut() cannot fail.
   if (how != How::kGoesOn || steps == 1 || chain.fill() == 0) chain.open()->ReserveEnds();
@@ -263,6 +285,7 @@ Status Writer::Reset(std::uint32_t index, bool write_cached_steps, std::uint64_t
 }
 
 void Writer::Rehome() {
+  if (config_.items == Items::kAnchors) return;  // views follow the stream from chunk to chunk
   std::lock_guard<Mutex> lock(mutex_);
   Store::Locked store = store_->Lock();
   for (Stream& stream : streams_) {

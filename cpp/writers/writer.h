@@ -28,6 +28,11 @@ namespace reverie {
 // kEpisodes: an ended episode becomes one item of all its steps. One of more than
 // L steps is dropped, from its first step to its last.
 //
+// kAnchors: for views, which find at sample time what follows a step. Each
+// `stride_length`-th step of an episode, but for its last, becomes an item, as soon as the
+// next `stride_length` steps are there or the episode has ended. `sequence_length` is
+// stride_length + 1: items hold all that is stored, and each one the first step of the next.
+//
 // Chunk::ends tells where episodes end, so that they can be found again: at the last
 // step of each, of kStream too, and, as kCut, where one stops for another reason. The
 // padding after an episode is set apart by a kCut of its own:
@@ -42,7 +47,7 @@ namespace reverie {
 // O(record bytes) a step and one short hold of the store's mutex for all of them.
 class Writer {
  public:
-  enum class Items { kWindows = 0, kStream = 1, kEpisodes = 2 };
+  enum class Items { kWindows = 0, kStream = 1, kEpisodes = 2, kAnchors = 3 };
   struct Config {
     std::uint32_t sequence_length;  // of kEpisodes: the most steps of one
     std::uint32_t stride_length;
@@ -87,6 +92,29 @@ class Writer {
   Status AppendBatch(const void* const* columns, const std::uint32_t* streams, std::size_t n,
                      const std::uint8_t* lasts, Fate* fates, bool* blocked);
 
+  // Stores what came of a step of each of `n` streams, in records that hold what led to a
+  // state beside the state itself: one of `columns`, an arrival. `before` has, for the
+  // columns of a state, what it was before the step, and null for all others. Where that is
+  // not what the stream's last record holds, byte for byte, a record of it alone begins a
+  // new episode, and the one before ended as kTruncated.
+  //
+  //   before  o0  o1  o2 | o7        records   o0   o1    o2    o3  |  o7   o8
+  //   after   o1  o2  o3 | o8                  --   a0r0  a1r1  a2r2   --   a7r7
+  //
+  // `begun`, of n or null, is told whether an episode began: kFirst, or kBroken where one was
+  // open. Errors and their effects as AppendBatch()'s, but that a stream may have begun.
+  enum class Begun : std::uint8_t { kNo = 0, kFirst, kBroken };
+  Status AppendArrivals(const void* const* before, const void* const* columns,
+                        const std::uint32_t* streams, std::size_t n, const std::uint8_t* lasts,
+                        Begun* begun, bool* blocked);
+
+  // Stores whole runs of steps, one after the other, in one stream, whose open episode ends
+  // first, as kCut. `columns` are arrays of all runs' cells, `lengths` their steps, > 0, and
+  // `lasts` how each one ends its episode, which it must. kInvalid changes nothing; where
+  // kClosed or std::bad_alloc strikes, steps up to some point are stored.
+  Status AppendRuns(const void* const* columns, std::uint32_t stream, const std::uint64_t* lengths,
+                    const std::uint8_t* lasts, std::size_t num_runs);
+
   // Ends a stream's episode. `write_cached_steps`: pads it first if pad_end says so;
   // of kEpisodes, it becomes an item as it is. `*uncovered`: how many of its last
   // steps are in no item, for want of padding. Requires stream < num_streams.
@@ -123,7 +151,17 @@ class Writer {
   How AskColumn(const Stream& stream, const void* const* columns, std::size_t row) const;
   // Whether a step that ends so ends an episode of this writer's.
   bool Ends(How how) const { return how != How::kGoesOn && config_.items != Items::kStream; }
-  bool Completes(std::uint64_t steps, bool ends) const;
+  // Whether an item ends with the next step; of how many steps, `steps` being in the episode.
+  bool Completes(const Stream& stream, bool ends) const;
+  std::uint32_t ItemLength(const Stream& stream, std::uint64_t steps) const;
+  // AppendBatch(), in two halves.
+  Status CheckBatch(const std::uint32_t* streams, std::size_t n, const std::uint8_t* lasts);
+  Status AppendChecked(const void* const* columns, const std::uint32_t* streams, std::size_t n,
+                       const std::uint8_t* lasts, Fate* fates, bool* blocked);
+  // Whether the stream's last record holds these cells.
+  bool GoesOn(const Stream& stream, const void* const* before, std::size_t row) const;
+  // Ends the stream's episode where its last record is, with the item that this completes.
+  void EndBefore(Stream* stream, How how, Store::Locked* store);
   void Rehome();
   void PackBatch(const void* const* columns, std::size_t n);
 
