@@ -24,7 +24,7 @@ Make a manager, call its observer with each step, sample:
 import importlib
 import typing
 
-from reverie import errors, limiters, observers, removers, samplers
+from reverie import errors, limiters, observers, removers, samplers, views
 from reverie._version import __version__
 from reverie.errors import ReverieError
 from reverie.install import install_as_reverb
@@ -34,7 +34,7 @@ from reverie.nests.trajectory import Trajectory
 from reverie.opening import open_buffer as open
 from reverie.replay_buffer import ReplayBuffer
 from reverie.runtime.waiting import set_patience
-from reverie.sample import SampleInfo
+from reverie.sample import Batch, SampleInfo
 from reverie.tables.info import BufferInfo
 
 if typing.TYPE_CHECKING:
@@ -42,6 +42,7 @@ if typing.TYPE_CHECKING:
 
 __all__ = [
     "ArraySpec",
+    "Batch",
     "BufferInfo",
     "ReplayBuffer",
     "ReplayBufferManager",
@@ -58,6 +59,7 @@ __all__ = [
     "reverb",
     "samplers",
     "set_patience",
+    "views",
 ]
 
 

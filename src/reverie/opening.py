@@ -93,7 +93,7 @@ def _opened(
     fill(source, store, tables, rows={} if nest is None else {name: nest})
     columns = opened.core.describe()
     length, lengths = opened.settings.sequence_length or 1, None
-    if columns is not None:
+    if columns is not None and opened.settings.roles is None:
         nest = _nest_of(columns, opened, nest, where)
         found = [steps for _, _, steps in columns]
         most = max([1, *found])
@@ -105,7 +105,7 @@ def _opened(
             f"{where}: table {name!r} is empty, and nothing says what its items look like."
         )
     home = source.path.parent if source.path == root else root
-    return ReplayBuffer(
+    return ReplayBuffer.over(
         opened, nest, Saver(home, max_to_keep), sequence_length=length, lengths=lengths
     )
 

@@ -1,430 +1,710 @@
-"""The replay buffer: one table of steps, as managers hand it out and `open` finds it."""
+"""The replay buffer: `add`, `sample`, `update_priorities`, `save`."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+import os
+import secrets
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from reverie import _core
+from reverie import _core, views
+from reverie.adding import Adder, Autoreset
+from reverie.checkpoint.folder.place import folder_of
 from reverie.checkpoint.format.snapshot import Progress
-from reverie.checkpoint.save import Saver
-from reverie.errors import InvalidArgumentError
+from reverie.checkpoint.save import Saver, check_keep, check_savable
+from reverie.errors import InvalidArgumentError, SpecError, WaitTimeoutError
 from reverie.nests.nest import Nest
-from reverie.runtime.checks import (
-    as_keys,
-    as_updates,
-    check_int,
-    check_num_steps,
-    check_timeout,
-)
-from reverie.runtime.handle import Handle
+from reverie.runtime.checks import check_int, check_timeout
 from reverie.runtime.waiting import wait_until
-from reverie.sample import SampleInfo
-from reverie.tables.info import BufferInfo
-from reverie.tables.table import Table, unstackable
+from reverie.sample import Batch, SampleInfo
+from reverie.stored_buffer import StoredBuffer
+from reverie.tables.roles import Roles
+from reverie.tables.selectors import ItemSelector, UniformSelector
+from reverie.tables.settings import MAX_ITEMS, TableSettings
+from reverie.tables.store import Store
+from reverie.tables.table import Table
+from reverie.views import Fields, Gathered, Transitions, View
 
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-    from reverie.reverb.client import Client
-    from reverie.reverb.engine.buffer_server import BufferServer
-
-Batch = tuple[list[NDArray[Any]], tuple[NDArray[Any], ...]]
-_MISFITS = (_core.LengthMismatch, _core.LayoutMismatch, _core.Closed)
+_STANDARD = ("observation", "action", "reward")
+_OWN: Any = object()
+"""The buffer's own setting."""
 
 
-class ReplayBuffer(Handle):
-    """One table of steps: sample, look, update, save.
+class ReplayBuffer(StoredBuffer):
+    """Experience, stored once, and sampled in any form.
 
-    What `ReplayBufferManager` hands out, and what `reverie.open` makes of a checkpoint.
-    Steps come in through observers. Thread-safe. It has the methods of TF-Agents' buffer: what
-    that refuses (`gather_all`) works, `add_batch` and `get_next` raise NotImplementedError.
+        buffer = reverie.ReplayBuffer.for_env(envs, capacity=1_000_000)
+        obs, _ = envs.reset()
+        for _ in range(20_000):
+            action = act(obs)
+            next_obs, reward, terminated, truncated, infos = envs.step(action)
+            buffer.add(obs, action, reward, next_obs, terminated, truncated, infos)
+            obs = next_obs
+            if len(buffer) >= 1_000:
+                batch = buffer.sample(256)
+
+    A step is a dict; some of its keys are states, which are there before and after it, and
+    stored once. When `capacity` steps are stored, the oldest make room. Thread-safe; each
+    environment's steps are meant to come from one thread.
+
+    A manager hands out this class, too (`ReplayBufferManager`): its items are windows,
+    which observers write, and `add` and views are not for it.
 
     Args:
-        table: in a store of its own.
-        nest: structure of a step.
-        saver: of its checkpoints.
-        data_spec: as the user gave it; None: the nest's.
-        sequence_length: steps of each item.
-        lengths: steps of each column of an item, -1 where it has no time axis, of items
-            whose columns differ in that; None: all have `sequence_length`.
-    """
+        spec: dict of anything with a shape and a dtype (`ArraySpec`, a gymnasium space, an
+            array), nests included: what one step looks like, without a batch axis.
+        capacity: steps, over all environments, 1 to 2**32 - 2.
+        next_of: keys that are states; None: "observation", if there is one.
+        action: key of the action, for `add`; likewise "action".
+        reward: key of the reward, which n-step returns sum; likewise "reward".
+        sampler: one of `reverie.samplers`; None: uniform.
+        view: one of `reverie.views`, its own; None: `Transitions()`.
+        autoreset: how a vector environment begins its next episode: "NextStep",
+            "SameStep", "Disabled" or gymnasium's AutoresetMode; None: "Disabled", as a
+            single environment. `for_env` asks the environment.
+        seed: of the choices, 0 to 2**64 - 1; None draws one.
+        checkpoint_dir: where `save` goes; None: nothing is written but by `save(path)`.
+        max_to_keep: newest checkpoints that a save leaves; None keeps all.
+        timeout: seconds that `sample` waits for the first step; 0: an error at once,
+            None: as long as another thread may add.
 
-    stateful_dataset = True
+    Raises:
+        SpecError: the spec is no dict, or holds what cannot be stored; names the path.
+        InvalidArgumentError: a number is out of range, a key is unknown, or the view needs
+            what the step has not.
+    """
 
     def __init__(
         self,
-        table: Table,
-        nest: Nest,
-        saver: Saver,
+        spec: Mapping[str, Any],
+        capacity: int,
         *,
-        data_spec: Any = None,
-        sequence_length: int,
-        lengths: Sequence[int] | None = None,
+        next_of: Sequence[str] | None = None,
+        action: str | None = None,
+        reward: str | None = None,
+        sampler: ItemSelector | None = None,
+        view: View | None = None,
+        autoreset: Any = None,
+        seed: int | None = None,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        max_to_keep: int | None = None,
+        timeout: float | None = 0,
     ) -> None:
-        self._table = table
-        self._nest = nest
-        self._saver = saver
-        self._data_spec = nest.spec if data_spec is None else data_spec
-        self._sequence_length = sequence_length
-        self._lengths = None if lengths is None else list(lengths)
-        self._store, self._core = table.store, table.core
-        self._layout = _core.RecordLayout(nest.types)
-        if lengths is None:
-            table.know(nest)
-        info = self._core.info()
-        self._loaded = int(info["inserts"]), int(info["samples"])
-        self._created = time.monotonic()
-        # Not at the top: `import reverie` is quicker without all that writers need.
-        from reverie.reverb.buffer_client import BufferClient
-        from reverie.reverb.engine.buffer_server import BufferServer
+        nest = Nest(spec)
+        if not isinstance(nest.spec, dict):
+            raise SpecError(
+                f"spec: found {type(spec).__name__}, wanted a dict: steps of a replay buffer "
+                "have keys, such as observation, action and reward."
+            )
+        view = Transitions() if view is None else view
+        roles = _roles(list(nest.spec), next_of, action, reward, view)
+        if seed is not None:
+            check_int("seed", seed, 0, 2**64 - 1)
+        settings = TableSettings(
+            name="replay_buffer",
+            max_size=check_int("capacity", capacity, 1, MAX_ITEMS),
+            sampler=UniformSelector() if sampler is None else sampler,
+            roles=roles,
+        )
+        Autoreset(autoreset)
+        check_timeout(timeout)
+        check_keep(max_to_keep)
+        view.check(Fields(nest, roles))
+        check_savable(settings, nest)
+        saver: Any = _Unsaved(max_to_keep)
+        if checkpoint_dir is not None:
+            saver = Saver(folder_of("checkpoint_dir", checkpoint_dir), max_to_keep)
+        table = Table(settings, nest=nest, seed=secrets.randbits(64) if seed is None else seed)
+        table.attach(Store("The replay buffer", way_out="Make a new one."))
+        super().__init__(table, nest, saver, sequence_length=view.stride + 1)
+        self._set_up(autoreset, timeout)
 
-        self._server = BufferServer(table, saver)
-        self._client = BufferClient(self._server)
+    @classmethod
+    def over(cls, table: Table, nest: Nest, saver: Any, **settings: Any) -> ReplayBuffer:
+        """For a table that is there: a manager's, or one that was saved.
+
+        Args:
+            table: in a store of its own.
+            nest: structure of a step.
+            saver: of its checkpoints.
+            **settings: as StoredBuffer's.
+        """
+        self = cls.__new__(cls)
+        StoredBuffer.__init__(self, table, nest, saver, **settings)
+        self._set_up(None, None if table.settings.roles is None else 0)
+        return self
+
+    @classmethod
+    def for_env(
+        cls, env: Any, capacity: int, *, extra: Mapping[str, Any] | None = None, **settings: Any
+    ) -> ReplayBuffer:
+        """For a gymnasium environment, or several in a vector: steps of its spaces.
+
+        A step has the keys "observation", "action" and "reward" (float32).
+
+        Args:
+            env: has observation_space and action_space; of a vector environment those of
+                one of its environments count, and how it resets itself.
+            capacity: as above.
+            extra: what is stored with each step beside these, by key: specs.
+            **settings: as above.
+
+        Raises:
+            SpecError: a space has no fixed shape (Text, Sequence, Graph, OneOf).
+            InvalidArgumentError: `env` has no spaces.
+        """
+        spaces = [
+            getattr(env, f"single_{name}_space", getattr(env, f"{name}_space", None))
+            for name in ("observation", "action")
+        ]
+        if None in spaces:
+            raise InvalidArgumentError(
+                f"env: found {type(env).__name__}, wanted a gymnasium environment: it has an "
+                "observation_space and an action_space. For others pass a spec: "
+                "ReplayBuffer({...}, capacity)."
+            )
+        spec = {
+            "observation": spaces[0],
+            "action": spaces[1],
+            "reward": np.zeros((), np.float32),
+            **(extra or {}),
+        }
+        if hasattr(env, "num_envs"):
+            mode = (getattr(env, "metadata", None) or {}).get("autoreset_mode", "NextStep")
+            settings.setdefault("autoreset", mode)
+        return cls(spec, capacity, **settings)
+
+    def _set_up(self, autoreset: Any, timeout: float | None) -> None:
+        self._timeout = timeout
+        self._autoreset = Autoreset(autoreset)
+        self._adder: Adder | None = None
+        self._adding = threading.Lock()
+        roles = self._table.settings.roles
+        self._fields = None if roles is None else Fields(self._nest, roles)
+        self._view: View | None = None if roles is None else views.from_json(roles.view)
+        self._plans: dict[View, Any] = {}
 
     def __repr__(self) -> str:
-        """`ReplayBuffer('uniform_table', 49 of 50000 items)`."""
-        return f"ReplayBuffer({self._table.name!r}, {self._table.describe()})"
+        """`ReplayBuffer(49 of 50000 steps, Transitions(n_step=1, gamma=1.0))`."""
+        if self._view is None:
+            return super().__repr__()
+        words = self._table.describe().replace("items", "steps")
+        return f"ReplayBuffer({words}, {self._view!r})"
+
+    def __len__(self) -> int:
+        """Steps that can be drawn now: items."""
+        return self.num_frames()
+
+    def __bool__(self) -> bool:
+        """True: a buffer is one, however empty."""
+        return True
+
+    def __enter__(self) -> ReplayBuffer:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes it."""
+        self.close()
 
     @property
-    def data_spec(self) -> Any:
-        """The data spec as it was given."""
-        return self._data_spec
+    def view(self) -> View | None:
+        """Its own view; None where items are windows, a manager's."""
+        return self._view
 
-    @property
-    def nest(self) -> Nest:
-        """Structure of a step."""
-        return self._nest
+    def add(
+        self,
+        obs: Any,
+        action: Any,
+        reward: Any,
+        next_obs: Any,
+        terminated: Any,
+        truncated: Any,
+        infos: Any = None,
+        *,
+        env_ids: ArrayLike | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Stores a step of each environment, as `env.step(action)` returned it.
 
-    @property
-    def capacity(self) -> int:
-        """The most items it holds."""
-        return self._table.settings.max_size
+        The first call says whether steps have a batch axis, and of how many environments.
+        `next_obs` of a step is the next one's `obs`, byte for byte, and then stored once;
+        where it is not, the episode ends there as truncated, which is counted
+        (`info().broken_episodes`) and told once. Values are copied.
 
-    @property
-    def sequence_length(self) -> int:
-        """Steps of each item."""
-        return self._sequence_length
+        Args:
+            obs: `[N, *shape]`, or `[*shape]` of a single environment: what the action
+                was chosen for.
+            action: `[N, ...]`.
+            reward: `[N]`.
+            next_obs: as `obs`: what came.
+            terminated: `[N]`: the episode is over, and nothing follows.
+            truncated: `[N]`: it was cut off; `next_obs` is still its state.
+            infos: as `step` returned them; read with autoreset "SameStep" alone.
+            env_ids: `[N]`, which environments, from 0; None: all.
+            extra: the step's other keys, `[N, ...]` each.
 
-    @property
-    def table_name(self) -> str:
-        """The table's name."""
-        return self._table.name
+        Returns:
+            How many steps were stored: less than N where results of an autoreset
+            "NextStep" are none.
 
-    @property
-    def table(self) -> Table:
-        """The table: its settings, its seed, its core."""
-        return self._table
+        Raises:
+            StepMismatchError: structure, dtype, shape or range; names the path.
+            InvalidArgumentError: the buffer's steps have no observation, action and
+                reward; `terminated` is neither true nor false; an environment is unknown.
+            ClosedError: the buffer is closed. On every error nothing was stored.
+        """
+        fields = self._with_views("add()")
+        roles = fields.roles
+        names = (roles.observation, roles.action, roles.reward)
+        if None in names or len(roles.state) != 1:
+            raise InvalidArgumentError(
+                f"add(): found a step of {list(fields.places)!r:.200} with the states "
+                f"{roles.state!r:.200}, wanted one observation, an action and a reward. Name "
+                "them as next_of=, action= and reward=, or use add_step()."
+            )
+        step = {names[1]: action, names[2]: reward, **(extra or {})}
+        return self.add_step(
+            {names[0]: obs, **step},
+            {names[0]: next_obs},
+            terminated,
+            truncated,
+            infos,
+            env_ids=env_ids,
+        )
 
-    @property
-    def py_client(self) -> Client:
-        """Reverb's client of the table: what observers take; the same one each time."""
-        return self._client
+    def add_step(
+        self,
+        step: Mapping[str, Any],
+        after: Mapping[str, Any],
+        terminated: Any = False,
+        truncated: Any = False,
+        infos: Any = None,
+        *,
+        env_ids: ArrayLike | None = None,
+    ) -> int:
+        """`add` for steps of any keys.
 
-    @property
-    def server(self) -> BufferServer:
-        """The server of `py_client`: `port`, `localhost_client()`, `wait()`, `stop()`."""
-        return self._server
+        Args:
+            step: all keys of the spec.
+            after: the states after it, by key.
+            terminated: see `add`, as for all others, the result and the errors.
+            truncated: see `add`.
+            infos: see `add`.
+            env_ids: see `add`.
+        """
+        fields = self._with_views("add_step()")
+        state = fields.roles.state
+        try:
+            before = {key: step[key] for key in state}
+            after = {key: after[key] for key in state}
+        except (KeyError, TypeError):
+            before, after = self._explained(step, after, state)
+        adder = self._adder or self._first(before, env_ids)
+        alone = adder.num_envs is None
+        ids = None if env_ids is None else _ids(env_ids, alone)
+        with self._adding:  # what an autoreset remembers goes with what was stored
+            keep = None
+            count = 1 if alone else adder.num_envs or 1
+            every = np.arange(count) if ids is None else ids
+            if self._autoreset.mode != "Disabled":
+                ended = np.logical_or(terminated, truncated).reshape(-1)
+                keep = self._autoreset.steps(every)
+                for key in state:
+                    after[key] = self._autoreset.after(
+                        after[key], ended, infos, fields.nest.spec[key]
+                    )
+                if keep is not None and not keep.all():
+                    rows = np.flatnonzero(keep)
+                    pick = _picker(rows)
+                    before, step, after = pick(before), pick(dict(step)), pick(after)
+                    terminated, truncated = (
+                        pick(np.asarray(terminated)),
+                        pick(np.asarray(truncated)),
+                    )
+                    ids = every[rows]
+            if ids is None or len(ids):
+                adder.add(before, {**step, **after}, terminated, truncated, ids)
+            if self._autoreset.mode != "Disabled":
+                self._autoreset.remember(every, ended & (True if keep is None else keep))
+        return count if ids is None else len(ids)
 
-    def num_frames(self) -> int:
-        """Items in the table, every finished observer call included."""
-        self._store.check_open()
-        return self._core.size
+    def add_episode(
+        self,
+        steps: Mapping[str, Any],
+        after: Mapping[str, Any] | None = None,
+        *,
+        terminated: bool = True,
+    ) -> int:
+        """Stores a whole episode of T steps, in one crossing.
+
+        Args:
+            steps: all keys of the spec, `[T, *shape]` each.
+            after: the states after the last step, `[*shape]`, by key. None: states in
+                `steps` are `[T + 1, *shape]`, and the last ones are those; or, where they
+                are `[T, *shape]` and the episode terminated, zeros, which no target reads.
+            terminated: whether the environment ended it; else it was cut off.
+
+        Returns:
+            T.
+
+        Raises:
+            StepMismatchError: structure, dtype, shape or range; names the path.
+            InvalidArgumentError: no step, or a state after the last one is missing.
+            ClosedError: the buffer is closed.
+        """
+        return self.add_episodes([steps], [after], terminated=[terminated])
+
+    def add_episodes(
+        self,
+        episodes: Sequence[Mapping[str, Any]],
+        after: Sequence[Mapping[str, Any] | None] | None = None,
+        *,
+        terminated: Sequence[bool] | bool = True,
+    ) -> int:
+        """Stores whole episodes, of any lengths; arguments by episode, as `add_episode`'s."""
+        fields = self._with_views("add_episodes()")
+        count = len(episodes)
+        ends = np.broadcast_to(np.asarray(terminated, np.bool_), (count,))
+        tails = [None] * count if after is None else list(after)
+        if not count:
+            return 0
+        pieces, lengths = [], []
+        for episode, tail, end in zip(episodes, tails, ends.tolist(), strict=True):
+            records, length = _records(fields, episode, tail, end)
+            pieces.append(records)
+            lengths.append(length + 1)
+        columns = [
+            each[0] if count == 1 else np.concatenate(each)
+            for each in zip(*pieces, strict=True)
+        ]
+        adder = self._bulk_adder()
+        lasts = np.where(ends, _core.TERMINATED, _core.TRUNCATED).astype(np.uint8)
+        adder.add_runs(columns, np.array(lengths, np.uint64), lasts)
+        return sum(lengths) - count
 
     def sample(
         self,
         batch_size: int,
         num_steps: int | None = None,
         *,
+        view: View | None = None,
         out: Any = None,
-        timeout: float | None = None,
-    ) -> tuple[Any, SampleInfo]:
-        """A batch in NumPy, items chosen by the table's sampler, with replacement.
-
-        Sees every observer call that has returned. One crossing into the core, which
-        chooses under its lock and copies outside it; what takes long does without the GIL.
+        timeout: float | None = _OWN,
+    ) -> Batch:
+        """A batch in NumPy, items chosen by the sampler, with replacement.
 
         Args:
             batch_size: B.
-            num_steps: T; None means `sequence_length`. A divisor of it takes one of
-                each item's disjoint pieces, at random.
-            out: a nest of arrays of just the result's shapes, filled and returned
-                instead of fresh ones.
-            timeout: seconds to wait while nothing may be sampled; None waits (and
-                answers Ctrl-C), 0 does not.
+            num_steps: of a manager's buffer, see `StoredBuffer.sample`.
+            view: another than the buffer's own: the same items, in another form.
+            out: of a manager's buffer, see there.
+            timeout: seconds to wait while there is nothing; by default the buffer's.
 
         Returns:
-            `(data, info)`: leaves `[B, T, *shape]`, and a SampleInfo of `[B]` fields.
+            Batch: `data` as the view says, and `info` of `[B]` fields.
 
         Raises:
-            InvalidArgumentError: a number is out of range, or `out` does not fit.
-            UnstackableError: a chosen item has not `sequence_length` steps, or other
-                columns.
-            WaitTimeoutError: `timeout` passed.
+            InvalidArgumentError: a number is out of range, or the view is not for this
+                buffer's steps.
+            WaitTimeoutError: nothing was there in time.
             EndlessWaitError: no timeout, and no other thread that could add.
             ClosedError: the buffer is closed.
         """
-        call = self._call(batch_size, num_steps, False, out, timeout)
-        try:
-            batch = self._core.sample(*call)
-            if batch is None:
-                batch = self._wait_and_sample(call, timeout)
-        except _MISFITS as error:
-            raise self._translated(error) from None
-        return self._nest.unflatten(batch[0]), SampleInfo._make(batch[1])
-
-    def sample_columns(
-        self,
-        batch_size: int,
-        num_steps: int | None = None,
-        *,
-        timeout: float | None = None,
-    ) -> Batch:
-        """A batch for adapters: the columns `[B, T, *shape]`, and info fields `[B, T]`.
-
-        Arguments and errors as `sample`'s.
-        """
-        call = self._call(batch_size, num_steps, True, None, timeout)
-        try:
-            batch = self._core.sample(*call)
-            return self._wait_and_sample(call, timeout) if batch is None else batch
-        except _MISFITS as error:
-            raise self._translated(error) from None
-
-    def gather_all(self) -> Any:
-        """Every item in insertion order, leaves `[N, T, *shape]`. Counts as no sample.
-
-        For looking inside and for tests: it costs memory for all items at once.
-
-        Raises:
-            UnstackableError: items differ in length; `iter_items()` reads them.
-            ClosedError: the buffer is closed.
-        """
-        return self._nest.unflatten(self.gather_columns()[0])
-
-    def gather_columns(
-        self, keys: ArrayLike | None = None
-    ) -> tuple[list[NDArray[Any]], NDArray[np.uint64]]:
-        """Items by key, or all in order, as columns `[N, T, *shape]`; and the keys `[N]`.
-
-        One point in time; counts as no sample.
-
-        Raises:
-            UnstackableError: they have unequal numbers of steps.
-            KeyError: a key is stale.
-            ClosedError: the buffer is closed.
-        """
+        timeout = self._timeout if timeout is _OWN else timeout
+        if self._fields is None:
+            if view is not None:
+                self._with_views("view=")
+            return super().sample(batch_size, num_steps, out=out, timeout=timeout)
+        if num_steps is not None or out is not None:
+            raise InvalidArgumentError(
+                "num_steps= and out= are for the windows of a manager's buffer. The view says "
+                f"what a batch holds; this buffer's is {self._view!r}."
+            )
         self._store.check_open()
-        wanted = None if keys is None else as_keys(keys)
-        some = self._core.size if wanted is None else wanted.size
-        steps = 0 if some else self._sequence_length
-        try:
-            return self._core.gather(self._layout, wanted, steps, self._lengths)
-        except _MISFITS as error:
-            raise self._translated(error) from None
-
-    def iter_items(self) -> Iterator[tuple[int, Any]]:
-        """Key and data of every item, in insertion order, whatever its length.
-
-        Leaves are `[T, *shape]`; columns that cover unequal steps keep their own T. One
-        item is copied at a time; those evicted meanwhile are left out.
-
-        Raises:
-            UnstackableError: an item has other columns, as a server's table may have had.
-            ClosedError: the buffer is closed.
-        """
-        self._store.check_open()
-        for key in self._core.items()["key"].tolist():
-            self._store.check_open()
-            try:
-                found = [(dtype, shape) for dtype, shape, _ in self._core.describe(key) or ()]
-                columns = self._core.item(key)
-            except KeyError:
-                continue
-            if found != self._nest.types:
-                raise unstackable(self._table.name, key, None)
-            yield key, self._nest.unflatten(columns)
-
-    def item_info(self) -> dict[str, NDArray[Any]]:
-        """key, length, priority and times_sampled of every item, in insertion order."""
-        self._store.check_open()
-        items = self._core.items()
-        return {name: items[name] for name in ("key", "length", "priority", "times_sampled")}
-
-    def update_priorities(self, keys: ArrayLike, priorities: ArrayLike) -> int:
-        """Sets the priorities of items.
-
-        Args:
-            keys: `SampleInfo.key`, `[B]`, or `[B, T]` as a dataset yields them (then
-                column 0 counts).
-            priorities: finite and not negative, one for each key, `[B]` or `[B, T]`, or
-                one number for all.
-
-        Returns:
-            How many keys were stale: their items have left the buffer.
-
-        Raises:
-            InvalidArgumentError: a shape or a value, or no selector reads priorities.
-            ClosedError: the buffer is closed.
-        """
-        self._store.check_open()
-        self._table.settings.check_updates()
-        return self._core.update_priorities(*as_updates(keys, priorities))
-
-    def as_dataset(
-        self,
-        sample_batch_size: int | None = None,
-        num_steps: int | None = None,
-        num_parallel_calls: int | None = None,
-        sequence_preprocess_fn: Callable[[Any], Any] | None = None,
-        single_deterministic_pass: bool = False,
-        *,
-        timeout_s: float | None = None,
-    ) -> tf.data.Dataset:
-        """A `tf.data.Dataset`; arguments and elements as in `adapters.tf_data.as_dataset`."""
-        from reverie.adapters import tf_data
-
-        return tf_data.as_dataset(
-            self,
-            sample_batch_size=sample_batch_size,
-            num_steps=num_steps,
-            num_parallel_calls=num_parallel_calls,
-            sequence_preprocess_fn=sequence_preprocess_fn,
-            single_deterministic_pass=single_deterministic_pass,
-            timeout_s=timeout_s,
-        )
-
-    def info(self) -> BufferInfo:
-        """Sizes in items, steps and bytes, counters, rates and settings now. O(1)."""
-        self._store.check_open()
-        table, store = self._core.info(), self._store.core.info()
-        cleared = self._table.cleared_at  # since then the core counts anew
-        before = self._loaded if cleared is None else (0, 0)
-        seconds = max(time.monotonic() - (cleared or self._created), 1e-9)
-        inserts, samples = int(table["inserts"]), int(table["samples"])
-        return BufferInfo(
-            name=self._table.name,
-            items=int(table["size"]),
-            capacity=self.capacity,
-            sequence_length=self._sequence_length,
-            steps=store["num_steps"],
-            record_nbytes=self._layout.record_nbytes,
-            nbytes=store["record_nbytes_total"],
-            allocated_nbytes=store["held_nbytes"],
-            inserts=inserts,
-            samples=samples,
-            deletes=int(table["deletes"]),
-            min_size_to_sample=self._table.settings.limiter.min_size_to_sample,
-            inserts_per_second=(inserts - before[0]) / seconds,
-            samples_per_second=(samples - before[1]) / seconds,
-        )
-
-    get_table_info = info
-
-    def save(self, wait: bool = True, *, progress: Progress | None = None) -> Path | None:
-        """Saves a checkpoint, durable and complete or not at all.
-
-        Adding and sampling go on meanwhile; what they do after the call began is not in
-        it. The folder's writer lock is taken at the first save and kept until `close`.
-
-        Args:
-            wait: False returns at once and writes in the background; a failure reaches
-                the caller on the next save, or on closing.
-            progress: called with bytes written so far and in all, by who writes.
-
-        Returns:
-            The checkpoint's folder, or None with `wait=False`.
-
-        Raises:
-            CheckpointLockedError: another process saves into the folder.
-            CheckpointWriteError: the folder cannot be written, or the disk is full.
-                Earlier checkpoints are intact.
-            ClosedError: the buffer is closed.
-        """
-        self._store.check_open()
-        return self._saver.save(self._store, wait=wait, progress=progress)
-
-    def clear(self) -> None:
-        """Empties the table; its handles stay valid. Checkpoints on disk stay."""
-        self._table.clear()
-
-    def close(self) -> None:
-        """Ends a background save, then refuses later use and frees memory. Idempotent.
-
-        What runs meanwhile in other threads ends well.
-
-        Raises:
-            CheckpointError: the background save failed; the buffer is closed all the same.
-        """
-        self._server.stop()
-
-    def add_batch(self, items: Any) -> None:
-        """Not supported, as in TF-Agents: steps come through the observer."""
-        raise NotImplementedError(
-            "add_batch is not supported: call the observer with each step instead."
-        )
-
-    def get_next(self, *args: Any, **kwargs: Any) -> Any:
-        """Not supported, as in TF-Agents: use `sample` or `as_dataset`."""
-        raise NotImplementedError("get_next is not supported: use sample() or as_dataset().")
-
-    def check_even(self, what: str) -> None:
-        """Raises InvalidArgumentError, `what` being wanted, where columns differ in steps."""
-        if self._lengths is not None:
-            steps = f"columns of {self._lengths!r:.200} steps (-1: no time axis)"
-            raise InvalidArgumentError(f"{what}: found {steps}; sample() takes them.")
-
-    def describe_wait(self, batch_size: int) -> str:
-        """What a sampler waits for, with the numbers."""
-        needs = f"(each needs {self._sequence_length} consecutive steps of one episode)"
-        return self._table.describe_sample_wait(f"{batch_size} ", needs)
-
-    def _call(
-        self,
-        batch_size: int,
-        num_steps: int | None,
-        repeat_info: bool,
-        out: Any,
-        timeout: float | None,
-    ) -> tuple[Any, ...]:
-        """What the core's `sample` takes, checked; errors as `sample`'s."""
-        self._store.check_open()
-        length = self._sequence_length
-        piece = length if num_steps is None else check_num_steps(num_steps, length)
-        if piece != length:
-            self.check_even(f"num_steps={piece}")
         if type(batch_size) is not int or not 0 < batch_size < 2**31:
             batch_size = check_int("batch_size", batch_size, 1, 2**31 - 1)
-        if timeout is not None:
-            check_timeout(timeout)
-        arrays = None
-        if out is not None:
-            lengths = self._lengths or [piece] * len(self._nest.columns)
-            leading = [(batch_size,) if n < 0 else (batch_size, n) for n in lengths]
-            arrays = self._nest.out_leaves(out, leading)
-        return self._layout, batch_size, length, piece, repeat_info, arrays, self._lengths
+        view = view or self._view
+        assert view is not None
+        most, columns = self._plans.get(view) or self._plan(view)
+        try:
+            found = self._core.sample_view(self._layout, batch_size, most, columns)
+            while found is None:
+                self._wait(batch_size, timeout)
+                found = self._core.sample_view(self._layout, batch_size, most, columns)
+        except _core.Closed:
+            raise self._store.closed_error() from None
+        arrays, info, records, hows = found
+        data = view.arrange(self._fields, Gathered(arrays, records, hows))
+        return Batch(data, SampleInfo._make(info))
 
-    def _wait_and_sample(self, call: tuple[Any, ...], timeout: float | None) -> Batch:
-        batch_size, batch = call[1], None
-        while batch is None:
+    def steps(self, view: View | None = None) -> Batch:
+        """Every item in the order of insertion, as a batch. Counts as no sample.
+
+        Args:
+            view: None: the buffer's own.
+        """
+        fields = self._with_views("steps()")
+        self._store.check_open()
+        view = view or self._view
+        assert view is not None
+        most, columns = self._plans.get(view) or self._plan(view)
+        arrays, keys, records, hows = self._core.gather_view(self._layout, None, most, columns)
+        items = self._core.items() if len(keys) else None
+        nothing = np.zeros(len(keys))
+        info = SampleInfo(
+            keys,
+            nothing,
+            np.full(len(keys), len(keys), np.int64),
+            nothing if items is None else items["priority"],
+            np.zeros(len(keys), np.int32) if items is None else items["times_sampled"],
+        )
+        return Batch(view.arrange(fields, Gathered(arrays, records, hows)), info)
+
+    def save(
+        self,
+        path: str | os.PathLike[str] | bool | None = None,
+        wait: bool = True,
+        *,
+        progress: Progress | None = None,
+    ) -> Path | None:
+        """Saves a checkpoint, durable and complete or not at all; see `StoredBuffer.save`.
+
+        Args:
+            path: a folder of checkpoints; None: the buffer's `checkpoint_dir`. (True and
+                False are `wait`, as in earlier versions.)
+            wait: see there, as for all others, the result and the errors.
+            progress: see there.
+
+        Raises:
+            InvalidArgumentError: the buffer has no folder, and none was passed.
+        """
+        if isinstance(path, bool):
+            path, wait = None, path
+        if path is None:
+            return super().save(wait, progress=progress)
+        self._store.check_open()
+        saver = Saver(folder_of("path", path), None)
+        try:
+            return saver.save(self._store, progress=progress)
+        finally:
+            saver.close()
+
+    def clear(self) -> None:
+        """Empties it; episodes begin anew. Checkpoints on disk stay."""
+        self._autoreset.forget()
+        super().clear()
+
+    def close(self) -> None:
+        """See `StoredBuffer.close`; open episodes end."""
+        adder = self._adder
+        if adder is not None and self._store.is_open:
+            adder.close()
+        super().close()
+
+    def _with_views(self, what: str) -> Fields:
+        if self._fields is None:
+            raise InvalidArgumentError(
+                f"{what}: found a manager's buffer, whose items are windows that observers "
+                "write. Make a reverie.ReplayBuffer(spec, capacity) for steps and views."
+            )
+        return self._fields
+
+    def _plan(self, view: View) -> Any:
+        assert self._fields is not None
+        assert self._view is not None
+        if not isinstance(view, View):
+            raise InvalidArgumentError(
+                f"view: found {view!r:.200}, wanted one of reverie.views."
+            )
+        if (view.items == _core.EPISODES) != (self._view.items == _core.EPISODES):
+            raise InvalidArgumentError(
+                f"view: found {view!r:.200}, but this buffer's items are those of "
+                f"{self._view!r:.200}. Make one with view={view!r:.100} for that."
+            )
+        view.check(self._fields)
+        self._plans[view] = plan = view.plan(self._fields)
+        return plan
+
+    def _wait(self, batch_size: int, timeout: float | None) -> None:
+        try:
             wait_until(
                 lambda slice_s: self._core.wait(batch_size, slice_s),
                 timeout=check_timeout(timeout),
-                what=lambda: self.describe_wait(batch_size),
+                what=lambda: self._table.describe_sample_wait(f"{batch_size} ", ""),
                 progress=self._store.progress,
             )
-            batch = self._core.sample(*call)
-        return batch
+        except WaitTimeoutError as error:
+            if timeout != 0:
+                raise
+            raise WaitTimeoutError(
+                f"The replay buffer is empty: add steps before you sample. ({error})"
+            ) from None
 
-    def _translated(self, error: Exception) -> Exception:
-        """The public error for one of the core's."""
-        if isinstance(error, _core.Closed):
-            return self._store.closed_error()
-        key, column, *lengths = error.args
-        path = None if column < 0 else self._nest.columns[column].path
-        return unstackable(self._table.name, key, path, *lengths)
+    def _first(self, before: Mapping[str, Any], env_ids: ArrayLike | None) -> Adder:
+        """The streams, once the first step shows whether there is a batch axis."""
+        assert self._fields is not None
+        assert self._view is not None
+        with self._adding:
+            if self._adder is not None:
+                return self._adder
+            self._store.check_open()
+            states = Nest({key: self._nest.spec[key] for key in before})
+            leaf, spec = states.leaves(before)[0], states.columns[0].spec
+            shape = np.shape(leaf)
+            alone = len(shape) == len(spec.shape)
+            count = None if alone else shape[0]
+            if env_ids is not None and not alone:
+                count = max(int(shape[0]), 1 + int(np.max(env_ids, initial=0)))
+            if shape[len(shape) - len(spec.shape) :] != spec.shape or len(shape) > 1 + len(
+                spec.shape
+            ):
+                count = None  # whoever adds says what is wrong
+            self._adder = Adder(
+                self._table, self._fields, self._view, count, self._first_priority
+            )
+            return self._adder
+
+    _first_priority = 1.0
+
+    def _bulk_adder(self) -> Adder:
+        """Streams of their own for whole episodes."""
+        assert self._fields is not None
+        assert self._view is not None
+        self._store.check_open()
+        return Adder(self._table, self._fields, self._view, None, self._first_priority)
+
+    def _explained(self, step: Any, after: Any, state: Sequence[str]) -> NoReturn:
+        for name, found in (("step", step), ("after", after)):
+            if not isinstance(found, Mapping):
+                raise InvalidArgumentError(
+                    f"{name}: found {type(found).__name__}, wanted a dict with the keys "
+                    f"{list(state)!r:.200}. Nothing was stored."
+                )
+            missing = [key for key in state if key not in found]
+            if missing:
+                raise InvalidArgumentError(
+                    f"{name}: found no {missing!r:.200} among {list(found)!r:.200}; they are "
+                    "states. Nothing was stored."
+                )
+        raise AssertionError("there was something to explain")
+
+
+class _Unsaved:
+    """In the place of a saver: there is no folder."""
+
+    def __init__(self, max_to_keep: int | None) -> None:
+        self._max_to_keep = max_to_keep
+
+    def save(self, *_: Any, **__: Any) -> NoReturn:
+        raise InvalidArgumentError(
+            "save(): this buffer was made without a folder. Pass one, save(path), or make the "
+            "buffer with checkpoint_dir=."
+        )
+
+    def wait(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _roles(
+    keys: Sequence[str],
+    next_of: Sequence[str] | None,
+    action: str | None,
+    reward: str | None,
+    view: View,
+) -> Roles:
+    if not isinstance(view, View):
+        raise InvalidArgumentError(f"view: found {view!r:.200}, wanted one of reverie.views.")
+    defaults: dict[str, str | None] = {
+        name: name if name in keys else None for name in _STANDARD
+    }
+    standard = defaults["observation"]
+    state = (next_of,) if isinstance(next_of, str) else next_of
+    if state is None:
+        state = () if standard is None else (standard,)
+    state = tuple(state)
+    named = {"action": action or defaults["action"], "reward": reward or defaults["reward"]}
+    for argument, wanted in (("next_of", state), *((k, (v,)) for k, v in named.items() if v)):
+        unknown = [key for key in wanted if key not in keys]
+        if unknown:
+            raise InvalidArgumentError(
+                f"{argument}: found {unknown!r:.200}, wanted keys of the step: "
+                f"{list(keys)!r:.200}."
+            )
+    if named["reward"] in state:
+        raise InvalidArgumentError(f"reward: {named['reward']!r} is one of next_of, too.")
+    return Roles(
+        state,
+        state[0] if len(state) == 1 else None,
+        named["action"],
+        named["reward"],
+        view=views.as_json(view),
+    )
+
+
+def _ids(env_ids: ArrayLike, alone: bool) -> NDArray[np.int64]:
+    ids = np.asarray(env_ids)
+    if alone or ids.ndim != 1 or ids.dtype.kind not in "iu":
+        raise InvalidArgumentError(
+            f"env_ids: found {env_ids!r:.100}, wanted one number for each environment"
+            + (", and these steps have no batch axis." if alone else ", [N].")
+        )
+    return ids.astype(np.int64)
+
+
+def _picker(rows: NDArray[np.int64]) -> Callable[[Any], Any]:
+    """Takes these rows of each leaf."""
+    import optree
+
+    return lambda nest: optree.tree_map(lambda leaf: np.asarray(leaf)[rows], nest)
+
+
+def _records(
+    fields: Fields, episode: Mapping[str, Any], tail: Mapping[str, Any] | None, end: bool
+) -> tuple[list[NDArray[Any]], int]:
+    """The columns of an episode's records, one more than it has steps; and its steps."""
+    nest, roles = fields.nest, fields.roles
+    leaves = [np.asarray(leaf) for leaf in nest.leaves(episode)]
+    others = [
+        place
+        for key, places in fields.places.items()
+        if key not in roles.state
+        for place in places
+    ]
+    states = [place for key in roles.state for place in fields.places[key]]
+    lengths = {len(leaves[place]) if leaves[place].ndim else -1 for place in others}
+    if not others:
+        lengths = {min(len(leaves[place]) for place in states) - (tail is None)}
+    length = next(iter(lengths))
+    if len(lengths) != 1 or length < 1:
+        raise InvalidArgumentError(
+            f"An episode: found keys of {sorted(lengths)} steps, wanted one number, above 0."
+        )
+    tails: dict[int, Any] = {}
+    if tail is not None:
+        part = Nest({key: nest.spec[key] for key in roles.state})
+        tails = dict(zip(states, part.leaves({k: tail[k] for k in roles.state}), strict=True))
+    columns = []
+    for place, leaf in enumerate(leaves):
+        zero = np.zeros((1, *leaf.shape[1:]), leaf.dtype)
+        if place not in states:
+            columns.append(np.concatenate([zero, leaf]))
+        elif place in tails:
+            columns.append(np.concatenate([leaf[:length], np.asarray(tails[place])[None]]))
+        elif len(leaf) == length + 1:
+            columns.append(leaf)
+        elif end and len(leaf) == length:
+            columns.append(np.concatenate([leaf, zero]))
+        else:
+            raise InvalidArgumentError(
+                f"An episode of {length} steps that was cut off: {nest.columns[place].path!r} "
+                f"holds {len(leaf)} states, wanted {length + 1}, the last one after the last "
+                "step. Or pass that as after=."
+            )
+    return columns, length

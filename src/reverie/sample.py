@@ -1,8 +1,8 @@
-"""What comes with each sampled item."""
+"""What `sample` returns: a batch, and facts about each of its items."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,3 +27,90 @@ class SampleInfo(NamedTuple):
     table_size: NDArray[np.int64]
     priority: NDArray[np.float64]
     times_sampled: NDArray[np.int32]
+
+
+class Batch(NamedTuple):
+    """Sampled data, and facts about it: `data, info = batch`.
+
+    What stands in `data` under a standard name, and the fields of `info`, are attributes,
+    too: `batch.observation`, `batch.key`. They raise AttributeError where there is no such
+    thing in this batch. A column of one's own is `batch.data["its_name"]`.
+
+    Attributes:
+        data: the nest of a step, each leaf with a batch axis in front; of a view a dict,
+            see there.
+        info: of `[B]` fields.
+    """
+
+    data: Any
+    info: SampleInfo
+
+    def _of(self, name: str) -> Any:
+        try:
+            return self.data[name]
+        except (KeyError, TypeError, IndexError):
+            has = list(self.data) if isinstance(self.data, dict) else type(self.data).__name__
+            raise AttributeError(
+                f"This batch has no {name!r}: its data are {has!r:.300}. What there is depends "
+                "on the view and on the keys of a step."
+            ) from None
+
+    @property
+    def observation(self) -> Any:
+        """The state in which the action was chosen."""
+        return self._of("observation")
+
+    @property
+    def action(self) -> Any:
+        """What was done."""
+        return self._of("action")
+
+    @property
+    def reward(self) -> Any:
+        """What came of it: of n steps, their discounted sum."""
+        return self._of("reward")
+
+    @property
+    def next_observation(self) -> Any:
+        """The state after the last of the steps."""
+        return self._of("next_observation")
+
+    @property
+    def discount(self) -> Any:
+        """float32 `[B]`: gamma^m, 0 where the environment ended."""
+        return self._of("discount")
+
+    @property
+    def terminated(self) -> Any:
+        """bool: the environment ended."""
+        return self._of("terminated")
+
+    @property
+    def truncated(self) -> Any:
+        """bool: the episode was cut off."""
+        return self._of("truncated")
+
+    @property
+    def n_steps(self) -> Any:
+        """int64 `[B]`: over how many steps the reward is summed."""
+        return self._of("n_steps")
+
+    @property
+    def mask(self) -> Any:
+        """bool `[B, T]`: real steps."""
+        return self._of("mask")
+
+    @property
+    def weight(self) -> Any:
+        """float32 `[B]`: importance weights."""
+        return self._of("weight")
+
+    @property
+    def key(self) -> NDArray[np.uint64]:
+        """uint64 `[B]`, for `update_priorities`."""
+        return self.info.key
+
+    @property
+    def probability(self) -> NDArray[np.float64]:
+        """float64 `[B]`, with which each item was chosen."""
+        return self.info.probability

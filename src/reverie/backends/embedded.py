@@ -74,7 +74,7 @@ class EmbeddedBackend:
         self._settings = settings
         self._store = table.store
         self._saver = Saver(settings.checkpoint_dir, settings.max_to_keep)
-        self.replay_buffer = self.buffer = ReplayBuffer(
+        self.replay_buffer = self.buffer = ReplayBuffer.over(
             table,
             settings.nest,
             self._saver,

@@ -7,6 +7,7 @@ from typing import Any
 
 from reverie.errors import InvalidArgumentError
 from reverie.runtime.checks import as_int, check_int
+from reverie.tables.roles import Roles
 from reverie.tables.limiters import Limiter, MinSize
 from reverie.tables.selectors import FifoSelector, ItemSelector, UniformSelector
 from reverie.tables.signature import checked_signature
@@ -42,6 +43,7 @@ class TableSettings:
         signature: nest of anything with a shape and a dtype that describes an item's
             data, the time axis included (an extent may be None); None, as for an empty
             nest: anything goes.
+        roles: of the keys of its steps, of a table that views are made for.
         sequence_length: steps of the windows that go in, of a table whose items are
             runs of steps; None: any.
 
@@ -60,6 +62,7 @@ class TableSettings:
     max_times_sampled: int = 0
     signature: Any = None
     sequence_length: int | None = None
+    roles: Roles | None = None
 
     def __post_init__(self) -> None:
         """Checks, and brings numbers and the signature into their canonical form."""

@@ -30,18 +30,18 @@ from reverie.checkpoint.format.manifest import (
     KIND,
     FileEntry,
     Manifest,
-    Part,
+    NamedPart,
     Segment,
     TableEntry,
     frame,
 )
 from reverie.checkpoint.format.rows import ROWS, role_of
-from reverie.checkpoint.format.settings import KEYS, SAFE_INT, decode_settings
+from reverie.checkpoint.format.settings import KEYS, ROLES, SAFE_INT, decode_settings
 from reverie.errors import CheckpointCorruptError, CheckpointVersionError
 
 MAX_NBYTES = sj.MAX_NBYTES + 100  # the frame around the JSON object
 MAX_FIRST_GENERATION = 2**32 - 4  # such a slot is used once
-KNOWN_PARTS: frozenset[str] = frozenset()
+KNOWN_PARTS = frozenset({ROLES})
 
 _TOP = (
     *("kind", "format_version", "library_version", "sequence_number", "saved_at"),
@@ -125,7 +125,7 @@ def _decode(raw: bytes, where: str) -> Manifest:
     return manifest
 
 
-def _parts(value: object) -> dict[str, Part]:
+def _parts(value: object) -> dict[str, NamedPart]:
     if not isinstance(value, dict):
         raise sj.MalformedError("parts", value, "an object")
     parts = {}
@@ -143,7 +143,7 @@ def _parts(value: object) -> dict[str, Part]:
                 raise sj.MalformedError(f"{path}.files", file, f"names part-{name}-<text>.npy")
         if len(set(files)) != len(files):
             raise sj.MalformedError(f"{path}.files", "the same file twice", "distinct files")
-        parts[name] = Part(sj.take_bool(part["required"], path), files, part["data"])
+        parts[name] = NamedPart(sj.take_bool(part["required"], path), files, part["data"])
     return parts
 
 

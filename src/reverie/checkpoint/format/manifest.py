@@ -72,7 +72,7 @@ class TableEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class NamedPart:
     """Something that a later library may have put beside all else.
 
     Attributes:
@@ -96,7 +96,7 @@ class Manifest:
     layouts: tuple[Layout, ...]
     segments: tuple[Segment, ...]
     tables: tuple[TableEntry, ...]
-    parts: Mapping[str, Part]
+    parts: Mapping[str, NamedPart]
     files: Mapping[str, FileEntry]
 
     @property

@@ -24,7 +24,7 @@ from reverie.checkpoint.format.layouts import Layout
 from reverie.checkpoint.format.manifest import Manifest
 from reverie.checkpoint.format.reader import Reader
 from reverie.checkpoint.format.report import VerifyReport
-from reverie.checkpoint.format.settings import decode_step
+from reverie.checkpoint.format.settings import ROLES, decode_roles, decode_step
 from reverie.checkpoint.format.snapshot import FreshCoreLike, Progress
 from reverie.errors import CheckpointCorruptError, CheckpointMismatchError, SpecError
 from reverie.nests.codec import decode_signature
@@ -52,10 +52,16 @@ class NativeSource:
     def settings(self) -> Mapping[str, TableSettings]:
         """Of its tables, by name; see `Source.settings`."""
         where, found = repr(str(self.path / MANIFEST_NAME)), {}
+        part = self.manifest.parts.get(ROLES)
+        roles = {} if part is None else decode_roles(part.data, where)
         for table in self.manifest.tables:
             signature = decode_signature(table.signature, where)
             try:
-                settings = replace(table.settings, signature=signature)
+                settings = replace(
+                    table.settings,
+                    signature=signature,
+                    roles=roles.get(table.settings.name),
+                )
             except (TypeError, SpecError) as error:
                 raise CheckpointCorruptError(f"{where}: no signature: {error}") from error
             found[settings.name] = settings

@@ -6,15 +6,19 @@ import json
 import math
 
 from reverie.checkpoint.disk import strict_json as sj
-from reverie.errors import InvalidArgumentError, ReverieError
+from reverie.errors import CheckpointCorruptError, InvalidArgumentError, ReverieError
 from reverie.nests.codec import decode_nest, encode_nest, make_array_spec
 from reverie.nests.nest import Nest
 from reverie.tables.limiters import Limiter
+from reverie.tables.roles import Roles
 from reverie.tables.selectors import ItemSelector, selector_of
 from reverie.tables.settings import TableSettings
 
 MAX_NAME_LENGTH = 1000
 SAFE_INT = (1 << 53) - 1  # JSON numbers above are not safe in every reader
+
+ROLES = "roles"
+"""The part of a manifest that says what the keys of steps are: `Roles` by table."""
 
 KEYS = (
     *("name", "max_size", "sampler", "remover", "min_size_to_sample", "samples_per_insert"),
@@ -90,6 +94,20 @@ def decode_settings(value: object, path: str) -> TableSettings:
         )
     except InvalidArgumentError as error:
         raise sj.MalformedError(path, str(error), "settings by which a table works") from error
+
+
+def decode_roles(value: object, where: str) -> dict[str, Roles]:
+    """The roles in a manifest, by table.
+
+    Raises:
+        CheckpointCorruptError: they are malformed.
+    """
+    if not isinstance(value, dict):
+        raise CheckpointCorruptError(f"{where}: part {ROLES!r} is no object by table.")
+    try:
+        return {name: Roles.from_json(roles) for name, roles in value.items()}
+    except ValueError as error:
+        raise CheckpointCorruptError(f"{where}: part {ROLES!r}: {error!s:.500}.") from None
 
 
 def nest_json(nest: Nest) -> object:
