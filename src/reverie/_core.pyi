@@ -31,6 +31,7 @@ MAX_HEAP: int
 WINDOWS: int
 STREAM: int
 EPISODES: int
+ANCHORS: int
 
 # How an episode ended: what writers take as `last`, where 0 is a step after which it goes
 # on, and what a snapshot's `ends` say.
@@ -216,6 +217,40 @@ class Table:
         A batch that fails counts nothing and uses no randomness, but
         with max_times_sampled, where the items chosen before the one at fault stay counted.
         """
+    def sample_view(
+        self,
+        layout: RecordLayout,
+        batch_size: int,
+        most: int,
+        columns: Sequence[tuple[int, int, int, int, bool]],
+    ) -> (
+        tuple[
+            list[NDArray[Any]],
+            tuple[NDArray[Any], ...],
+            NDArray[np.int64],
+            NDArray[np.int32],
+        ]
+        | None
+    ):
+        """One batch of rows that begin at items' first records, whatever their lengths; None
+        as from `sample`.
+
+        A row has at most `most` records: to the end of its episode, or to the newest one. A
+        column is (field, first, steps, spare, squeeze): cells of the row's records from
+        `first` on (-1: of its last one), `steps` of them (0: as many as the longest row has);
+        zeros for those that the row has not, its last `spare` ones included. It comes as
+        (B, steps, *shape), or (B, *shape) with squeeze.
+        Returns columns, infos as `sample`'s (B,), the rows' records (B,), and how the episode
+        ended with the last of them (B,), 0: it goes on.
+        """
+    def gather_view(
+        self,
+        layout: RecordLayout,
+        keys: NDArray[np.uint64] | None,
+        most: int,
+        columns: Sequence[tuple[int, int, int, int, bool]],
+    ) -> tuple[list[NDArray[Any]], NDArray[np.uint64], NDArray[np.int64], NDArray[np.int32]]:
+        """The same of items by key, or of all in insertion order; keys in infos' place."""
     def gather(
         self,
         layout: RecordLayout,
@@ -299,6 +334,30 @@ class Writer:
         Raises ValueError, with nothing stored, for a stream that is unknown or occurs twice,
         or an unknown `last`.
         """
+    def append_arrivals(
+        self,
+        before: Sequence[Any],
+        leaves: Sequence[Any],
+        n: int,
+        streams: NDArray[np.int64] | None,
+        lasts: NDArray[np.uint8],
+        begun: NDArray[np.uint8],
+    ) -> int:
+        """Stores what came of a step of each of n streams; arrays as `append_batch`'s.
+
+        `before` has None for columns that are no states. Where its values are not those of
+        the stream's last record, a record of them begins an episode, and `begun` is 1, or 2
+        where one was open, which then ended as TRUNCATED. Returns as `append_batch`; a misfit
+        of `before` is counted behind those of `leaves`.
+        """
+    def append_runs(
+        self,
+        leaves: Sequence[Any],
+        stream: int,
+        lengths: NDArray[np.uint64],
+        lasts: NDArray[np.uint8],
+    ) -> int:
+        """Stores whole episodes of so many records, one after the other in the arrays."""
     def reset(self, write_cached_steps: bool, stream: int = 0) -> int:
         """Ends the episode (CUT). Returns how many of its last steps are in no item."""
     def close(self) -> None:

@@ -82,12 +82,12 @@ class Batch(NamedTuple):
 
     @property
     def terminated(self) -> Any:
-        """bool: the environment ended."""
+        """Whether the environment ended."""
         return self._of("terminated")
 
     @property
     def truncated(self) -> Any:
-        """bool: the episode was cut off."""
+        """Whether the episode was cut off."""
         return self._of("truncated")
 
     @property
@@ -97,7 +97,7 @@ class Batch(NamedTuple):
 
     @property
     def mask(self) -> Any:
-        """bool `[B, T]`: real steps."""
+        """Of steps that are real, `[B, T]`."""
         return self._of("mask")
 
     @property

@@ -24,7 +24,6 @@ from reverie.runtime.checks import (
 )
 from reverie.runtime.handle import Handle
 from reverie.runtime.waiting import wait_until
-from reverie.sample import Batch, SampleInfo
 from reverie.tables.info import BufferInfo
 from reverie.tables.table import Table, unstackable
 
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from reverie.reverb.engine.buffer_server import BufferServer
 
 Columns = tuple[list[NDArray[Any]], tuple[NDArray[Any], ...]]
-_MISFITS = (_core.LengthMismatch, _core.LayoutMismatch, _core.Closed)
+MISFITS = (_core.LengthMismatch, _core.LayoutMismatch, _core.Closed)
 
 
 class StoredBuffer(Handle):
@@ -136,48 +135,6 @@ class StoredBuffer(Handle):
         self._store.check_open()
         return self._core.size
 
-    def sample(
-        self,
-        batch_size: int,
-        num_steps: int | None = None,
-        *,
-        out: Any = None,
-        timeout: float | None = None,
-    ) -> Batch:
-        """A batch in NumPy, items chosen by the table's sampler, with replacement.
-
-        Sees every observer call that has returned. One crossing into the core, which
-        chooses under its lock and copies outside it; what takes long does without the GIL.
-
-        Args:
-            batch_size: B.
-            num_steps: T; None means `sequence_length`. A divisor of it takes one of
-                each item's disjoint pieces, at random.
-            out: a nest of arrays of just the result's shapes, filled and returned
-                instead of fresh ones.
-            timeout: seconds to wait while nothing may be sampled; None waits (and
-                answers Ctrl-C), 0 does not.
-
-        Returns:
-            Batch: `data` of leaves `[B, T, *shape]`, `info` of `[B]` fields.
-
-        Raises:
-            InvalidArgumentError: a number is out of range, or `out` does not fit.
-            UnstackableError: a chosen item has not `sequence_length` steps, or other
-                columns.
-            WaitTimeoutError: `timeout` passed.
-            EndlessWaitError: no timeout, and no other thread that could add.
-            ClosedError: the buffer is closed.
-        """
-        call = self._call(batch_size, num_steps, False, out, timeout)
-        try:
-            batch = self._core.sample(*call)
-            if batch is None:
-                batch = self._wait_and_sample(call, timeout)
-        except _MISFITS as error:
-            raise self._translated(error) from None
-        return Batch(self._nest.unflatten(batch[0]), SampleInfo._make(batch[1]))
-
     def sample_columns(
         self,
         batch_size: int,
@@ -187,13 +144,14 @@ class StoredBuffer(Handle):
     ) -> Columns:
         """A batch for adapters: the columns `[B, T, *shape]`, and info fields `[B, T]`.
 
-        Arguments and errors as `sample`'s.
+        Arguments and errors as `ReplayBuffer.sample`'s.
         """
+        self.check_windows("sample_columns()")
         call = self._call(batch_size, num_steps, True, None, timeout)
         try:
             batch = self._core.sample(*call)
             return self._wait_and_sample(call, timeout) if batch is None else batch
-        except _MISFITS as error:
+        except MISFITS as error:
             raise self._translated(error) from None
 
     def gather_all(self) -> Any:
@@ -220,12 +178,13 @@ class StoredBuffer(Handle):
             ClosedError: the buffer is closed.
         """
         self._store.check_open()
+        self.check_windows("gather_all()")
         wanted = None if keys is None else as_keys(keys)
         some = self._core.size if wanted is None else wanted.size
         steps = 0 if some else self._sequence_length
         try:
             return self._core.gather(self._layout, wanted, steps, self._lengths)
-        except _MISFITS as error:
+        except MISFITS as error:
             raise self._translated(error) from None
 
     def iter_items(self) -> Iterator[tuple[int, Any]]:
@@ -239,6 +198,7 @@ class StoredBuffer(Handle):
             ClosedError: the buffer is closed.
         """
         self._store.check_open()
+        self.check_windows("iter_items()")
         for key in self._core.items()["key"].tolist():
             self._store.check_open()
             try:
@@ -374,10 +334,19 @@ class StoredBuffer(Handle):
         raise NotImplementedError("get_next is not supported: use sample() or as_dataset().")
 
     def check_even(self, what: str) -> None:
-        """Raises InvalidArgumentError, `what` being wanted, where columns differ in steps."""
+        """Raises InvalidArgumentError, `what` being wanted, where items are no plain windows."""
+        self.check_windows(what)
         if self._lengths is not None:
             steps = f"columns of {self._lengths!r:.200} steps (-1: no time axis)"
             raise InvalidArgumentError(f"{what}: found {steps}; sample() takes them.")
+
+    def check_windows(self, what: str) -> None:
+        """Raises InvalidArgumentError, `what` being wanted, where items are steps of views."""
+        if self._table.settings.roles is not None:
+            raise InvalidArgumentError(
+                f"{what} is for a manager's buffer, whose items are windows. This one's are "
+                "steps, seen through a view: use sample() or steps()."
+            )
 
     def describe_wait(self, batch_size: int) -> str:
         """What a sampler waits for, with the numbers."""
@@ -392,7 +361,7 @@ class StoredBuffer(Handle):
         out: Any,
         timeout: float | None,
     ) -> tuple[Any, ...]:
-        """What the core's `sample` takes, checked; errors as `sample`'s."""
+        """What the core's `sample` takes, checked."""
         self._store.check_open()
         length = self._sequence_length
         piece = length if num_steps is None else check_num_steps(num_steps, length)

@@ -42,12 +42,14 @@ class Gathered(NamedTuple):
     @property
     def terminated(self) -> NDArray[np.bool_]:
         """Of each row's last step."""
-        return self.hows == _core.TERMINATED
+        found: NDArray[np.bool_] = self.hows == _core.TERMINATED
+        return found
 
     @property
     def truncated(self) -> NDArray[np.bool_]:
         """Of each row's last step: the episode ended there for another reason."""
-        return (self.hows != 0) & (self.hows != _core.TERMINATED)
+        found: NDArray[np.bool_] = (self.hows != 0) & (self.hows != _core.TERMINATED)
+        return found
 
 
 class Fields:

@@ -19,6 +19,8 @@ FLOORS = (
     ("limiters", "proto", "samplers"),
     ("checkpoint", "removers"),
     ("adapters", "install", "observers", "reverb"),
+    ("stored_buffer", "views"),
+    ("adding",),
     ("replay_buffer",),
     ("backends",),
     ("manager", "opening"),

@@ -10,6 +10,7 @@ import reverie
 
 PUBLIC_NAMES = [
     "ArraySpec",
+    "Batch",
     "BufferInfo",
     "ReplayBuffer",
     "ReplayBufferManager",
@@ -26,6 +27,7 @@ PUBLIC_NAMES = [
     "reverb",
     "samplers",
     "set_patience",
+    "views",
 ]
 PUBLIC_NAMES_OF = {
     "observers": [
@@ -36,6 +38,7 @@ PUBLIC_NAMES_OF = {
     ],
     "samplers": ["Fifo", "Lifo", "MaxHeap", "MinHeap", "Prioritized", "Uniform"],
     "removers": ["Fifo", "Lifo", "MaxHeap", "MinHeap", "Prioritized", "Uniform"],
+    "views": ["Episodes", "Sequences", "Transitions"],
     "limiters": ["Limiter", "MinSize", "Queue", "SampleToInsertRatio"],
 }
 

@@ -12,7 +12,9 @@ MAX_LINES = 450
 MAX_MODULES = 16  # in one folder of src
 FOLDERS = ("src", "cpp", "bindings", "tests", "benchmarks", "examples")
 # Path: the reason. An entry that is no longer needed fails the test below.
-EXEMPT: dict[str, str] = {}
+EXEMPT: dict[str, str] = {
+    "src/reverie/_core.pyi": "a compiled module has one stub",
+}
 
 
 def too_long(text: str) -> bool:

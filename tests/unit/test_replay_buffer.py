@@ -13,7 +13,7 @@ import pytest
 
 import reverie
 from reverie import ArraySpec, BufferInfo, ReplayBufferManager
-from reverie.errors import ClosedError, MissingDependencyError
+from reverie.errors import ClosedError, InvalidArgumentError, MissingDependencyError
 from reverie.samplers import Prioritized
 
 SPEC = {"n": np.zeros((), np.int64)}
@@ -124,6 +124,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
 HARMLESS = {
     "data_spec", "capacity", "sequence_length", "table_name", "py_client", "server",
     "stateful_dataset",
+    "over", "for_env", "view", "check_windows",
     "add_batch", "get_next", "close", "nest", "table", "describe_wait", "check_even",
 }  # fmt: skip
 
@@ -140,7 +141,24 @@ def test_after_its_end_every_call_says_so(
 
 def test_the_list_of_calls_is_complete() -> None:
     public = {name for name in dir(reverie.ReplayBuffer) if not name.startswith("_")}
-    assert public == (set(CALLS) - {"checkpoint"}) | HARMLESS
+    assert public == (set(CALLS) - {"checkpoint"}) | HARMLESS | FILLING
+
+
+FILLING = {"add", "add_step", "add_episode", "add_episodes", "steps"}
+
+
+@pytest.mark.parametrize("call", sorted(FILLING))
+def test_what_fills_a_buffer_of_steps_is_not_for_windows(
+    call: str, buffer: reverie.ReplayBuffer
+) -> None:
+    arguments = {
+        "add": [0] * 6,
+        "add_step": [{}, {}],
+        "add_episode": [{}],
+        "add_episodes": [[]],
+    }
+    with pytest.raises(InvalidArgumentError, match=r"a manager's buffer.*ReplayBuffer\(spec"):
+        getattr(buffer, call)(*arguments.get(call, []))
 
 
 def test_an_iterator_that_was_begun_ends_in_an_error_when_the_buffer_goes(

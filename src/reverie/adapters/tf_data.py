@@ -26,7 +26,7 @@ from reverie.runtime.waiting import report
 from reverie.sample import SampleInfo
 
 if TYPE_CHECKING:
-    from reverie.replay_buffer import ReplayBuffer
+    from reverie.stored_buffer import StoredBuffer
 
 # Batches per Python call, bounded by bytes: the further the dataset runs ahead of
 # training, the older its samples. Reverb's keeps three batches in flight.
@@ -42,7 +42,7 @@ _SLICE_S = 0.1
 
 
 def as_dataset(
-    buffer: ReplayBuffer,
+    buffer: StoredBuffer,
     *,
     sample_batch_size: int | None = None,
     num_steps: int | None = None,
@@ -140,7 +140,7 @@ class _Source:
     def __init__(
         self,
         tf: Any,
-        buffer: ReplayBuffer,
+        buffer: StoredBuffer,
         batch: int | None,
         steps: int,
         timeout_s: float | None,

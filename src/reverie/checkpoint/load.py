@@ -250,6 +250,11 @@ def load_table(
     taken = name if name in names or not (source.foreign and len(names) == 1) else names[0]
     check_has(source.path, names, taken, "table_name")
     windows = source.settings[taken].sequence_length
+    if source.settings[taken].roles is not None:
+        raise CheckpointMismatchError(
+            f"{str(source.path)!r}: table {taken[:200]!r} holds the steps of a ReplayBuffer, "
+            "wanted the windows of a manager. Open it with reverie.open(path)."
+        )
     if on_misfit != "leave_out":
         check_windows(source.path, taken, windows, settings)
     for columns in source.columns(taken):

@@ -102,6 +102,11 @@ class Target:
         """
         self._length = length
         for table in self.tables:
+            if table.settings.roles is not None:
+                raise InvalidArgumentError(
+                    f"table_name: {table.name!r:.200} holds the steps of a ReplayBuffer, which "
+                    "are no windows. Add to it with its add()."
+                )
             _check_length(table, length, fixed)
         nests = [table.nest for table in self.tables]
         known = [nest for nest in nests if nest is not None]

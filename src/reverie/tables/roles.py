@@ -56,4 +56,5 @@ class Roles:
         for name in _NAMES:
             if not isinstance(value[name], str | None):
                 raise ValueError(f"{name}: found {value[name]!r:.200}, wanted a key or null")
-        return cls(tuple(state), *(value[name] for name in _NAMES), view=view)
+        names = {name: value[name] for name in _NAMES}
+        return cls(tuple(state), view=view, **names)

@@ -7,8 +7,8 @@ from typing import Any
 
 from reverie.errors import InvalidArgumentError
 from reverie.runtime.checks import as_int, check_int
-from reverie.tables.roles import Roles
 from reverie.tables.limiters import Limiter, MinSize
+from reverie.tables.roles import Roles
 from reverie.tables.selectors import FifoSelector, ItemSelector, UniformSelector
 from reverie.tables.signature import checked_signature
 

@@ -1,0 +1,1 @@
+"""How steps come into a replay buffer."""
