@@ -334,7 +334,7 @@ class StoredBuffer(Handle):
         raise NotImplementedError("get_next is not supported: use sample() or as_dataset().")
 
     def check_even(self, what: str) -> None:
-        """Raises InvalidArgumentError, `what` being wanted, where items are no plain windows."""
+        """Raises InvalidArgumentError, `what` being wanted, where items are no such windows."""
         self.check_windows(what)
         if self._lengths is not None:
             steps = f"columns of {self._lengths!r:.200} steps (-1: no time axis)"
