@@ -63,6 +63,8 @@ class ReplayBuffer(FilledBuffer):
         reward: key of the reward, which n-step returns sum; likewise "reward".
         sampler: one of `reverie.samplers`; None: uniform.
         view: one of `reverie.views`, its own; None: `Transitions()`.
+        num_envs: environments whose steps come together, with a batch axis; None: the
+            first call of `add` tells, and a single one has no such axis.
         autoreset: how a vector environment begins its next episode: "NextStep",
             "SameStep", "Disabled" or gymnasium's AutoresetMode; None: "Disabled", as a
             single environment. `for_env` asks the environment.
@@ -88,6 +90,7 @@ class ReplayBuffer(FilledBuffer):
         reward: str | None = None,
         sampler: ItemSelector | None = None,
         view: View | None = None,
+        num_envs: int | None = None,
         autoreset: Any = None,
         seed: int | None = None,
         checkpoint_dir: str | os.PathLike[str] | None = None,
@@ -102,6 +105,8 @@ class ReplayBuffer(FilledBuffer):
             )
         view = Transitions() if view is None else view
         roles = _roles(list(nest.spec), next_of, action, reward, view)
+        if num_envs is not None:
+            num_envs = check_int("num_envs", num_envs, 1, 2**31 - 1)
         if seed is not None:
             check_int("seed", seed, 0, 2**64 - 1)
         settings = TableSettings(
@@ -121,7 +126,7 @@ class ReplayBuffer(FilledBuffer):
         table = Table(settings, nest=nest, seed=secrets.randbits(64) if seed is None else seed)
         table.attach(Store("The replay buffer", way_out="Make a new one."))
         super().__init__(table, nest, saver, sequence_length=view.stride + 1)
-        self._begin(autoreset, timeout)
+        self._begin(autoreset, timeout, num_envs)
 
     @classmethod
     def over(cls, table: Table, nest: Nest, saver: Any, **settings: Any) -> ReplayBuffer:
@@ -175,11 +180,13 @@ class ReplayBuffer(FilledBuffer):
         }
         if hasattr(env, "num_envs"):
             mode = (getattr(env, "metadata", None) or {}).get("autoreset_mode", "NextStep")
-            settings.setdefault("autoreset", mode)
+            settings = {"autoreset": mode, "num_envs": env.num_envs, **settings}
         return cls(spec, capacity, **settings)
 
-    def _begin(self, autoreset: Any, timeout: float | None) -> None:
-        self._set_up(autoreset)
+    def _begin(
+        self, autoreset: Any, timeout: float | None, num_envs: int | None = None
+    ) -> None:
+        self._set_up(autoreset, num_envs)
         self._timeout = timeout
         self._plans: dict[View, Any] = {}
 

@@ -330,7 +330,7 @@ class Episodes(View):
 
     def arrange(self, fields: Fields, found: Gathered) -> dict[str, Any]:
         """See the base."""
-        return _arranged(fields, found, int(found.records.max()) - 1, 0, ())
+        return _arranged(fields, found, int(found.records.max(initial=1)) - 1, 0, ())
 
 
 def _arranged(

@@ -28,8 +28,9 @@ class FilledBuffer(StoredBuffer):
 
     _first_priority = 1.0
 
-    def _set_up(self, autoreset: Any) -> None:
+    def _set_up(self, autoreset: Any, num_envs: int | None) -> None:
         """What steps need; the table is there."""
+        self._num_envs = num_envs
         self._autoreset = Autoreset(autoreset)
         self._adder: Adder | None = None
         self._adding = threading.Lock()
@@ -240,13 +241,19 @@ class FilledBuffer(StoredBuffer):
             leaf, spec = states.leaves(before)[0], states.columns[0].spec
             shape = np.shape(leaf)
             alone = len(shape) == len(spec.shape)
-            count = None if alone else shape[0]
-            if env_ids is not None and not alone:
-                count = max(int(shape[0]), 1 + int(np.max(env_ids, initial=0)))
+            count = None if alone else int(shape[0])
             if shape[len(shape) - len(spec.shape) :] != spec.shape or len(shape) > 1 + len(
                 spec.shape
             ):
                 count = None  # whoever adds says what is wrong
+            if self._num_envs is not None:
+                count = self._num_envs
+            elif env_ids is not None and count is not None:
+                raise InvalidArgumentError(
+                    "env_ids: found some environments in the first call, which would say how "
+                    "many there are. Make the buffer with num_envs=, or for_env(). Nothing was "
+                    "stored."
+                )
             self._adder = Adder(
                 self._table, self._fields, self._view, count, self._first_priority
             )
