@@ -88,7 +88,8 @@ def drawn() -> str:
         led = f"a{t - 1} r{t - 1}" if t else "-"
         lines += [
             f'<text class="middle" x="{x + BOX // 2}" y="{TOP - 8}">{above}</text>',
-            f'<g class="{kind}"><rect x="{x}" y="{TOP}" width="{BOX}" height="{2 * ROW + 6}" rx="5"/>',
+            f'<g class="{kind}"><rect x="{x}" y="{TOP}" width="{BOX}" '
+            f'height="{2 * ROW + 6}" rx="5"/>',
             f'<text x="{x + BOX // 2}" y="{TOP + 18}">o{t}</text>',
             f'<text x="{x + BOX // 2}" y="{TOP + ROW + 18}">{led}</text></g>',
         ]
@@ -104,7 +105,8 @@ def drawn() -> str:
             lines += [
                 f'<g class="{"ends" if ends else "item"}"><rect x="{left(first)}" y="{top}" '
                 f'width="{left(last) + BOX - left(first)}" height="24" rx="5"/>',
-                f'<text x="{(left(first) + left(last) + BOX) // 2}" y="{top + 17}">{words}</text></g>',
+                f'<text x="{(left(first) + left(last) + BOX) // 2}" y="{top + 17}">{words}'
+                "</text></g>",
             ]
         y += len(busy) * LANE + 26
     head = [

@@ -11,7 +11,7 @@ from tests.project.test_docs import README, blocks_to_run, run
 
 import reverie
 
-LOOP = blocks_to_run(README)[0]
+LOOP = next(block for block in blocks_to_run(README) if "observer(" in block)
 _, *DOCSTRING = str(reverie.__doc__).split("\n\n    import numpy", 1)
 # The code, the column of observations, and one that is 0 in a boundary record alone.
 LOOPS = {
