@@ -107,20 +107,38 @@ TEST(WhatWaitsHasTheLargestOfWhenItGoesIn) {
   Update(scene.store.get(), scene.table, 0, 7);
   CHECK(sample());
   CHECK_EQ(Priorities(scene.store.get(), scene.table), (std::vector<double>{7, 7}));
-  Update(scene.store.get(), scene.table, 0, 2);
-  Update(scene.store.get(), scene.table, 1, 3);
-  // One that cannot go in for want of memory waits, and has the largest of later.
-  int failed = 0;
-  for (long k = 0; Priorities(scene.store.get(), scene.table).size() == 2; ++k) {
-    REQUIRE(k < 100);
-    Starved(k, 1, [&] { failed += !sample(); });
-    if (Priorities(scene.store.get(), scene.table).size() == 2) {
-      Update(scene.store.get(), scene.table, 1, static_cast<double>(k + 4));
+}
+
+TEST(WhatCannotGoInForWantOfMemoryHasTheLargestOfLater) {
+  constexpr std::size_t kItems = PagedArray<Item>::kPerPage;  // the next one needs a page
+  Table::Config config = TableConfig(1000, kByWeight);
+  config.limiter = {1, 1.0, -1e18, static_cast<double>(kItems)};
+  int later = 0;
+  for (long k = 0;; ++k) {
+    Scene scene(config);
+    REQUIRE(scene.Append().ok());
+    bool inserted;
+    for (std::size_t i = 0; i <= kItems; ++i) {
+      REQUIRE(scene.Latest(&inserted, kLargestPriority).ok());
+      CHECK_EQ(inserted, i < kItems);
     }
+    const auto sample = [&] {
+      CHECK(Store::ItemReader(scene.store).Sample(scene.table.get(), 1).ok());
+    };
+    const auto size = [&] { return scene.store->table_info(*scene.table).size; };
+    Update(scene.store.get(), scene.table, 0, 7);
+    const bool starved = Starved(k, 1, sample);
+    double wanted = 7;
+    if (size() == kItems) {
+      later += !starved;  // it was sampled, and then let nobody in
+      Update(scene.store.get(), scene.table, 0, wanted = 3);
+      sample();
+    }
+    CHECK_EQ(size(), kItems + 1);
+    CHECK_EQ(Priorities(scene.store.get(), scene.table).back(), wanted);
+    if (!starved && wanted == 7) break;
   }
-  const std::vector<double> now = Priorities(scene.store.get(), scene.table);
-  CHECK_EQ(now[2], now[1]);
-  CHECK_EQ(now[0], 2.0);
+  CHECK(later > 0);
 }
 
 // What can fail comes first, also where the priority is one that only the table knows.
@@ -148,9 +166,10 @@ TEST(TheLargestTakesTheMemoryOfItsNumber) {
   const auto used = [](double priority, SelectorKind sampler) {
     const auto store = std::make_shared<Store>(Store::Options{4096, 1});
     const auto table = store->CreateTable(TableConfig(5000, sampler));
+    const auto second = store->CreateTable(TableConfig(5000, sampler));
     Writer::Config config = WriterConfig(1, 1);
     config.priority = priority;
-    Writer writer(store, kLayout, {table}, config);
+    Writer writer(store, kLayout, {table, second}, config);
     for (std::uint64_t i = 0; i < 3000; ++i) REQUIRE(Append(&writer, i).ok());
     return store->info().used_nbytes;
   };
@@ -210,7 +229,7 @@ TEST(ABatchTellsTheLeastChanceOfAnyItem) {
     writer.SetPriority(priority);
     REQUIRE(Append(&writer, 0).ok());
   }
-  CHECK_EQ(least(table, 2), 0.5);
+  CHECK_EQ(least(table, 3), 0.5);
 }
 
 }  // namespace
