@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from reverie.checkpoint.folder.names import TABLE_FILES
 from reverie.checkpoint.format.layouts import Layout
-from reverie.checkpoint.format.settings import settings_json
+from reverie.checkpoint.format.settings import PRIORITIES, priorities_json, settings_json
 from reverie.tables.settings import TableSettings
 
 KIND = "reverie-checkpoint"
@@ -103,6 +103,12 @@ class Manifest:
     def nbytes(self) -> int:
         """Bytes of all files, without the manifest."""
         return sum(file.nbytes for file in self.files.values())
+
+
+def parts_of(tables: Iterable[TableSettings]) -> dict[str, Part]:
+    """What is saved of tables beside all else, where there is anything to say."""
+    said = priorities_json(tables)
+    return {PRIORITIES: Part(False, (), said)} if said else {}
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

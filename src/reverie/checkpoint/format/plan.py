@@ -31,6 +31,7 @@ from reverie.checkpoint.format.manifest import (
     Segment,
     TableEntry,
     encode_manifest,
+    parts_of,
 )
 from reverie.checkpoint.format.rows import ROWS, Columns, RowFile
 from reverie.checkpoint.format.settings import check_settings, nest_json
@@ -105,7 +106,7 @@ class Plan:
             layouts=layouts,
             segments=(),
             tables=tuple(tables),
-            parts={},
+            parts=parts_of(settings),
             files={},
         )
         segments = _segments(snapshot, layouts, numbers)
