@@ -24,7 +24,7 @@ Make a manager, call its observer with each step, sample:
 import importlib
 import typing
 
-from reverie import errors, limiters, observers, removers, samplers
+from reverie import errors, limiters, observers, removers, samplers, weights
 from reverie._version import __version__
 from reverie.errors import ReverieError
 from reverie.install import install_as_reverb
@@ -58,6 +58,7 @@ __all__ = [
     "reverb",
     "samplers",
     "set_patience",
+    "weights",
 ]
 
 

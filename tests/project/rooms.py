@@ -16,7 +16,7 @@ FLOORS = (
     ("nests",),
     ("runtime",),
     ("tables",),
-    ("limiters", "proto", "samplers"),
+    ("limiters", "proto", "samplers", "weights"),
     ("checkpoint", "removers"),
     ("adapters", "install", "observers", "reverb"),
     ("replay_buffer",),

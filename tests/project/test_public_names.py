@@ -26,6 +26,7 @@ PUBLIC_NAMES = [
     "reverb",
     "samplers",
     "set_patience",
+    "weights",
 ]
 PUBLIC_NAMES_OF = {
     "observers": [
@@ -37,6 +38,7 @@ PUBLIC_NAMES_OF = {
     "samplers": ["Fifo", "Lifo", "MaxHeap", "MinHeap", "Prioritized", "Uniform"],
     "removers": ["Fifo", "Lifo", "MaxHeap", "MinHeap", "Prioritized", "Uniform"],
     "limiters": ["Limiter", "MinSize", "Queue", "SampleToInsertRatio"],
+    "weights": ["LinearSchedule", "importance_weights", "sequence_priorities"],
 }
 
 

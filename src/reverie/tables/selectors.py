@@ -107,7 +107,7 @@ class PrioritizedSelector(ItemSelector):
         if not 0 <= self.eps < math.inf:
             raise InvalidArgumentError(
                 f"eps: found {self.eps}, wanted a finite number >= 0, such as 1e-6. It is "
-                "added to each error, so that an item without any is still sampled now and then."
+                "added to each error, so that an item without any is sampled now and then, too."
             )
 
     def __repr__(self) -> str:
@@ -124,7 +124,7 @@ def _checked_initial(value: Initial) -> Initial:
     if not 0 < number < math.inf:
         raise InvalidArgumentError(
             f"initial: found {value!r:.200}, wanted 'max' (the largest priority in the table), "
-            "a finite number above 0 (at 0 no new item would be sampled), or None (its writer's)."
+            "a finite number above 0 (with 0 none would be sampled), or None: the writer's."
         )
     return number
 
