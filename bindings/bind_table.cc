@@ -224,6 +224,10 @@ void BindTable(nb::module_& m) {
            "out"_a.none(), "lengths"_a = nb::none())
       .def("sample_items", &SampleItems, "max_items"_a)
       .def("sample_runs", &SampleRuns, "max_items"_a)
+      .def("min_probability",
+           [](const TableHandle& self) {
+             return GilToSpare([&] { return self.store->MinProbability(*self.table); });
+           })
       .def(
           "can_sample",
           [](const TableHandle& self, std::int64_t n) {

@@ -70,7 +70,7 @@ nb::object Read(TrajectoryWriterHandle& self, std::uint32_t column, std::uint64_
   return array;
 }
 
-bool CreateItem(TrajectoryWriterHandle& self, TableHandle& table, double priority,
+bool CreateItem(TrajectoryWriterHandle& self, TableHandle& table, std::optional<double> priority,
                 InVector<std::uint32_t> run_column, InVector<std::uint64_t> run_start,
                 InVector<std::uint32_t> run_length, InVector<std::uint32_t> runs_per_column,
                 InVector<std::uint8_t> squeeze) {
@@ -87,9 +87,10 @@ bool CreateItem(TrajectoryWriterHandle& self, TableHandle& table, double priorit
   for (std::size_t i = 0; i < columns.size(); ++i) {
     columns[i] = {runs_per_column.data()[i], squeeze.data()[i] != 0};
   }
+  const double number = AsPriority(priority);
   bool inserted = false;
   const reverie::Status status = GilToSpare([&] {
-    return self.writer->CreateItem(table.table.get(), priority, runs.data(), runs.size(),
+    return self.writer->CreateItem(table.table.get(), number, runs.data(), runs.size(),
                                    columns.data(), columns.size(), &inserted);
   });
   Check(status);
@@ -142,8 +143,8 @@ void BindTrajectory(nb::module_& m) {
           },
           "column"_a)
       .def("read", &Read, "column"_a, "number"_a)
-      .def("create_item", &CreateItem, "table"_a, "priority"_a, "run_column"_a, "run_start"_a,
-           "run_length"_a, "runs_per_column"_a, "squeeze"_a)
+      .def("create_item", &CreateItem, "table"_a, "priority"_a.none(), "run_column"_a,
+           "run_start"_a, "run_length"_a, "runs_per_column"_a, "squeeze"_a)
       .def(
           "end_episode",
           [](TrajectoryWriterHandle& self, bool clear) {

@@ -83,13 +83,15 @@ nb::object SampleView(TableHandle& self, const TypedLayout& layout, std::uint32_
   const Reader reader = NewReader(self, layout, most);
   reverie::SampleInfo info{};
   info.repeat = 1;
+  double least = 0;
+  info.min_probability = &least;
   const nb::tuple infos = NewInfo({static_cast<std::ptrdiff_t>(batch_size)}, &info);
   const reverie::Status status = Interruptible(
       batch_size >= kLongItems, [&] { return reader->Sample(self.table.get(), batch_size, info); });
   Check(status);
   if (!status.ok()) return nb::none();
   const nb::tuple found = Gathered(reader, layout, wanted);
-  return nb::make_tuple(found[0], infos, found[1], found[2]);
+  return nb::make_tuple(found[0], infos, found[1], found[2], least);
 }
 
 nb::tuple GatherView(TableHandle& self, const TypedLayout& layout,

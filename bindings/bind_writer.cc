@@ -153,10 +153,11 @@ void BindWriter(nb::module_& m) {
           "stream"_a)
       .def(
           "set_priority",
-          [](WriterHandle& self, double priority) {
-            GilToSpare([&] { self.writer->SetPriority(priority); });
+          [](WriterHandle& self, std::optional<double> priority) {
+            const double number = AsPriority(priority);
+            GilToSpare([&] { self.writer->SetPriority(number); });
           },
-          "priority"_a)
+          "priority"_a.none())
       .def("append", &Append, "leaves"_a, "last"_a)
       .def("append_arrivals", &AppendArrivals, "before"_a, "leaves"_a, "n"_a, "streams"_a.none(),
            "lasts"_a, "begun"_a)
@@ -195,8 +196,8 @@ void BindWriter(nb::module_& m) {
   nb::object store = m.attr("Store");
   store.attr("create_writer") = nb::cpp_function(
       [](StoreHandle& self, const TypedLayout& layout, std::vector<TableHandle*> tables,
-         std::uint32_t sequence_length, std::uint32_t stride_length, double priority, bool pad_end,
-         bool tile_end, nb::bytes pad_record, std::int64_t boundary_column,
+         std::uint32_t sequence_length, std::uint32_t stride_length, std::optional<double> priority,
+         bool pad_end, bool tile_end, nb::bytes pad_record, std::int64_t boundary_column,
          std::int32_t boundary_value, int items, std::uint32_t num_streams,
          std::int64_t discount_column) {
         const auto is_four_bytes = [&layout](std::int64_t column) {  // or none
@@ -219,7 +220,7 @@ void BindWriter(nb::module_& m) {
           targets.push_back(table->table);
         }
         const Writer::Config config{
-            sequence_length, stride_length,  priority,
+            sequence_length, stride_length,  AsPriority(priority),
             pad_end,         tile_end,       {pad, pad + pad_record.size()},
             boundary_column, boundary_value, static_cast<Writer::Items>(items),
             num_streams,     discount_column};
@@ -229,7 +230,7 @@ void BindWriter(nb::module_& m) {
                             })};
       },
       nb::name("create_writer"), nb::scope(store), nb::is_method(), "layout"_a, "tables"_a,
-      nb::kw_only(), "sequence_length"_a, "stride_length"_a, "priority"_a, "pad_end"_a,
+      nb::kw_only(), "sequence_length"_a, "stride_length"_a, "priority"_a.none(), "pad_end"_a,
       "tile_end"_a, "pad_record"_a, "boundary_column"_a, "boundary_value"_a, "items"_a = 0,
       "num_streams"_a = 1, "discount_column"_a = -1);
 }

@@ -2,8 +2,11 @@
 #define REVERIE_BINDINGS_HANDLES_H_
 
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
 
+#include <cmath>
 #include <memory>
+#include <optional>
 
 #include "errors.h"
 #include "no_gil.h"
@@ -20,6 +23,14 @@ struct TableHandle {
   Spared<std::shared_ptr<reverie::Store>> store;
   std::shared_ptr<reverie::Table> table;
 };
+
+// Of an item that is written. None: the largest in its table when it gets there, which the
+// core calls NaN; so a caller's NaN must not go on.
+inline double AsPriority(std::optional<double> priority) {
+  if (!priority) return reverie::kLargestPriority;
+  if (std::isnan(*priority)) throw nb::value_error("a priority is NaN");
+  return *priority;
+}
 
 // What every writer tells of its items that wait for a limiter.
 template <typename WriterHandle>

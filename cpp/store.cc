@@ -228,6 +228,11 @@ Status Store::WaitForInserts(const InsertProgress& progress, std::uint64_t at_mo
   return Status::Of(done ? Code::kOk : Code::kWouldBlock);
 }
 
+double Store::MinProbability(const Table& table) const {
+  std::lock_guard<Mutex> lock(mutex_);
+  return table.MinProbability();
+}
+
 bool Store::CanSample(const Table& table, std::int64_t n) const {
   std::lock_guard<Mutex> lock(mutex_);
   return table.limiter().CanSample(n);

@@ -242,6 +242,8 @@ class Store : public std::enable_shared_from_this<Store> {
   // The limiter's arithmetic alone, whatever the table holds.
   bool CanSample(const Table& table, std::int64_t n) const;
   bool CanInsert(const Table& table, std::int64_t n) const;
+  // See Table::MinProbability().
+  double MinProbability(const Table& table) const;
 
   // Both tell how many keys were stale. Interrupted, a part of them has been dealt with.
   std::size_t UpdatePriorities(Table* table, const std::uint64_t* keys, const double* priorities,

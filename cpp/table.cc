@@ -45,7 +45,7 @@ void Table::ReserveInsert(std::uint32_t length, double priority, std::size_t nth
     spare_.emplace_back();
     return;
   }
-  NewItem item{priority, nullptr, 0, length, {}};
+  NewItem item{Known(priority), nullptr, 0, length, {}};
   Reserve(item);
   chunks_->pages()->ReserveCopies(nth * kCopies);
 }
@@ -92,6 +92,7 @@ void Table::DropReferences(const NewItem& item, Garbage* garbage) {
 bool Table::Submit(NewItem item, const std::shared_ptr<InsertProgress>& progress,
                    Garbage* garbage) {
   if (!blocked()) {
+    item.priority = Known(item.priority);
     Reserve(item);
     TakeReferences(item);
     Place(std::move(item), garbage);
@@ -111,10 +112,13 @@ bool Table::Drain(Garbage* garbage) noexcept {
   bool any = false;
   while (!pending_.empty() && limiter_.CanInsert(1)) {
     Pending& next = pending_.front();
+    const double wanted = next.item.priority;
+    next.item.priority = Known(wanted);
     try {
       Reserve(next.item);
     } catch (const std::bad_alloc&) {
-      return any;  // it goes on waiting: the next drain may find memory
+      next.item.priority = wanted;  // the largest when it goes in, not now
+      return any;                   // it goes on waiting: the next drain may find memory
     }
     EachRun(next.item,
             [this](Chunk* chunk, std::uint32_t, std::uint32_t) { chunks_->Leave(chunk); });

@@ -2,7 +2,9 @@
 #define REVERIE_TABLE_H_
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <list>
 #include <memory>
 #include <unordered_map>
@@ -32,11 +34,18 @@ struct SampleInfo {
   double* priority;
   std::int32_t* times_sampled;
   std::size_t repeat;
+  // Of the whole batch: see Selector::MinProbability(), the least that held at any of its
+  // draws. Null: not wanted.
+  double* min_probability = nullptr;
 };
+
+// The priority of a new item that is to have the largest of its table's, once it is placed:
+// see Table::LargestPriority(). No priority that an item has is NaN.
+constexpr double kLargestPriority = std::numeric_limits<double>::quiet_NaN();
 
 // An item on its way into a table: `length` whole steps, or a trajectory.
 struct NewItem {
-  double priority;
+  double priority;  // kLargestPriority (NaN) until it is placed, or a number
   Chunk* chunk = nullptr;
   std::uint32_t offset = 0;
   std::uint32_t length = 0;
@@ -133,6 +142,16 @@ class Table {
   // whatever may have moved the limiter: samples, deletions, a reset. Where memory runs
   // out the rest goes on waiting, so it is to be called also where samples are wanted.
   bool Drain(Garbage* garbage) noexcept;
+
+  // Of the items that are in now and have weight, where the sampler or else the remover goes
+  // by weight: 0 where none has any. 1 where none is in, or nobody goes by weight. O(1).
+  double LargestPriority() const {
+    const bool sampler = config_.sampler.kind == SelectorKind::kPrioritized;
+    return (sampler ? own_->sampler : own_->remover)->LargestPriority();
+  }
+  // The smallest positive probability with which the sampler would choose any item now; 0
+  // without items. O(1).
+  double MinProbability() const { return size() == 0 ? 0.0 : own_->sampler->MinProbability(); }
 
   // Forgets what waits, for good.
   void DropPending(Garbage* garbage);
@@ -252,6 +271,9 @@ class Table {
     NewItem item;
     std::shared_ptr<InsertProgress> progress;
   };
+  double Known(double priority) const {
+    return std::isnan(priority) ? LargestPriority() : priority;
+  }
   bool blocked() const { return !pending_.empty() || !limiter_.CanInsert(1); }
   void Reserve(const NewItem& item);
   template <typename Run>

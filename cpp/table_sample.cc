@@ -72,6 +72,7 @@ Row Table::RowOf(std::uint32_t slot, BatchRows* rows) const {
 Status Table::Sample(const BatchSpec& spec, BatchRows* rows, const SampleInfo& info,
                      Garbage* garbage) {
   const std::size_t n = rows->rows.size();
+  if (info.min_probability != nullptr) *info.min_probability = 1.0;
   if (config_.max_times_sampled == 0) return SampleSome(spec, 0, n, rows, info, garbage);
   SampleInfo one = info;
   for (std::size_t i = 0; i < n; ++i) {
@@ -99,6 +100,9 @@ Status Table::SampleSome(const BatchSpec& spec, std::size_t first, std::size_t n
   // A batch that fails must not use up randomness: the next one is as it was.
   const Rng::State before = rng_.state();
   double* const probabilities = info.repeat == 1 ? info.probability : probabilities_.data();
+  if (info.min_probability != nullptr) {
+    *info.min_probability = std::min(*info.min_probability, MinProbability());
+  }
   const auto interrupted = [&] {
     rng_.set_state(before);
     return Status::Of(Code::kInterrupted);

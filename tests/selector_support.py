@@ -89,7 +89,7 @@ class CoreTable:
         copy.store.seal_restore()
         return copy
 
-    def insert(self, priority: float) -> None:
+    def insert(self, priority: float | None) -> None:
         self.writer.set_priority(priority)
         assert self.writer.append([np.int64(self.inserted)], 0) == -1
         self.inserted += 1

@@ -14,7 +14,7 @@ std::unique_ptr<Selector> MakeSelector(const SelectorConfig& config, const ItemO
     case SelectorKind::kLifo:
       return MakeOrderedSelector(config.kind, order);
     case SelectorKind::kPrioritized:
-      return std::make_unique<Prioritized>(config.exponent, order, pool);
+      return std::make_unique<Prioritized>(config.exponent, order, priorities, pool);
     case SelectorKind::kMinHeap:
       return std::make_unique<Heap>(/*lowest=*/true, priorities, pool);
     case SelectorKind::kMaxHeap:

@@ -26,6 +26,7 @@ class Uniform final : public Ordered {
   void Select(Rng* rng, std::size_t n, std::uint32_t* slots, double* probabilities) const override {
     SelectUniformly(order_, rng, n, slots, probabilities);
   }
+  double MinProbability() const override { return 1.0 / order_.size(); }
 };
 
 // The item at one end of the order, which never is a hole.

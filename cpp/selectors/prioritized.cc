@@ -15,15 +15,21 @@ constexpr double kMaxWeight = 0x1p991;
 
 }  // namespace
 
-Prioritized::Prioritized(double exponent, const ItemOrder* order, PagePool* pool)
-    : exponent_(exponent), order_(*order) {
+Prioritized::Prioritized(double exponent, const ItemOrder* order,
+                         const LazyColumn<double>* priorities, PagePool* pool)
+    : exponent_(exponent), order_(*order), priorities_(*priorities) {
   levels_.reserve(kMaxHeight);
   for (std::size_t i = 0; i < kMaxHeight; ++i) levels_.emplace_back(pool);
+  bounds_.reserve(kMaxHeight - 1);
+  for (std::size_t i = 1; i < kMaxHeight; ++i) bounds_.emplace_back(pool);
   levels_[0].Make(0);
 }
 
 bool Prioritized::ClearSome(std::size_t n) noexcept {
   for (PagedArray<Node>& level : levels_) {
+    if (!level.ClearSome(n)) return false;
+  }
+  for (PagedArray<ChildBounds>& level : bounds_) {
     if (!level.ClearSome(n)) return false;
   }
   return true;
@@ -42,22 +48,70 @@ void Prioritized::Reserve(std::uint32_t slot) {
     index /= kFanout;
     levels_[height].Make(index);
     levels_[height].Make(0);
+    if (height == 0) continue;
+    bounds_[height - 1].Make(index);
+    bounds_[height - 1].Make(0);
   }
   // Nothing from here on can fail.
-  for (; height_ < height; ++height_) {
-    levels_[height_].Edit(0).child[0] = levels_[height_ - 1][0].Sum();  // the root so far
+  for (; height_ < height; ++height_) {  // above the root so far
+    levels_[height_].Edit(0).child[0] = levels_[height_ - 1][0].Sum();
+    const Bounds bounds = BoundsOf(0, height_ - 1);
+    bounds_[height_ - 1].Edit(0).least[0] = bounds.least;
+    bounds_[height_ - 1].Edit(0).largest[0] = bounds.largest;
   }
+}
+
+Prioritized::Bounds Prioritized::BoundsOf(std::size_t index, std::size_t level) const {
+  Bounds bounds;
+  for (std::size_t i = 0; i < kFanout; ++i) {
+    double least;
+    double largest = 0;
+    if (level == 0) {
+      least = levels_[0][index].child[i];
+      // What a slot without an item had as its priority may still stand there.
+      if (least > 0) largest = priorities_.Get(static_cast<std::uint32_t>(index * kFanout + i));
+    } else {
+      least = bounds_[level - 1][index].least[i];
+      largest = bounds_[level - 1][index].largest[i];
+    }
+    if (least > 0 && (bounds.least == 0 || least < bounds.least)) bounds.least = least;
+    bounds.largest = std::max(bounds.largest, largest);
+  }
+  return bounds;
+}
+
+void Prioritized::SetBounds(std::size_t index, std::size_t level) {
+  for (; level + 1 < height_; ++level) {
+    const Bounds bounds = BoundsOf(index, level);
+    ChildBounds& node = bounds_[level].Edit(index / kFanout);
+    double& least = node.least[index % kFanout];
+    double& largest = node.largest[index % kFanout];
+    if (least == bounds.least && largest == bounds.largest) return;  // then so are all above
+    least = bounds.least;
+    largest = bounds.largest;
+    index /= kFanout;
+  }
+}
+
+double Prioritized::MinProbability() const {
+  const double total = total_weight();
+  return total > 0 ? BoundsOf(0, height_ - 1).least / total : 1.0 / order_.size();
+}
+
+double Prioritized::LargestPriority() const {
+  return order_.size() == 0 ? 1.0 : BoundsOf(0, height_ - 1).largest;
 }
 
 void Prioritized::Set(std::uint32_t slot, double weight) {
   std::size_t index = slot;
   for (std::size_t i = 0; i < height_; ++i) {
     Node& node = levels_[i].Edit(index / kFanout);
-    if (node.child[index % kFanout] == weight) return;  // then so are all above
+    if (node.child[index % kFanout] == weight) break;  // then so are all above
     node.child[index % kFanout] = weight;
     weight = node.Sum();
     index /= kFanout;
   }
+  SetBounds(slot / kFanout, 0);  // also where the weight stays: priorities may share one
 }
 
 void Prioritized::Select(Rng* rng, std::size_t n, std::uint32_t* slots,

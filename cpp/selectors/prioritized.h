@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "items/item_order.h"
+#include "items/item_store.h"
 #include "selectors/selector.h"
 
 namespace reverie {
@@ -25,17 +26,25 @@ namespace reverie {
 // stands for a node in its parent is always the sum of its children anew, never an
 // old sum plus a difference, so rounding errors do not add up over time, and the
 // tree depends on the present weights alone: a restored table draws as its origin.
-// Takes 9.4 bytes a slot. Insert, Update and Delete are O(log8 n).
+//
+// Beside the sums each node above the leaves keeps the least weight and the largest priority
+// below each child. Neither is ever guessed: both fall and rise with the items.
+// Takes 11.7 bytes a slot, and reads the table's priorities. Insert, Update and Delete are
+// O(log8 n).
 class Prioritized final : public Selector {
  public:
-  // `order` holds the table's items; it must outlive the selector.
-  Prioritized(double exponent, const ItemOrder* order, PagePool* pool);
+  // `order` holds the table's items, `priorities` theirs: before each Insert() and Update(),
+  // too. Both must outlive the selector.
+  Prioritized(double exponent, const ItemOrder* order, const LazyColumn<double>* priorities,
+              PagePool* pool);
 
   void Reserve(std::uint32_t slot) override;
   void Insert(std::uint32_t slot, double priority) override { Set(slot, Weight(priority)); }
   void Update(std::uint32_t slot, double priority) override { Set(slot, Weight(priority)); }
   void Delete(std::uint32_t slot) override { Set(slot, 0.0); }
   void Select(Rng* rng, std::size_t n, std::uint32_t* slots, double* probabilities) const override;
+  double MinProbability() const override;
+  double LargestPriority() const override;
   bool ClearSome(std::size_t n) noexcept override;
 
   // Of all items together.
@@ -53,15 +62,31 @@ class Prioritized final : public Selector {
     }
   };
 
+  // The least positive weight, 0 if there is none, and the largest priority of an item with
+  // weight: of all items below a node.
+  struct Bounds {
+    double least = 0;
+    double largest = 0;
+  };
+  // Of each child of a node.
+  struct alignas(64) ChildBounds {
+    double least[kFanout];
+    double largest[kFanout];
+  };
+
   double Weight(double priority) const;
   void Set(std::uint32_t slot, double weight);
+  void SetBounds(std::size_t index, std::size_t level);
+  Bounds BoundsOf(std::size_t index, std::size_t level) const;
 
   const double exponent_;
   const ItemOrder& order_;
+  const LazyColumn<double>& priorities_;
   // levels_[0] holds the slots' weights, levels_[height_ - 1] the root alone. A node's
   // index, times eight, plus a child's place is the child's index one level below. Pages of
   // nodes below which no item ever was need not be there.
   std::vector<PagedArray<Node>> levels_;
+  std::vector<PagedArray<ChildBounds>> bounds_;  // of levels_[1], [2], ...
   std::size_t height_ = 1;
 };
 

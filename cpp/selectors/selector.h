@@ -46,6 +46,14 @@ class Selector {
   virtual void Select(Rng* rng, std::size_t n, std::uint32_t* slots,
                       double* probabilities) const = 0;
 
+  // The smallest positive probability that Select() would report of any item now; 1 where
+  // no chance is involved. Requires at least one item. O(1).
+  virtual double MinProbability() const { return 1.0; }
+
+  // The largest priority of all items that have weight, of a selector that goes by weight:
+  // 0 where none has any. 1 without items, and of every other selector. O(1).
+  virtual double LargestPriority() const { return 1.0; }
+
   // Where choices depend on the order in which items were last inserted or updated: by
   // slot, a number that rises in that order, as it is now; else nothing. A copy whose
   // items are inserted in the order of their numbers chooses as this one does. O(pages).

@@ -101,7 +101,8 @@ TEST(ItemsAreDrawnInProportionToTheirWeight) {
 TEST(TotalsDoNotDrift) {
   Pages pages;
   const ItemOrder order(&pages.pool, 0);
-  Prioritized selector(1.0, &order, &pages.pool);
+  const LazyColumn<double> priorities(&pages.pool);
+  Prioritized selector(1.0, &order, &priorities, &pages.pool);
   for (std::uint32_t slot = 0; slot < 3000; ++slot) selector.Reserve(slot);
   Rng rng(5);
   for (int i = 0; i < 300000; ++i) {
@@ -110,6 +111,68 @@ TEST(TotalsDoNotDrift) {
   }
   for (std::uint32_t slot = 0; slot < 3000; ++slot) selector.Update(slot, slot == 77 ? 0.1 : 0);
   CHECK_EQ(selector.total_weight(), 0.1);
+}
+
+TEST(TheLeastChanceAndTheLargestPriorityFollowTheItems) {
+  for (const std::uint32_t far : {4u, 5000u}) {  // how high the tree is
+    Modelled both({SelectorKind::kPrioritized, 1.0});
+    Rng rng(1);
+    const auto expect = [&](double least, double largest) {
+      both.Check(&rng);
+      CHECK_EQ(both.selector->MinProbability(), least);
+      CHECK_EQ(both.selector->LargestPriority(), largest);
+    };
+    CHECK_EQ(both.selector->LargestPriority(), 1.0);
+    both.Insert(0, 0.0);
+    expect(1.0, 0.0);
+    both.Insert(1, 0.25);
+    expect(1.0, 0.25);  // what has no weight is not chosen
+    both.Insert(far, 0.5);
+    both.Insert(far + 1, 0.25);
+    expect(0.25, 0.5);
+    both.Delete(far);
+    expect(0.5, 0.25);
+    both.Insert(far, 6.0);
+    both.Update(1, 1.75);
+    expect(0.03125, 6.0);
+    both.Delete(far + 1);
+    both.Update(far, 1.75);  // the largest, down
+    expect(0.5, 1.75);
+    both.Update(1, 0.0);
+    both.Update(far, 0.0);
+    expect(1.0 / 3, 0.0);
+    both.Delete(0);
+    both.Delete(1);
+    both.Delete(far);
+    CHECK_EQ(both.selector->LargestPriority(), 1.0);
+  }
+}
+
+TEST(TheLargestPriorityIsThatAlsoWhereWeightsAreEqual) {
+  for (const double exponent : {0.0, 0.6, -1.0}) {
+    Modelled both({SelectorKind::kPrioritized, exponent});
+    Rng rng(1);
+    for (const double priority : {1.0, std::nextafter(1.0, 2.0), 3.0}) {
+      both.Insert(static_cast<std::uint32_t>(both.model.size() * 70), priority);
+      both.Check(&rng);
+    }
+    both.Update(140, 2.0);
+    both.Check(&rng);
+    both.Delete(140);
+    CHECK_EQ(both.selector->LargestPriority(), std::nextafter(1.0, 2.0));
+  }
+}
+
+TEST(AllPagesCanBeDroppedAFewAtATime) {
+  Modelled both({SelectorKind::kPrioritized, 1.0});
+  for (std::uint32_t slot = 0; slot < 5000; ++slot) both.Insert(slot, slot);
+  const std::size_t used = both.pages.arena->used_nbytes();
+  const auto other = both.Rebuilt(5000);
+  CHECK(both.pages.arena->used_nbytes() > used);
+  int calls = 1;
+  while (!other->ClearSome(1)) ++calls;
+  CHECK(calls > 5);
+  CHECK_EQ(both.pages.arena->used_nbytes(), used);
 }
 
 }  // namespace

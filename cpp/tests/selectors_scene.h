@@ -111,7 +111,10 @@ struct Modelled {
 
   void Check(Rng* rng) {
     CHECK_EQ(order.size(), model.size());
-    if (model.empty()) return;
+    if (model.empty()) {
+      CHECK_EQ(selector->LargestPriority(), 1.0);
+      return;
+    }
     std::uint32_t drawn[kDraws];
     double probabilities[kDraws];
     selector->Select(rng, kDraws, drawn, probabilities);
@@ -134,6 +137,30 @@ struct Modelled {
       }
       CHECK(std::abs(probabilities[i] - wanted) <= 1e-14 * wanted);
     }
+    CheckBounds(total);
+  }
+
+  // The least probability and the largest priority; `total` is that of the weights.
+  void CheckBounds(long double total) const {
+    const bool prioritized = config.kind == SelectorKind::kPrioritized;
+    double wanted = 1.0;
+    double largest = prioritized ? 0.0 : 1.0;
+    if (prioritized && total > 0) {
+      long double least = std::numeric_limits<long double>::infinity();
+      for (const Item& item : model) {
+        const long double weight = Weight(item.priority, config.exponent);
+        if (weight == 0) continue;
+        least = std::min(least, weight);
+        largest = std::max(largest, item.priority);
+      }
+      wanted = static_cast<double>(least / total);
+    } else if (prioritized || config.kind == SelectorKind::kUniform) {
+      wanted /= static_cast<double>(model.size());
+    }
+    // Below the least normal number a quotient has fewer digits.
+    const double slack = 1e-14 * wanted + std::numeric_limits<double>::denorm_min();
+    CHECK(std::abs(selector->MinProbability() - wanted) <= slack);
+    CHECK_EQ(selector->LargestPriority(), largest);
   }
 
   // One made of the present items alone.

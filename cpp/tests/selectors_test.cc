@@ -56,6 +56,8 @@ TEST(ChoicesDependOnThePresentAlone) {
           CHECK(std::equal(probabilities[0], probabilities[0] + kDraws, probabilities[1]));
           CHECK(again.state() == rng.state());
           other->Update(slot, priority);
+          CHECK_EQ(other->MinProbability(), both.selector->MinProbability());
+          CHECK_EQ(other->LargestPriority(), both.selector->LargestPriority());
         }
       }
     }
@@ -80,7 +82,16 @@ TEST(HeapsPreferTheItemThatWasTouchedLongestAgo) {
 }
 
 // Selectors with a deliberate fault each, about a sound one.
-enum class Fault { kNone, kForgetsUpdates, kForgetsDeletes, kTies, kWeightless, kProbability };
+enum class Fault {
+  kNone,
+  kForgetsUpdates,
+  kForgetsDeletes,
+  kTies,
+  kWeightless,
+  kProbability,
+  kLeast,
+  kLargest
+};
 
 class Broken final : public Selector {
  public:
@@ -106,11 +117,19 @@ class Broken final : public Selector {
     sound_->Select(rng, n, slots, probabilities);
     if (fault_ == Fault::kProbability) probabilities[n - 1] *= 1 + 1e-12;
   }
+  double MinProbability() const override {
+    return sound_->MinProbability() * (fault_ == Fault::kLeast ? 1 + 1e-12 : 1);
+  }
+  double LargestPriority() const override {
+    if (fault_ != Fault::kLargest) return sound_->LargestPriority();
+    return largest_ = std::max(largest_, sound_->LargestPriority());  // one that never falls
+  }
 
  private:
   std::unique_ptr<Selector> sound_;
   const Fault fault_;
   std::vector<double> priorities_;
+  mutable double largest_ = 0;
 };
 
 TEST(TheCheckSeesABrokenSelector) {
@@ -121,7 +140,7 @@ TEST(TheCheckSeesABrokenSelector) {
       // No slot comes back, as a broken selector may still hold it.
       Rng rng(1);
       for (std::uint32_t slot = 0; slot < 500; ++slot) {
-        both.Insert(slot, rng.Below(3));
+        both.Insert(slot, slot % 50 == 0 ? 9 : rng.Below(3));
         if (slot < 20) continue;
         both.Update(both.model[rng.Below(20)].slot, rng.Below(3));
         both.Delete(both.model[rng.Below(20)].slot);
@@ -135,7 +154,9 @@ TEST(TheCheckSeesABrokenSelector) {
     CHECK(failures_of(kind, Fault::kForgetsUpdates));
     CHECK(failures_of(kind, Fault::kForgetsDeletes));
     CHECK(failures_of(kind, Fault::kProbability));
+    CHECK(failures_of(kind, Fault::kLeast));
   }
+  CHECK(failures_of(SelectorKind::kPrioritized, Fault::kLargest));
   CHECK(failures_of(SelectorKind::kPrioritized, Fault::kWeightless));
   CHECK(failures_of(SelectorKind::kMinHeap, Fault::kTies));
   CHECK(failures_of(SelectorKind::kMaxHeap, Fault::kTies));

@@ -51,7 +51,7 @@ class Writer {
   struct Config {
     std::uint32_t sequence_length;  // of kEpisodes: the most steps of one
     std::uint32_t stride_length;
-    double priority;  // of every item
+    double priority;  // of every item; kLargestPriority: in each table its own
     bool pad_end;
     bool tile_end;
     std::vector<std::uint8_t> pad_record;

@@ -24,7 +24,7 @@ Make a manager, call its observer with each step, sample:
 import importlib
 import typing
 
-from reverie import errors, limiters, observers, removers, samplers, views
+from reverie import errors, limiters, observers, removers, samplers, views, weights
 from reverie._version import __version__
 from reverie.errors import ReverieError
 from reverie.install import install_as_reverb
@@ -60,6 +60,7 @@ __all__ = [
     "samplers",
     "set_patience",
     "views",
+    "weights",
 ]
 
 

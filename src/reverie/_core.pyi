@@ -103,7 +103,7 @@ class Store:
         *,
         sequence_length: int,
         stride_length: int,
-        priority: float,
+        priority: float | None,
         pad_end: bool,
         tile_end: bool,
         pad_record: bytes,
@@ -118,6 +118,9 @@ class Store:
         Where the boundary column says that an episode ended, the discount (a float32 scalar)
         of the record before tells how: TERMINATED where it is 0, else TRUNCATED. Without a
         discount column, or a record before in the episode, it is ENDED.
+        `priority` None: an item has, from when a table takes it, the largest priority of that
+        table's items now, 1.0 where there are none or no selector is PRIORITIZED. NaN is
+        refused with ValueError, here and in all that takes a priority of new items.
         """
     def create_trajectory_writer(self) -> TrajectoryWriter: ...
     def snapshot(self) -> Snapshot:
@@ -171,6 +174,9 @@ class Table:
         """size, max_size; the limiter's settings; inserts, samples, deletes;
         num_unique_samples, num_episodes and num_deleted_episodes (of trajectories),
         pending (items that wait for the limiter)."""
+    def min_probability(self) -> float:
+        """The smallest positive probability with which any item would be sampled now; 0 without
+        items. 1 of a sampler that leaves nothing to chance. O(1)."""
     def can_sample(self, n: int) -> bool:
         """The limiter's arithmetic alone, whatever the table holds."""
     def can_insert(self, n: int) -> bool: ...
@@ -229,6 +235,7 @@ class Table:
             tuple[NDArray[Any], ...],
             NDArray[np.int64],
             NDArray[np.int32],
+            float,
         ]
         | None
     ):
@@ -240,8 +247,8 @@ class Table:
         `first` on (-1: of its last one), `steps` of them (0: as many as the longest row has);
         zeros for those that the row has not, its last `spare` ones included. It comes as
         (B, steps, *shape), or (B, *shape) with squeeze.
-        Returns columns, infos as `sample`'s (B,), the rows' records (B,), and how the episode
-        ended with the last of them (B,), 0: it goes on.
+        Returns columns, infos as `sample`'s (B,), the rows' records (B,), how the episode
+        ended with the last of them (B,), 0: it goes on, and what `min_probability` was.
         """
     def gather_view(
         self,
@@ -303,8 +310,8 @@ class Writer:
     def num_cached(self) -> int:
         """Steps of the open episode of stream 0 so far."""
     def num_cached_of(self, stream: int) -> int: ...
-    def set_priority(self, priority: float) -> None:
-        """Of items to come."""
+    def set_priority(self, priority: float | None) -> None:
+        """Of items to come; None: see `Store.create_writer`."""
     @property
     def pending(self) -> int:
         """Items that wait for their table's limiter."""
@@ -385,7 +392,7 @@ class TrajectoryWriter:
     def create_item(
         self,
         table: Table,
-        priority: float,
+        priority: float | None,
         run_column: NDArray[np.uint32],
         run_start: NDArray[np.uint64],
         run_length: NDArray[np.uint32],
@@ -393,7 +400,8 @@ class TrajectoryWriter:
         squeeze: NDArray[np.uint8],
     ) -> bool:
         """An item whose column j has the next `runs_per_column[j]` runs, each of
-        `run_length` cells of `run_column` from number `run_start` on.
+        `run_length` cells of `run_column` from number `run_start` on. `priority` None: see
+        `Store.create_writer`.
 
         True: it is in. False: the table's limiter forbids that now; it goes in by itself
         as soon as samples or deletions permit it. Raises ValueError with the index of a

@@ -10,31 +10,26 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from reverie import _core, views
+from reverie import views
 from reverie.adding.autoreset import Autoreset
-from reverie.adding.filled_buffer import FilledBuffer
 from reverie.checkpoint.folder.place import folder_of
 from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.save import Saver, check_keep, check_savable
-from reverie.errors import InvalidArgumentError, SpecError, WaitTimeoutError
+from reverie.errors import InvalidArgumentError, SpecError
 from reverie.nests.nest import Nest
 from reverie.runtime.checks import check_int, check_timeout
-from reverie.runtime.waiting import wait_until
-from reverie.sample import Batch, SampleInfo
-from reverie.stored_buffer import MISFITS
+from reverie.sampled_buffer import SampledBuffer
 from reverie.tables.roles import Roles
 from reverie.tables.selectors import ItemSelector, UniformSelector
 from reverie.tables.settings import MAX_ITEMS, TableSettings
 from reverie.tables.store import Store
 from reverie.tables.table import Table
-from reverie.views import Fields, Gathered, Transitions, View
+from reverie.views import Fields, Transitions, View
 
 _STANDARD = ("observation", "action", "reward")
-_OWN: Any = object()
-"""The buffer's own setting."""
 
 
-class ReplayBuffer(FilledBuffer):
+class ReplayBuffer(SampledBuffer):
     """Experience, stored once, and sampled in any form.
 
         buffer = reverie.ReplayBuffer.for_env(envs, capacity=1_000_000)
@@ -139,7 +134,7 @@ class ReplayBuffer(FilledBuffer):
             **settings: as StoredBuffer's.
         """
         self = cls.__new__(cls)
-        FilledBuffer.__init__(self, table, nest, saver, **settings)
+        SampledBuffer.__init__(self, table, nest, saver, **settings)
         self._begin(None, None if table.settings.roles is None else 0)
         return self
 
@@ -183,13 +178,6 @@ class ReplayBuffer(FilledBuffer):
             settings = {"autoreset": mode, "num_envs": env.num_envs, **settings}
         return cls(spec, capacity, **settings)
 
-    def _begin(
-        self, autoreset: Any, timeout: float | None, num_envs: int | None = None
-    ) -> None:
-        self._set_up(autoreset, num_envs)
-        self._timeout = timeout
-        self._plans: dict[View, Any] = {}
-
     def __repr__(self) -> str:
         """`ReplayBuffer(49 of 50000 steps, Transitions(n_step=1, gamma=1.0))`."""
         if self._view is None:
@@ -212,104 +200,6 @@ class ReplayBuffer(FilledBuffer):
     def __exit__(self, *_: object) -> None:
         """Closes it."""
         self.close()
-
-    @property
-    def view(self) -> View | None:
-        """Its own view; None where items are windows, a manager's."""
-        return self._view
-
-    def sample(
-        self,
-        batch_size: int,
-        num_steps: int | None = None,
-        *,
-        view: View | None = None,
-        out: Any = None,
-        timeout: float | None = _OWN,
-    ) -> Batch:
-        """A batch in NumPy, items chosen by the table's sampler, with replacement.
-
-        Sees every step that was added before. One crossing into the core, which chooses
-        under its lock and copies outside it; what takes long does without the GIL.
-
-        Args:
-            batch_size: B.
-            num_steps: T, of a manager's buffer; None means `sequence_length`. A divisor of
-                it takes one of each window's disjoint pieces, at random.
-            view: another than the buffer's own: the same items, in another form.
-            out: of a manager's buffer: a nest of arrays of just the result's shapes, filled
-                and returned instead of fresh ones.
-            timeout: seconds to wait while nothing may be sampled; None waits (and answers
-                Ctrl-C), 0 does not. By default the buffer's, for a manager's None.
-
-        Returns:
-            Batch: `info` of `[B]` fields; `data` as the view says, of a manager's buffer
-            leaves `[B, T, *shape]`.
-
-        Raises:
-            InvalidArgumentError: a number is out of range, `out` does not fit, or the view
-                is not for this buffer's steps.
-            UnstackableError: a chosen window has not `sequence_length` steps, or other
-                columns.
-            WaitTimeoutError: nothing was there in time.
-            EndlessWaitError: no timeout, and no other thread that could add.
-            ClosedError: the buffer is closed.
-        """
-        timeout = self._timeout if timeout is _OWN else timeout
-        if self._view is None:
-            if view is not None:
-                self._with_views("view=")
-            call = self._call(batch_size, num_steps, False, out, timeout)
-            try:
-                batch = self._core.sample(*call)
-                if batch is None:
-                    batch = self._wait_and_sample(call, timeout)
-            except MISFITS as error:
-                raise self._translated(error) from None
-            return Batch(self._nest.unflatten(batch[0]), SampleInfo._make(batch[1]))
-        if num_steps is not None or out is not None:
-            raise InvalidArgumentError(
-                "num_steps= and out= are for the windows of a manager's buffer. The view says "
-                f"what a batch holds; this buffer's is {self._view!r}."
-            )
-        self._store.check_open()
-        if type(batch_size) is not int or not 0 < batch_size < 2**31:
-            batch_size = check_int("batch_size", batch_size, 1, 2**31 - 1)
-        view = view or self._view
-        most, columns = self._plans.get(view) or self._plan(view)
-        try:
-            found = self._core.sample_view(self._layout, batch_size, most, columns)
-            while found is None:
-                self._wait(batch_size, timeout)
-                found = self._core.sample_view(self._layout, batch_size, most, columns)
-        except _core.Closed:
-            raise self._store.closed_error() from None
-        arrays, info, records, hows = found
-        data = view.arrange(self._with_views("sample()"), Gathered(arrays, records, hows))
-        return Batch(data, SampleInfo._make(info))
-
-    def steps(self, view: View | None = None) -> Batch:
-        """Every item in the order of insertion, as a batch. Counts as no sample.
-
-        Args:
-            view: None: the buffer's own.
-        """
-        fields = self._with_views("steps()")
-        self._store.check_open()
-        view = view or self._view
-        assert view is not None
-        most, columns = self._plans.get(view) or self._plan(view)
-        arrays, keys, records, hows = self._core.gather_view(self._layout, None, most, columns)
-        items = self._core.items() if len(keys) else None
-        nothing = np.zeros(len(keys))
-        info = SampleInfo(
-            keys,
-            nothing,
-            np.full(len(keys), len(keys), np.int64),
-            nothing if items is None else items["priority"],
-            np.zeros(len(keys), np.int32) if items is None else items["times_sampled"],
-        )
-        return Batch(view.arrange(fields, Gathered(arrays, records, hows)), info)
 
     def save(
         self,
@@ -341,37 +231,6 @@ class ReplayBuffer(FilledBuffer):
             return saver.save(self._store, progress=progress)
         finally:
             saver.close()
-
-    def _plan(self, view: View) -> Any:
-        assert self._fields is not None
-        assert self._view is not None
-        if not isinstance(view, View):
-            raise InvalidArgumentError(
-                f"view: found {view!r:.200}, wanted one of reverie.views."
-            )
-        if (view.items == _core.EPISODES) != (self._view.items == _core.EPISODES):
-            raise InvalidArgumentError(
-                f"view: found {view!r:.200}, but this buffer's items are those of "
-                f"{self._view!r:.200}. Make one with view={view!r:.100} for that."
-            )
-        view.check(self._fields)
-        self._plans[view] = plan = view.plan(self._fields)
-        return plan
-
-    def _wait(self, batch_size: int, timeout: float | None) -> None:
-        try:
-            wait_until(
-                lambda slice_s: self._core.wait(batch_size, slice_s),
-                timeout=check_timeout(timeout),
-                what=lambda: self._table.describe_sample_wait(f"{batch_size} ", ""),
-                progress=self._store.progress,
-            )
-        except WaitTimeoutError as error:
-            if timeout != 0:
-                raise
-            raise WaitTimeoutError(
-                f"The replay buffer is empty: add steps before you sample. ({error})"
-            ) from None
 
 
 class _Unsaved:

@@ -29,6 +29,26 @@ class SampleInfo(NamedTuple):
     times_sampled: NDArray[np.int32]
 
 
+class WeightedInfo(NamedTuple):
+    """A SampleInfo with importance weights.
+
+    Attributes:
+        key: see SampleInfo, as for the next four.
+        probability: see there.
+        table_size: see there.
+        priority: see there.
+        times_sampled: see there.
+        weight: float32 `[B]`, as `weights.importance_weights` makes them.
+    """
+
+    key: NDArray[np.uint64]
+    probability: NDArray[np.float64]
+    table_size: NDArray[np.int64]
+    priority: NDArray[np.float64]
+    times_sampled: NDArray[np.int32]
+    weight: NDArray[np.float32]
+
+
 class Batch(NamedTuple):
     """Sampled data, and facts about it: `data, info = batch`.
 
@@ -39,11 +59,11 @@ class Batch(NamedTuple):
     Attributes:
         data: the nest of a step, each leaf with a batch axis in front; of a view a dict,
             see there.
-        info: of `[B]` fields.
+        info: of `[B]` fields; with `beta=` one more, the weights.
     """
 
     data: Any
-    info: SampleInfo
+    info: SampleInfo | WeightedInfo
 
     def _of(self, name: str) -> Any:
         try:
@@ -101,9 +121,13 @@ class Batch(NamedTuple):
         return self._of("mask")
 
     @property
-    def weight(self) -> Any:
-        """float32 `[B]`: importance weights."""
-        return self._of("weight")
+    def weight(self) -> NDArray[np.float32]:
+        """float32 `[B]`: importance weights, of a batch sampled with `beta=`."""
+        if isinstance(self.info, SampleInfo):
+            raise AttributeError(
+                "This batch has no weights: sample(batch_size, beta=0.4) gives them."
+            )
+        return self.info.weight
 
     @property
     def key(self) -> NDArray[np.uint64]:

@@ -28,6 +28,7 @@ PUBLIC_NAMES = [
     "samplers",
     "set_patience",
     "views",
+    "weights",
 ]
 PUBLIC_NAMES_OF = {
     "observers": [
@@ -40,6 +41,7 @@ PUBLIC_NAMES_OF = {
     "removers": ["Fifo", "Lifo", "MaxHeap", "MinHeap", "Prioritized", "Uniform"],
     "views": ["Episodes", "Sequences", "Transitions"],
     "limiters": ["Limiter", "MinSize", "Queue", "SampleToInsertRatio"],
+    "weights": ["LinearSchedule", "importance_weights", "sequence_priorities"],
 }
 
 

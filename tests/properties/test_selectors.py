@@ -22,7 +22,7 @@ PRIORITIES = st.sampled_from([0.0, 1.0, 1.0, 2.0, 0.25])
 PICKS = st.lists(st.tuples(st.integers(0, 20), PRIORITIES), min_size=1, max_size=5)
 OPERATIONS = st.one_of(
     st.tuples(st.just("insert"), PRIORITIES),
-    st.tuples(st.just("insert"), PRIORITIES),  # twice as likely
+    st.tuples(st.just("insert"), st.none() | PRIORITIES),  # None: the largest that is in
     st.tuples(st.just("update"), PICKS),
     st.tuples(st.just("delete"), st.lists(st.integers(0, 20), min_size=1, max_size=3)),
     st.tuples(st.sampled_from(["sample", "sample_items"]), st.integers(1, 4)),
@@ -52,8 +52,10 @@ class Run:
     def __call__(self, name: str, argument: Any) -> None:
         getattr(self, name)(argument)
         self.checker.check_contents(self.model, self.core)
+        least = self.model.min_probability()
+        assert abs(self.core.table.min_probability() - least) <= 1e-13 * least
 
-    def insert(self, priority: float) -> None:
+    def insert(self, priority: float | None) -> None:
         model = self.model
         model.priority = priority
         serials = [item.serial for item in model.items] + [model.next_serial]
@@ -88,7 +90,7 @@ class Run:
     def restore(self, _: None) -> None:
         """The copy goes on as the original does: the next samples and victims are the same."""
         old, self.core = self.core, self.core.restored()
-        for priority in (1.0, 0.25, 1.0):
+        for priority in (1.0, 0.25, None):
             self.checker.check_contents(self.model, self.core)
             expected, found = old.sample_items(2), self.core.sample_items(2)
             self._check(found, self.model.can_sample(1) + self.model.can_sample(2))
@@ -131,7 +133,7 @@ def test_they_agree_on_long_programs(sampler: str, remover: str) -> None:
         names = {"sampler": sampler, "remover": remover, "max_times_sampled": limit}
         on_both = Run({**names, "capacity": 20, "sampler_exponent": 0.7})
         for _ in range(300):
-            priority = random.choice([0.0, 0.5, 0.5, 3.0, random.random()])
+            priority = random.choice([0.0, 0.5, 0.5, 3.0, random.random(), None])
             picks = [random.randrange(25) for _ in range(random.randrange(1, 4))]
             name = random.choices(
                 ["insert", "update", "delete", "sample", "sample_items", "restore"],
@@ -139,7 +141,7 @@ def test_they_agree_on_long_programs(sampler: str, remover: str) -> None:
             )[0]
             arguments: dict[str, Any] = {
                 "insert": priority,
-                "update": [(pick, priority) for pick in picks],
+                "update": [(pick, priority or 0.0) for pick in picks],
                 "delete": picks,
             }
             on_both(name, arguments.get(name, 1 + picks[0] % 5))
@@ -260,6 +262,16 @@ def never_spends(self: ModelTable, serial: int) -> ModelItem:
     return item
 
 
+def never_falls(self: ModelTable) -> float:
+    """The largest that it ever was, as a running maximum has it."""
+    if TALLEST[0] is not self:
+        TALLEST[:] = [self, 0.0]
+    TALLEST[1] = max(TALLEST[1], LARGEST(self))
+    return TALLEST[1]
+
+
+LARGEST = ModelTable.largest_priority
+TALLEST: list[Any] = [None, 0.0]  # of which model
 UPDATE, EVICT, DRAW = ModelTable.update_priorities, ModelTable.evict, ModelTable.draw
 BROKEN = {
     "min: ties by insertion": lambda: orders(min_heap=lambda i: (i.priority, i.serial)),
@@ -274,6 +286,13 @@ BROKEN = {
     "never spent": lambda: method("draw", never_spends),
     "0 ** 0 is 1": lambda: method("weight", lambda self, p, exponent: p**exponent),
     "no exponent": lambda: method("weight", lambda self, p, exponent: p),
+    "the largest never falls": lambda: method("largest_priority", never_falls),
+    "the largest is 1": lambda: method("largest_priority", lambda self: 1.0),
+    "the least is 1 / N": lambda: method("min_probability", lambda s: 1 / max(1, len(s.items))),
+    "the least is 0": lambda: method(
+        "min_probability",
+        lambda s: min(s.probabilities(s.sampler, s.sampler_exponent), default=0),
+    ),
     "any number of samples": lambda: method("can_sample", lambda self, n: bool(self.items)),
 }
 

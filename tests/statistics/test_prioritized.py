@@ -7,12 +7,15 @@ refuse selectors that are wrong in just the ways that such selectors are.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
 from tests.selector_support import CoreTable
+
+from reverie.weights import importance_weights
 
 ALARM = 1e-9  # one false alarm in a thousand million checks; the seeds are fixed besides
 CAPACITY = 100
@@ -135,6 +138,57 @@ def test_the_stated_probability_is_the_true_one() -> None:
     numbers, info = table_of(priorities, 0.6).sample(5000)
     wanted = weights[numbers.ravel()] / weights.sum()
     np.testing.assert_allclose(info.probability, wanted, rtol=1e-13)
+
+
+def changed_often() -> CoreTable:
+    """A table whose items came, went and changed their priorities in any order."""
+    rng = np.random.default_rng(4)
+    core = table_of(some_priorities(CAPACITY), 0.6)
+    for _ in range(400):
+        core.insert(None if rng.random() < 0.2 else rng.uniform(0.1, 2))
+        keys = core.item_info()["key"]
+        core.update(rng.choice(keys, 3), rng.uniform(0, 3, 3))
+        if len(keys) > 50:
+            core.delete(rng.choice(keys, 1))
+    return core
+
+
+def test_the_rarest_item_comes_as_often_as_the_least_probability_says() -> None:
+    core = changed_often()
+    priorities, least = core.item_info()["priority"], core.table.min_probability()
+    found = ranks(core, 256)(DRAWS)
+    rarest = int((found == np.where(priorities > 0, priorities, np.inf).argmin()).sum())
+    counts = np.array([rarest, len(found) - rarest])
+    check_counts(counts, np.array([least, 1 - least]))
+    with pytest.raises(AssertionError, match="chi-square"):
+        check_counts(counts, np.array([1.5 * least, 1 - 1.5 * least]))
+
+
+def test_weights_undo_that_items_are_drawn_unequally() -> None:
+    core = changed_often()
+    values = core.item_info()["priority"] ** 2  # far from even, and larger where it is likely
+    numbers, info = core.sample(DRAWS)
+    drawn = values[np.searchsorted(core.numbers(), numbers.ravel())]
+    possible = values[core.item_info()["priority"] > 0].sum() / len(values)
+
+    def sigmas(weights: NDArray[Any]) -> float:
+        """How far the weighted mean is from that over all items."""
+        each = drawn * weights
+        return abs(each.mean() - possible) / (each.std() / np.sqrt(len(each)))
+
+    def weigh(probability: NDArray[np.float64], beta: float = 1.0) -> NDArray[np.float32]:
+        return importance_weights(probability, info.table_size, beta, normalize=None)
+
+    assert sigmas(weigh(info.probability)) < 6  # a false alarm in 5e8
+    assert sigmas(weigh(info.probability, 0.9)) > 6
+    twice = info.probability**0.6  # alpha, once more
+    assert sigmas(weigh(twice / twice.sum() * len(twice) * info.probability.mean())) > 6
+    divided = importance_weights(
+        info.probability, info.table_size, 1.0, min_probability=core.table.min_probability()
+    )
+    assert divided.max() == pytest.approx(1.0)
+    ratio = divided / weigh(info.probability)
+    assert ratio.max() == pytest.approx(ratio.min(), rel=1e-5)
 
 
 def test_a_remover_draws_its_victim_in_proportion() -> None:

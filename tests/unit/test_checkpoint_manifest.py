@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import math
 import zlib
@@ -14,13 +15,15 @@ import numpy as np
 import pytest
 from tests.checkpoint_support import save, settings
 
+import reverie
+from reverie import samplers
 from reverie.checkpoint import open_source
 from reverie.checkpoint.format.decode import decode_manifest
 from reverie.checkpoint.format.manifest import KIND, encode_manifest, frame
 from reverie.errors import CheckpointCorruptError, CheckpointVersionError
 from reverie.nests.codec import TensorSpec
 from reverie.tables.limiters import Limiter
-from reverie.tables.selectors import SelectorKind, selector_of
+from reverie.tables.selectors import Initial, PrioritizedSelector, SelectorKind, selector_of
 from reverie.tables.settings import TableSettings
 
 SCHEMA = json.loads(
@@ -159,6 +162,26 @@ ONLY_THE_PARSER = [
     (("parts", "a"), {"required": False, "files": ["part-b-c.npy"], "data": 0}),
     (("parts", "a"), {"required": False, "files": ["part-a-c.npy"] * 2, "data": 0}),
     (("parts", "a"), {"required": False, "files": ["part-a-c.npy"], "data": 0}),
+    *(
+        (("parts", "priorities"), {"required": False, "files": files, "data": data})
+        for files, data in [
+            (["part-priorities-x.npy"], {}),
+            ([], None),
+            ([], {"nobody": {"sampler": {"initial": "max", "eps": 0.0}}}),
+            ([], {"windows": {"sampler": {"initial": "max", "eps": 0.0}}}),  # it is uniform
+            ([], {"mixed/épisodes": {}}),
+            ([], {"mixed/épisodes": {"remover": {"initial": "max", "eps": 0.0}}}),
+            ([], {"mixed/épisodes": {"limiter": {"initial": "max", "eps": 0.0}}}),
+            ([], {"mixed/épisodes": {"sampler": {"initial": "max"}}}),
+            ([], {"mixed/épisodes": {"sampler": {"initial": "min", "eps": 0.0}}}),
+            ([], {"mixed/épisodes": {"sampler": {"initial": 0, "eps": 0.0}}}),
+            ([], {"mixed/épisodes": {"sampler": {"initial": "inf", "eps": 0.0}}}),
+            ([], {"mixed/épisodes": {"sampler": {"initial": [], "eps": 0.0}}}),
+            ([], {"mixed/épisodes": {"sampler": {"initial": True, "eps": 0.0}}}),
+            ([], {"mixed/épisodes": {"sampler": {"initial": 1.0, "eps": -1.0}}}),
+            ([], {"mixed/épisodes": {"sampler": {"initial": 1.0, "eps": None}}}),
+        ]
+    ),
     (("files", "part-a-c.npy"), {"nbytes": 1, "crc32": "00000000"}),
     (("files", "items-0.npy", "nbytes"), 10),
     (("files", "items-0.npy", "nbytes"), 2**53 - 1),
@@ -240,6 +263,37 @@ def test_selectors_come_back(tmp_path: Path, kind: SelectorKind) -> None:
     selector = selector_of(kind, 1 / 3 if kind == "prioritized" else None)
     back = with_settings(tmp_path, sampler=selector, remover=selector)
     assert (back.sampler, back.remover) == (selector, selector)
+
+
+@pytest.mark.parametrize("initial", [None, "max", 1 / 3])
+@pytest.mark.parametrize("eps", [0.0, 1e-6])
+def test_what_selectors_say_of_new_priorities_comes_back(
+    tmp_path: Path, initial: Initial, eps: float
+) -> None:
+    selector = PrioritizedSelector(1 / 3, initial=initial, eps=eps)
+    plain = PrioritizedSelector(1 / 3)
+    for sampler, remover in [(selector, plain), (plain, selector), (selector, selector)]:
+        back = with_settings(tmp_path, sampler=sampler, remover=remover)
+        assert (back.sampler, back.remover) == (sampler, remover)
+
+
+def test_a_selector_that_says_nothing_of_priorities_is_saved_as_ever(raw: bytes) -> None:
+    assert b'"parts":{}' in raw
+
+
+def test_a_checkpoint_that_is_saved_again_keeps_what_selectors_say(tmp_path: Path) -> None:
+    selector = samplers.Prioritized(0.5, initial=2.0)
+    make = functools.partial(reverie.ReplayBufferManager, {"n": np.zeros(())}, 10, tmp_path)
+    with make(sampler=selector) as manager:
+        _, observer = manager.create_replay_buffer()
+        for n in range(3):
+            observer({"n": float(n)})
+        manager.save()
+    for _ in range(2):
+        buffer = reverie.open(tmp_path)
+        assert buffer.table.settings.sampler == selector
+        buffer.save()
+        buffer.close()
 
 
 def test_sizes_and_signatures_come_back(tmp_path: Path) -> None:

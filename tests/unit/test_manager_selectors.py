@@ -143,6 +143,44 @@ def test_an_exponent_that_is_no_number_is_refused_by_its_name(alpha: float) -> N
         samplers.Prioritized(alpha)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "error", "words"),
+    [
+        ({"initial": 0}, InvalidArgumentError, "initial: found 0, wanted 'max'"),
+        ({"initial": -1.0}, InvalidArgumentError, "initial: found -1.0"),
+        ({"initial": float("nan")}, InvalidArgumentError, "initial: found nan"),
+        ({"initial": float("inf")}, InvalidArgumentError, "initial: found inf"),
+        ({"initial": "largest"}, InvalidArgumentError, "initial: found 'largest'"),
+        ({"initial": [1.0]}, TypeError, "initial: found"),
+        ({"eps": -1e-6}, InvalidArgumentError, "eps: found -1e-06"),
+        ({"eps": float("nan")}, InvalidArgumentError, "eps: found nan"),
+        ({"eps": float("inf")}, InvalidArgumentError, "eps: found inf"),
+        ({"eps": None}, TypeError, "eps: found None"),
+    ],
+)
+def test_priorities_to_come_that_cannot_be_are_refused(
+    wrong: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        samplers.Prioritized(0.6, **wrong)
+
+
+def test_a_prioritized_sampler_says_what_new_items_get() -> None:
+    one = samplers.Prioritized(0.6)
+    assert (one.exponent, one.initial, one.eps) == (0.6, "max", 1e-6)
+    same = samplers.Prioritized(0.6, initial="max", eps=1e-6)
+    others = [
+        samplers.Prioritized(0.6, initial=1),
+        samplers.Prioritized(0.6, initial=None),
+        samplers.Prioritized(0.6, eps=0),
+        samplers.Prioritized(0.5),
+    ]
+    assert (one, hash(one)) == (same, hash(same))
+    assert one not in others
+    assert repr(one) == "PrioritizedSelector(priority_exponent=0.6, initial='max', eps=1e-06)"
+    assert (samplers.Uniform().initial, samplers.Uniform().eps) == (None, 0.0)
+
+
 def test_they_are_values() -> None:
     assert samplers.Prioritized(0.6) == samplers.Prioritized(0.6) != samplers.Prioritized(1.0)
     assert samplers.Fifo() == removers.Fifo() != removers.Lifo()
@@ -154,7 +192,8 @@ def test_they_are_values() -> None:
 
 def test_reverbs_names_are_names_of_the_same_values() -> None:
     reverb = reverie.reverb
-    assert reverb.selectors.Prioritized(0.6) == samplers.Prioritized(0.6)
+    ours = samplers.Prioritized(0.6, initial=None, eps=0)
+    assert reverb.selectors.Prioritized(0.6) == ours != samplers.Prioritized(0.6)
     assert reverb.selectors.MinHeap() == samplers.MinHeap()
     assert reverb.rate_limiters.MinSize(3).internal_limiter == limiters.MinSize(3)
     ratio = reverb.rate_limiters.SampleToInsertRatio(2.0, 3, 7.0).internal_limiter

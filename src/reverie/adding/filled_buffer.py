@@ -26,7 +26,11 @@ class FilledBuffer(StoredBuffer):
     Of a manager's, whose items are windows that observers write, it refuses them.
     """
 
-    _first_priority = 1.0
+    @property
+    def _first_priority(self) -> float | None:
+        """Of new items; None: the largest that there is."""
+        initial = self._table.settings.sampler.initial
+        return None if initial == "max" else 1.0 if initial is None else float(initial)
 
     def _set_up(self, autoreset: Any, num_envs: int | None) -> None:
         """What steps need; the table is there."""

@@ -32,7 +32,7 @@ class Adder:
         fields: where the leaves of a step stand.
         view: the buffer's own.
         num_envs: environments of a batch; None: one, whose steps have no batch axis.
-        priority: of new items.
+        priority: of new items; None: the largest in the table.
 
     Attributes:
         num_envs: as given.
@@ -41,7 +41,12 @@ class Adder:
     """
 
     def __init__(
-        self, table: Table, fields: Fields, view: View, num_envs: int | None, priority: float
+        self,
+        table: Table,
+        fields: Fields,
+        view: View,
+        num_envs: int | None,
+        priority: float | None,
     ) -> None:
         nest, roles = fields.nest, fields.roles
         self.num_envs = num_envs

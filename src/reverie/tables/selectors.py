@@ -10,6 +10,9 @@ from reverie.runtime.checks import as_float
 
 SelectorKind = Literal["fifo", "lifo", "uniform", "prioritized", "min_heap", "max_heap"]
 
+Initial = float | Literal["max"] | None
+"""The priority of new items: a number, the largest in the table, or (None) their writer's."""
+
 
 class ItemSelector:
     """Base of the strategies that choose an item, to sample it or to remove it.
@@ -20,6 +23,8 @@ class ItemSelector:
     Attributes:
         kind: the strategy.
         exponent: the priority exponent of a prioritized selector, else None.
+        initial: the priority of the items that a buffer makes; None: whoever writes says so.
+        eps: what a buffer adds to an error to have a priority, so that none is 0.
         is_deterministic: whether the choice follows from the items alone.
         reads_priorities: whether it depends on their priorities. A prioritized selector
             does whatever its exponent: 0 is a value that experiments go through.
@@ -27,6 +32,8 @@ class ItemSelector:
 
     kind: SelectorKind
     exponent: float | None = None
+    initial: Initial = None
+    eps: float = 0.0
     is_deterministic: ClassVar[bool] = True
     reads_priorities: ClassVar[bool] = False
 
@@ -34,11 +41,14 @@ class ItemSelector:
         """Whether both are the same strategy: selectors are values."""
         if not isinstance(other, ItemSelector):
             return NotImplemented
-        return (self.kind, self.exponent) == (other.kind, other.exponent)
+        return self._value() == other._value()
 
     def __hash__(self) -> int:
         """Agrees with `==`."""
-        return hash((self.kind, self.exponent))
+        return hash(self._value())
+
+    def _value(self) -> tuple[object, ...]:
+        return self.kind, self.exponent, self.initial, self.eps
 
     def __repr__(self) -> str:
         """The name of the class, as Reverb has it."""
@@ -72,22 +82,51 @@ class PrioritizedSelector(ItemSelector):
     Args:
         priority_exponent: 1 for probabilities proportional to the priorities, 0 for
             equal ones; a negative one prefers low priorities.
+        initial: the priority of the items that a buffer makes: the largest of those that are
+            in the table at that moment ("max"; 1.0 where there are none), or a number above
+            0. None, as in Reverb: the one that the item's writer gives.
+        eps: what a buffer adds to the size of an error to have the item's priority. 0, as in
+            Reverb: priorities are what `update_priorities` is given.
 
     Raises:
-        TypeError: the exponent is no number.
-        InvalidArgumentError: it is infinite or NaN.
+        TypeError: an argument is of another type.
+        InvalidArgumentError: the exponent is infinite or NaN, `initial` no positive finite
+            number, or `eps` negative, infinite or NaN.
     """
 
     kind = "prioritized"
     is_deterministic = False
     reads_priorities = True
 
-    def __init__(self, priority_exponent: float) -> None:
+    def __init__(
+        self, priority_exponent: float, *, initial: Initial = None, eps: float = 0.0
+    ) -> None:
         self.exponent = finite_exponent("priority_exponent", priority_exponent)
+        self.initial = _checked_initial(initial)
+        self.eps = as_float("eps", eps)
+        if not 0 <= self.eps < math.inf:
+            raise InvalidArgumentError(
+                f"eps: found {self.eps}, wanted a finite number >= 0, such as 1e-6. It is "
+                "added to each error, so that an item without any is sampled now and then, too."
+            )
 
     def __repr__(self) -> str:
-        """As Reverb shows it."""
-        return f"PrioritizedSelector(priority_exponent={self.exponent:g})"
+        """As Reverb shows it, and what Reverb's has not."""
+        more = "" if self.initial is None else f", initial={self.initial!r}"
+        more += f", eps={self.eps:g}" if self.eps else ""
+        return f"PrioritizedSelector(priority_exponent={self.exponent:g}{more})"
+
+
+def _checked_initial(value: Initial) -> Initial:
+    if value is None or (isinstance(value, str) and value == "max"):
+        return value
+    number = math.nan if isinstance(value, str) else as_float("initial", value)
+    if not 0 < number < math.inf:
+        raise InvalidArgumentError(
+            f"initial: found {value!r:.200}, wanted 'max' (the largest priority in the table), "
+            "a finite number above 0 (with 0 none would be sampled), or None: the writer's."
+        )
+    return number
 
 
 def finite_exponent(name: str, value: float) -> float:

@@ -65,7 +65,7 @@ class ModelTable:
         capacity: the most items; the remover's choice makes room.
         sequence_length: L, steps of each item.
         stride_length: steps between the starts of two windows of one episode.
-        priority: of each new item.
+        priority: of each new item; None: the largest of those that are in, if it counts.
         pad_end_of_episodes: pad the rest of an episode.
         tile_end_of_episodes: every last step starts a padded window.
         sampler: what chooses samples: "uniform", "prioritized", or one of ORDERS.
@@ -86,7 +86,7 @@ class ModelTable:
     capacity: int
     sequence_length: int
     stride_length: int = 1
-    priority: float = 1.0
+    priority: float | None = 1.0
     pad_end_of_episodes: bool = False
     tile_end_of_episodes: bool = False
     sampler: str = "uniform"
@@ -204,6 +204,17 @@ class ModelTable:
         """What a prioritized selector makes of a priority: 0 stays 0, whatever the exponent."""
         return priority**exponent if priority > 0 else 0.0
 
+    def largest_priority(self) -> float:
+        """Of all items, where a selector goes by weight; 1 elsewhere and of no items."""
+        if not self.items or "prioritized" not in (self.sampler, self.remover):
+            return 1.0
+        return max(item.priority for item in self.items)
+
+    def min_probability(self) -> float:
+        """The smallest with which any item may be sampled; 0 without items."""
+        chances = self.probabilities(self.sampler, self.sampler_exponent)
+        return min((chance for chance in chances if chance > 0), default=0.0)
+
     def can_sample(self, n: int) -> bool:
         """Whether n samples can be taken before `max_times_sampled` has used up all items."""
         most = self.max_times_sampled
@@ -274,7 +285,8 @@ class ModelTable:
 
     def insert(self, window: list[list[np.ndarray[Any, Any]]]) -> None:
         """Adds an item of the present priority, and makes no room for it."""
-        item = ModelItem(self.next_serial, window, self.priority)
+        priority = self.largest_priority() if self.priority is None else self.priority
+        item = ModelItem(self.next_serial, window, priority)
         self.touch(item)
         self.items.append(item)
         self.next_serial += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 from reverie.checkpoint.disk import strict_json as sj
@@ -36,12 +37,19 @@ from reverie.checkpoint.format.manifest import (
     frame,
 )
 from reverie.checkpoint.format.rows import ROWS, role_of
-from reverie.checkpoint.format.settings import KEYS, ROLES, SAFE_INT, decode_settings
+from reverie.checkpoint.format.settings import (
+    KEYS,
+    PRIORITIES,
+    ROLES,
+    SAFE_INT,
+    decode_settings,
+    with_priorities,
+)
 from reverie.errors import CheckpointCorruptError, CheckpointVersionError
 
 MAX_NBYTES = sj.MAX_NBYTES + 100  # the frame around the JSON object
 MAX_FIRST_GENERATION = 2**32 - 4  # such a slot is used once
-KNOWN_PARTS = frozenset({ROLES})
+KNOWN_PARTS = frozenset({PRIORITIES, ROLES})
 
 _TOP = (
     *("kind", "format_version", "library_version", "sequence_number", "saved_at"),
@@ -105,6 +113,10 @@ def _decode(raw: bytes, where: str) -> Manifest:
         _segment(segment, f"segments[{i}]", len(layouts))
         for i, segment in enumerate(sj.take_list(top["segments"], "segments"))
     )
+    tables = tuple(
+        _table(t, f"tables[{i}]", i)
+        for i, t in enumerate(sj.take_list(top["tables"], "tables"))
+    )
     manifest = Manifest(
         sequence_number=sj.take_int(
             top["sequence_number"], "sequence_number", 1, MAX_SEQUENCE_NUMBER
@@ -113,10 +125,7 @@ def _decode(raw: bytes, where: str) -> Manifest:
         saved_at=sj.take_str(top["saved_at"], "saved_at", limit=100),
         layouts=layouts,
         segments=segments,
-        tables=tuple(
-            _table(t, f"tables[{i}]", i)
-            for i, t in enumerate(sj.take_list(top["tables"], "tables"))
-        ),
+        tables=_with_priorities(tables, parts),
         parts=parts,
         files=_files(top["files"], layouts, segments),
     )
@@ -145,6 +154,32 @@ def _parts(value: object) -> dict[str, NamedPart]:
             raise sj.MalformedError(f"{path}.files", "the same file twice", "distinct files")
         parts[name] = NamedPart(sj.take_bool(part["required"], path), files, part["data"])
     return parts
+
+
+def _with_priorities(
+    tables: tuple[TableEntry, ...], parts: dict[str, NamedPart]
+) -> tuple[TableEntry, ...]:
+    if PRIORITIES not in parts:
+        return tables
+    part, path = parts[PRIORITIES], f"parts[{PRIORITIES!r}]"
+    if not isinstance(part.data, dict) or part.files:
+        raise sj.MalformedError(path, part, "an object as data, and no files")
+    unknown = part.data.keys() - {table.settings.name for table in tables}
+    if unknown:
+        raise sj.MalformedError(path, min(unknown), "the name of a table")
+    return tuple(
+        dataclasses.replace(
+            table,
+            settings=with_priorities(
+                table.settings,
+                part.data[table.settings.name],
+                f"{path}[{table.settings.name[:80]!r}]",
+            ),
+        )
+        if table.settings.name in part.data
+        else table
+        for table in tables
+    )
 
 
 def _layout(value: object, path: str) -> Layout:

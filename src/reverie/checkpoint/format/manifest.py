@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reverie.checkpoint.folder.names import TABLE_FILES
 from reverie.checkpoint.format.layouts import Layout
-from reverie.checkpoint.format.settings import settings_json
+from reverie.checkpoint.format.settings import PRIORITIES, ROLES, priorities_json, settings_json
 from reverie.tables.settings import TableSettings
 
 KIND = "reverie-checkpoint"
@@ -103,6 +103,16 @@ class Manifest:
     def nbytes(self) -> int:
         """Bytes of all files, without the manifest."""
         return sum(file.nbytes for file in self.files.values())
+
+
+def parts_of(tables: Sequence[TableSettings]) -> dict[str, NamedPart]:
+    """What is saved of tables beside all else, where there is anything to say."""
+    said = priorities_json(tables)
+    parts = {PRIORITIES: NamedPart(False, (), said)} if said else {}
+    roles = {one.name: one.roles.as_json() for one in tables if one.roles is not None}
+    if roles:  # who does not know them would misread the steps
+        parts[ROLES] = NamedPart(True, (), roles)
+    return parts
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

@@ -28,13 +28,13 @@ from reverie.checkpoint.format.manifest import (
     COUNTERS,
     FileEntry,
     Manifest,
-    NamedPart,
     Segment,
     TableEntry,
     encode_manifest,
+    parts_of,
 )
 from reverie.checkpoint.format.rows import ROWS, Columns, RowFile
-from reverie.checkpoint.format.settings import ROLES, check_settings, nest_json
+from reverie.checkpoint.format.settings import check_settings, nest_json
 from reverie.checkpoint.format.snapshot import SnapshotLike, TableSnapshotLike
 from reverie.errors import InvalidArgumentError
 from reverie.nests.codec import encode_nest
@@ -106,7 +106,7 @@ class Plan:
             layouts=layouts,
             segments=(),
             tables=tuple(tables),
-            parts=_parts(settings),
+            parts=parts_of(settings),
             files={},
         )
         segments = _segments(snapshot, layouts, numbers)
@@ -217,12 +217,6 @@ class Plan:
             yield FileEntry(name, nbytes, count, None)
         for file in rows:
             yield FileEntry(file.name, file.nbytes, len(file), 0)
-
-
-def _parts(settings: Sequence[TableSettings]) -> dict[str, NamedPart]:
-    """What readers of the first format did not know, and would misread without."""
-    roles = {one.name: one.roles.as_json() for one in settings if one.roles is not None}
-    return {ROLES: NamedPart(required=True, files=(), data=roles)} if roles else {}
 
 
 def _layouts(

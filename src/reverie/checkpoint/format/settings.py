@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+from collections.abc import Iterable
+from typing import Any
 
 from reverie.checkpoint.disk import strict_json as sj
 from reverie.errors import CheckpointCorruptError, InvalidArgumentError, ReverieError
@@ -11,7 +14,7 @@ from reverie.nests.codec import decode_nest, encode_nest, make_array_spec
 from reverie.nests.nest import Nest
 from reverie.tables.limiters import Limiter
 from reverie.tables.roles import Roles
-from reverie.tables.selectors import ItemSelector, selector_of
+from reverie.tables.selectors import ItemSelector, PrioritizedSelector, selector_of
 from reverie.tables.settings import TableSettings
 
 MAX_NAME_LENGTH = 1000
@@ -19,6 +22,8 @@ SAFE_INT = (1 << 53) - 1  # JSON numbers above are not safe in every reader
 
 ROLES = "roles"
 """The part of a manifest that says what the keys of steps are: `Roles` by table."""
+PRIORITIES = "priorities"
+"""The part that holds what selectors say of new priorities."""
 
 KEYS = (
     *("name", "max_size", "sampler", "remover", "min_size_to_sample", "samples_per_insert"),
@@ -108,6 +113,48 @@ def decode_roles(value: object, where: str) -> dict[str, Roles]:
         return {name: Roles.from_json(roles) for name, roles in value.items()}
     except ValueError as error:
         raise CheckpointCorruptError(f"{where}: part {ROLES!r}: {error!s:.500}.") from None
+
+
+def priorities_json(tables: Iterable[TableSettings]) -> dict[str, dict[str, object]]:
+    """What selectors say of new priorities, by table and role, where they say anything."""
+    found: dict[str, dict[str, object]] = {}
+    for table in tables:
+        for role, selector in (("sampler", table.sampler), ("remover", table.remover)):
+            if selector.initial is not None or selector.eps:
+                said = {"initial": selector.initial, "eps": selector.eps}
+                found.setdefault(table.name, {})[role] = said
+    return found
+
+
+def with_priorities(settings: TableSettings, value: object, path: str) -> TableSettings:
+    """The settings of a table, and what `priorities_json` has of it.
+
+    Raises:
+        MalformedError: it is not of that form, or of a selector that is not prioritized.
+    """
+    if not isinstance(value, dict) or not value or not value.keys() <= {"sampler", "remover"}:
+        raise sj.MalformedError(path, value, "an object of sampler, remover, or both")
+    for role, inner in value.items():
+        selector = _with_priorities(getattr(settings, role), inner, f"{path}.{role}")
+        changed: dict[str, Any] = {role: selector}
+        settings = dataclasses.replace(settings, **changed)
+    return settings
+
+
+def _with_priorities(selector: ItemSelector, value: object, path: str) -> ItemSelector:
+    said = sj.take_object(value, path, ("initial", "eps"))
+    initial, eps = said["initial"], sj.take_float(said["eps"], f"{path}.eps")
+    number = None
+    if initial is not None and initial != "max":
+        number = sj.take_float(initial, f"{path}.initial")
+    if selector.exponent is None:
+        raise sj.MalformedError(path, selector, "a prioritized selector")
+    try:
+        return PrioritizedSelector(
+            selector.exponent, initial="max" if initial == "max" else number, eps=eps
+        )
+    except InvalidArgumentError as error:
+        raise sj.MalformedError(path, str(error), "what a selector takes") from error
 
 
 def nest_json(nest: Nest) -> object:

@@ -1,0 +1,260 @@
+"""What comes out of a replay buffer: batches in the form of a view, and new priorities."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from reverie import _core
+from reverie.adding.filled_buffer import FilledBuffer
+from reverie.errors import InvalidArgumentError, WaitTimeoutError
+from reverie.runtime.checks import as_updates, check_int, check_timeout
+from reverie.runtime.waiting import wait_until
+from reverie.sample import Batch, SampleInfo, WeightedInfo
+from reverie.stored_buffer import MISFITS
+from reverie.views import Gathered, View
+from reverie.weights import importance_weights, sequence_priorities
+
+_log = logging.getLogger("reverie")
+_PRIORITIZED = (
+    "Make the buffer with sampler=reverie.samplers.Prioritized(), or leave "
+    "update_priorities() out."
+)
+_OWN: Any = object()
+"""The buffer's own setting."""
+
+
+class SampledBuffer(FilledBuffer):
+    """The part of a replay buffer that gives batches."""
+
+    @property
+    def view(self) -> View | None:
+        """Its own view; None where items are windows, a manager's."""
+        return self._view
+
+    def _begin(
+        self, autoreset: Any, timeout: float | None, num_envs: int | None = None
+    ) -> None:
+        self._set_up(autoreset, num_envs)
+        self._timeout = timeout
+        self._plans: dict[View, Any] = {}
+        self._told_stale = False
+
+    def sample(
+        self,
+        batch_size: int,
+        num_steps: int | None = None,
+        *,
+        view: View | None = None,
+        beta: float | None = None,
+        normalize: Literal["buffer", "batch"] | None = "buffer",
+        out: Any = None,
+        timeout: float | None = _OWN,
+    ) -> Batch:
+        """A batch in NumPy, items chosen by the table's sampler, with replacement.
+
+        Sees every step that was added before. One crossing into the core, which chooses
+        under its lock and copies outside it; what takes long does without the GIL.
+
+        Args:
+            batch_size: B.
+            num_steps: T, of a manager's buffer; None means `sequence_length`. A divisor of
+                it takes one of each window's disjoint pieces, at random.
+            view: another than the buffer's own: the same items, in another form.
+            beta: with a prioritized sampler: `batch.weight` are importance weights,
+                `(N P(i))^-beta` (Schaul et al. 2016); 1 corrects the bias wholly.
+            normalize: what the largest weight of is 1: of all items, or of the batch; None:
+                weights as they are.
+            out: of a manager's buffer: a nest of arrays of just the result's shapes, filled
+                and returned instead of fresh ones.
+            timeout: seconds to wait while nothing may be sampled; None waits (and answers
+                Ctrl-C), 0 does not. By default the buffer's, for a manager's None.
+
+        Returns:
+            Batch: `info` of `[B]` fields; `data` as the view says, of a manager's buffer
+            leaves `[B, T, *shape]`.
+
+        Raises:
+            InvalidArgumentError: a number is out of range, `out` does not fit, the view is
+                not for this buffer's steps, or weights are asked of another sampler.
+            UnstackableError: a chosen window has not `sequence_length` steps, or other
+                columns.
+            WaitTimeoutError: nothing was there in time.
+            EndlessWaitError: no timeout, and no other thread that could add.
+            ClosedError: the buffer is closed.
+        """
+        timeout = self._timeout if timeout is _OWN else timeout
+        if beta is not None:
+            self._check_weighted()
+        if self._view is None:
+            if view is not None:
+                self._with_views("view=")
+            call = self._call(batch_size, num_steps, False, out, timeout)
+            try:
+                batch = self._core.sample(*call)
+                if batch is None:
+                    batch = self._wait_and_sample(call, timeout)
+            except MISFITS as error:
+                raise self._translated(error) from None
+            info = SampleInfo._make(batch[1])
+            if beta is not None:
+                return Batch(
+                    self._nest.unflatten(batch[0]),
+                    _weighted(info, beta, normalize, self._core.min_probability()),
+                )
+            return Batch(self._nest.unflatten(batch[0]), info)
+        if num_steps is not None or out is not None:
+            raise InvalidArgumentError(
+                "num_steps= and out= are for the windows of a manager's buffer. The view says "
+                f"what a batch holds; this buffer's is {self._view!r}."
+            )
+        self._store.check_open()
+        if type(batch_size) is not int or not 0 < batch_size < 2**31:
+            batch_size = check_int("batch_size", batch_size, 1, 2**31 - 1)
+        view = view or self._view
+        most, columns = self._plans.get(view) or self._plan(view)
+        try:
+            found = self._core.sample_view(self._layout, batch_size, most, columns)
+            while found is None:
+                self._wait(batch_size, timeout)
+                found = self._core.sample_view(self._layout, batch_size, most, columns)
+        except _core.Closed:
+            raise self._store.closed_error() from None
+        arrays, facts, records, hows, least = found
+        data = view.arrange(self._with_views("sample()"), Gathered(arrays, records, hows))
+        info = SampleInfo._make(facts)
+        return Batch(data, info if beta is None else _weighted(info, beta, normalize, least))
+
+    def update_priorities(
+        self,
+        keys: ArrayLike,
+        priorities: ArrayLike,
+        *,
+        mask: ArrayLike | None = None,
+        eta: float = 0.9,
+    ) -> int:
+        """Sets the priorities of items, in any order, of any earlier batches.
+
+        Args:
+            keys: `batch.key`.
+            priorities: sizes of the targets' errors, `[B]`, finite and not negative. To
+                them the sampler's `eps` is added; not of a manager's buffer, whose are kept
+                as they are. Or `[B, T]` of sequences, of which one is made:
+                `eta * max + (1 - eta) * mean` (Kapturowski et al. 2019).
+            mask: `[B, T]`, `batch.mask`: steps that count.
+            eta: 0 to 1.
+
+        Returns:
+            How many keys were stale: their items have left the buffer.
+
+        Raises:
+            InvalidArgumentError: a shape or a value, or no selector reads priorities.
+            ClosedError: the buffer is closed.
+        """
+        if self._view is None:
+            if mask is not None:
+                raise InvalidArgumentError("mask= is not for a manager's buffer.")
+            return super().update_priorities(keys, priorities)
+        self._store.check_open()
+        self._table.settings.check_updates(_PRIORITIZED)
+        errors = np.asarray(priorities)
+        if errors.ndim == 2:
+            errors = sequence_priorities(errors, mask, eta)
+        elif mask is not None:
+            raise InvalidArgumentError(
+                f"mask: found priorities of shape {errors.shape}, wanted [B, T]."
+            )
+        wanted, sizes = as_updates(keys, errors)
+        stale = self._core.update_priorities(wanted, sizes + self._table.settings.sampler.eps)
+        if stale and stale == len(wanted):
+            self._tell_stale(stale)
+        return stale
+
+    def steps(self, view: View | None = None) -> Batch:
+        """Every item in the order of insertion, as a batch. Counts as no sample.
+
+        Args:
+            view: None: the buffer's own.
+        """
+        fields = self._with_views("steps()")
+        self._store.check_open()
+        view = view or self._view
+        assert view is not None
+        most, columns = self._plans.get(view) or self._plan(view)
+        arrays, keys, records, hows = self._core.gather_view(self._layout, None, most, columns)
+        items = self._core.items() if len(keys) else None
+        nothing = np.zeros(len(keys))
+        info = SampleInfo(
+            keys,
+            nothing,
+            np.full(len(keys), len(keys), np.int64),
+            nothing if items is None else items["priority"],
+            np.zeros(len(keys), np.int32) if items is None else items["times_sampled"],
+        )
+        return Batch(view.arrange(fields, Gathered(arrays, records, hows)), info)
+
+    def _check_weighted(self) -> None:
+        sampler = self._table.settings.sampler
+        if sampler.kind != "prioritized":
+            raise InvalidArgumentError(
+                f"beta: found the sampler {sampler!r}, wanted a prioritized one: importance "
+                "weights correct for its choice. Leave beta out, or make the buffer with "
+                "sampler=reverie.samplers.Prioritized()."
+            )
+
+    def _tell_stale(self, count: int) -> None:
+        told, self._told_stale = self._told_stale, True
+        if not told:
+            _log.warning(
+                "update_priorities(): all %d keys were stale: their steps have left. "
+                "Are they batch.key, of a batch that is not too old? (Told once.)",
+                count,
+            )
+
+    def _plan(self, view: View) -> Any:
+        assert self._fields is not None
+        assert self._view is not None
+        if not isinstance(view, View):
+            raise InvalidArgumentError(
+                f"view: found {view!r:.200}, wanted one of reverie.views."
+            )
+        if (view.items == _core.EPISODES) != (self._view.items == _core.EPISODES):
+            raise InvalidArgumentError(
+                f"view: found {view!r:.200}, but this buffer's items are those of "
+                f"{self._view!r:.200}. Make one with view={view!r:.100} for that."
+            )
+        view.check(self._fields)
+        self._plans[view] = plan = view.plan(self._fields)
+        return plan
+
+    def _wait(self, batch_size: int, timeout: float | None) -> None:
+        try:
+            wait_until(
+                lambda slice_s: self._core.wait(batch_size, slice_s),
+                timeout=check_timeout(timeout),
+                what=lambda: self._table.describe_sample_wait(f"{batch_size} ", ""),
+                progress=self._store.progress,
+            )
+        except WaitTimeoutError as error:
+            if timeout != 0:
+                raise
+            raise WaitTimeoutError(
+                f"The replay buffer is empty: add steps before you sample. ({error})"
+            ) from None
+
+
+def _weighted(
+    info: SampleInfo,
+    beta: float,
+    normalize: Literal["buffer", "batch"] | None,
+    least: float,
+) -> WeightedInfo:
+    # Of a manager's the least may have been told a moment later.
+    least = min(least, float(info.probability.min()))
+    weight = importance_weights(
+        info.probability, info.table_size, beta, normalize=normalize, min_probability=least
+    )
+    return WeightedInfo(*info, weight)
