@@ -1,0 +1,103 @@
+#include <algorithm>
+
+#include "stop.h"
+#include "store.h"
+
+// Batches and items: chosen under the store's mutex, gathered outside it.
+
+namespace reverie {
+
+Status Store::Choose(Table* table, const BatchSpec& spec, std::uint32_t piece, Visit* visit,
+                     BatchRows* rows, const SampleInfo& info) {
+  Locked locked = Lock();
+  if (closed_) return Status::Of(Code::kClosed);
+  const auto wanted = static_cast<std::int64_t>(rows->rows.size());
+  if (!table->CanSample(wanted)) Moved(table, &locked);  // for what lacked memory before
+  if (!table->CanSample(wanted)) return Status::Of(Code::kWouldBlock);
+  visit->Enter(&locked);  // first, as an item sampled for the last time is deleted
+  const Status status = table->Sample(spec, rows, info, locked.garbage());
+  Moved(table, &locked);
+  if (status.ok() && piece != 0) table->PickPieces(rows, spec.steps, piece);
+  return status;
+}
+
+Status Store::Sample(Table* table, BatchSpec spec, std::size_t n, std::uint32_t piece,
+                     void* const* outputs, const SampleInfo& info) {
+  BatchRows rows;
+  rows.rows.resize(n);
+  if (n >= OuterLock::kLongRows) OuterLock::LetGo();
+  Visit visit(this);
+  if (piece == spec.steps) piece = 0;
+  const Status status = Choose(table, spec, piece, &visit, &rows, info);
+  if (!status.ok()) return status;
+  if (piece != 0) spec.steps = piece;
+  Gather(spec, rows, outputs, options_.gather_threads);
+  return Status::Of(Stop::Asked() ? Code::kInterrupted : Code::kOk);
+}
+
+Status Store::ViewReader::Sample(Table* table, std::size_t n, const SampleInfo& info) {
+  rows_.rows.resize(n);
+  rows_.reach.resize(n);
+  if (n >= OuterLock::kLongRows) OuterLock::LetGo();
+  return store_->Choose(table, spec_, 0, &visit_, &rows_, info);
+}
+
+Status Store::ViewReader::Select(const Table* table, const std::uint64_t* keys, std::size_t n) {
+  Locked locked = store_->Lock();
+  if ((keys == nullptr ? table->size() : n) >= OuterLock::kLongRows) OuterLock::LetGo();
+  const Status status = table->Select(&spec_, keys, n, &rows_, &keys_);
+  if (!status.ok()) return status;
+  visit_.Enter(&locked);
+  rows_.reach.reserve(rows_.rows.size());
+  for (const Row& row : rows_.rows) {
+    rows_.reach.push_back(locked.chunks().ReachFrom(row.chunk, row.offset, spec_.steps));
+  }
+  return Status();
+}
+
+Status Store::ViewReader::Gather(const std::vector<ViewColumn>& columns,
+                                 void* const* outputs) const {
+  GatherView(*spec_.layout, rows_, columns, outputs, store_->options_.gather_threads);
+  return Status::Of(Stop::Asked() ? Code::kInterrupted : Code::kOk);
+}
+
+std::uint32_t Store::ViewReader::longest() const {
+  std::uint32_t longest = 0;
+  for (const ChunkStore::Reach& row : rows_.reach) longest = std::max(longest, row.records);
+  return longest;
+}
+
+Status Store::ItemReader::Sample(Table* table, std::size_t n) {
+  if (std::min(n, kMaxItems) >= OuterLock::kLongRows / 4) OuterLock::LetGo();
+  Locked locked = store_->Lock();
+  if (locked.closed()) return Status::Of(Code::kClosed);
+  if (!table->CanSample(1)) store_->Moved(table, &locked);  // for what lacked memory before
+  if (!table->CanSample(1)) return Status::Of(Code::kWouldBlock);
+  visit_.Enter(&locked);
+  table->SampleItems(std::min(n, kMaxItems), &items_, locked.garbage());
+  store_->Moved(table, &locked);
+  return Status();
+}
+
+Status Store::ItemReader::Find(const Table* table, const std::uint64_t* key) {
+  items_.resize(1);
+  Locked locked = store_->Lock();
+  const Status status = table->Find(key, &items_[0]);
+  if (status.ok()) visit_.Enter(&locked);
+  return status;
+}
+
+Status Store::Reader::Select(const Table* table, const std::uint64_t* keys, std::size_t n) {
+  Locked locked = store_->Lock();
+  if ((keys == nullptr ? table->size() : n) >= OuterLock::kLongRows) OuterLock::LetGo();
+  const Status status = table->Select(&spec_, keys, n, &rows_, &keys_);
+  if (status.ok()) visit_.Enter(&locked);
+  return status;
+}
+
+Status Store::Reader::Gather(void* const* outputs) const {
+  reverie::Gather(spec_, rows_, outputs, store_->options_.gather_threads);
+  return Status::Of(Stop::Asked() ? Code::kInterrupted : Code::kOk);
+}
+
+}  // namespace reverie
