@@ -136,7 +136,10 @@ def alone(seed: int, script: Script, steps: int, kind: str = "box") -> list[Step
 
 
 def vector(
-    scripts: Sequence[Script], mode: Any, kind: str = "box", make: Any = gym.vector.SyncVectorEnv
+    scripts: Sequence[Script],
+    mode: Any,
+    kind: str = "box",
+    make: Any = gym.vector.SyncVectorEnv,
 ) -> Any:
     """A vector of such environments; they are numbered from 1."""
     makers = [

@@ -202,7 +202,7 @@ def as_flags(name: str, value: Any, count: int, alone: bool) -> NDArray[np.bool_
         StepMismatchError: another shape.
         InvalidArgumentError: it is neither true nor false.
     """
-    found = value if type(value) is np.ndarray else as_array(name, value)
+    found = value if type(value) is np.ndarray else _array(name, value)
     if found.dtype != np.bool_:
         if found.dtype.kind not in "iuf" or not np.isin(found, (0, 1)).all():
             raise InvalidArgumentError(
@@ -221,14 +221,18 @@ def as_flags(name: str, value: Any, count: int, alone: bool) -> NDArray[np.bool_
     return found
 
 
-def as_ids(env_ids: ArrayLike, alone: bool) -> NDArray[np.int64]:
-    """`env_ids` as int64 `[N]`; whether they are known, the core says.
+def as_ids(env_ids: ArrayLike, num_envs: int | None) -> NDArray[np.int64]:
+    """`env_ids` as int64 `[N]`, each known, each once.
+
+    Args:
+        env_ids: as passed.
+        num_envs: how many there are; None: steps have no batch axis.
 
     Raises:
-        InvalidArgumentError: they are no integers, or steps have no batch axis.
+        InvalidArgumentError: they are not so.
     """
-    ids = as_array("env_ids", env_ids)
-    if alone:
+    ids = _array("env_ids", env_ids)
+    if num_envs is None:
         raise InvalidArgumentError(
             f"env_ids: found {env_ids!r:.100}, but this buffer's steps are those of a single "
             "environment, without a batch axis. Make it with num_envs=, or for_env(), for "
@@ -239,16 +243,24 @@ def as_ids(env_ids: ArrayLike, alone: bool) -> NDArray[np.int64]:
             f"env_ids: found {env_ids!r:.100}, wanted a list of integers, the number of an "
             "environment for each row. Nothing was stored."
         )
+    numbers: list[int] = ids.tolist()
+    if numbers and not 0 <= min(numbers) <= max(numbers) < num_envs:
+        strange = [n for n in numbers if not 0 <= n < num_envs]
+        raise InvalidArgumentError(
+            f"env_ids: found {strange!r:.100}, wanted 0 to {num_envs - 1}: there are "
+            f"{num_envs} environments. Nothing was stored."
+        )
+    if len(set(numbers)) != len(numbers):
+        twice = sorted({n for n in numbers if numbers.count(n) > 1})
+        raise InvalidArgumentError(
+            f"env_ids: found {twice!r:.100} twice, wanted one step a call of each environment. "
+            "Nothing was stored."
+        )
     return ids.astype(np.int64)
 
 
-def explain_ids(ids: NDArray[np.int64], num_envs: int) -> InvalidArgumentError:
-    """The error for numbers of environments that the core refused."""
-    strange = ids[(ids < 0) | (ids >= num_envs)]
-    if strange.size:
-        found = f"{strange.tolist()!r:.100}, wanted 0 to {num_envs - 1}: there are {num_envs}"
-    else:
-        values, counts = np.unique(ids, return_counts=True)
-        twice = values[counts > 1].tolist()
-        found = f"{twice!r:.100} twice, wanted one step a call of each of {num_envs}"
-    return InvalidArgumentError(f"env_ids: found {found} environments. Nothing was stored.")
+def _array(name: str, values: Any) -> NDArray[Any]:
+    try:
+        return as_array(name, values)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"{error} Nothing was stored.") from None

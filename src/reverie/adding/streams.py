@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reverie import _core
-from reverie.adding.arrivals import Arrivals, as_flags, as_ids, explain_ids, is_exact, shape_of
+from reverie.adding.arrivals import Arrivals, as_flags, as_ids, is_exact, shape_of
 from reverie.adding.arrivals import cause as cause_of
 from reverie.errors import StepMismatchError
 from reverie.nests.casts import convert
@@ -101,7 +101,7 @@ class Adder:
             InvalidArgumentError: a flag is neither true nor false; `env_ids` are none.
         """
         alone = self.num_envs is None
-        ids = None if env_ids is None else as_ids(env_ids, alone)
+        ids = None if env_ids is None else as_ids(env_ids, self.num_envs)
         count = (self.num_envs or 1) if ids is None else len(ids)
         try:
             old = self.states.leaves(before)
@@ -130,7 +130,6 @@ class Adder:
 
         Raises:
             StepMismatchError: dtype, shape or range; names the path.
-            InvalidArgumentError: an environment is unknown or occurs twice.
             ClosedError: the buffer is closed.
         """
         writer = self._writer
@@ -152,12 +151,6 @@ class Adder:
                 came.recast(found)
         except _core.Closed:
             raise self._table.store.closed_error() from None
-        except StepMismatchError:
-            raise
-        except ValueError:
-            if came.ids is None:
-                raise
-            raise explain_ids(came.ids, self.num_envs or 1) from None
         if (begun == _BROKEN).any():
             self._tell(begun, came)
 

@@ -13,8 +13,6 @@ gym = pytest.importorskip("gymnasium", reason="gymnasium is not installed")
 
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
-
-import reverie  # noqa: E402
 from tests.gym_support import (  # noqa: E402
     BOTH,
     KINDS,
@@ -28,6 +26,8 @@ from tests.gym_support import (  # noqa: E402
     steps_in,
     vector,
 )
+
+import reverie  # noqa: E402
 
 MODES = ["NextStep", "SameStep", "Disabled"]
 SCRIPTS = [
@@ -89,7 +89,9 @@ def test_so_they_are_whatever_the_episodes(
     check(buffer, expected(scripts, calls, mode), n_step=n_step)
 
 
-@pytest.mark.parametrize(("mode", "other"), [("NextStep", "Disabled"), ("SameStep", "Disabled")])
+@pytest.mark.parametrize(
+    ("mode", "other"), [("NextStep", "Disabled"), ("SameStep", "Disabled")]
+)
 def test_a_reset_that_is_overlooked_would_be_found(mode: str, other: str) -> None:
     buffer = filled(mode, autoreset=other)
     with pytest.raises(AssertionError):
@@ -122,9 +124,7 @@ def test_so_they_are_of_environments_that_come_as_they_are_ready(
         action = policy(obs.astype(np.int64))
         came = [envs[i].step(a) for i, a in zip(ids, action, strict=True)]
         next_obs, reward, terminated, truncated, _ = zip(*came, strict=True)
-        buffer.add(
-            obs, action, reward, np.stack(next_obs), terminated, truncated, env_ids=ids
-        )
+        buffer.add(obs, action, reward, np.stack(next_obs), terminated, truncated, env_ids=ids)
         for i, (state, _, *ends, _) in zip(ids, came, strict=True):
             counts[i] += 1
             states[i] = envs[i].reset()[0] if any(ends) else state
