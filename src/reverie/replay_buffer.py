@@ -97,6 +97,11 @@ class ReplayBuffer(SampledBuffer):
                 f"spec: found {type(spec).__name__}, wanted a dict: steps of a replay buffer "
                 "have keys, such as observation, action and reward."
             )
+        odd = [key for key in nest.spec if not isinstance(key, str)]
+        if odd:
+            raise SpecError(
+                f"spec: found the key {odd[0]!r:.200}, wanted text: keys are names in batches."
+            )
         view = Transitions() if view is None else view
         roles = _roles(list(nest.spec), next_of, action, reward, view)
         if num_envs is not None:

@@ -108,7 +108,7 @@ def test_what_is_no_environment_is_refused() -> None:
 @pytest.mark.parametrize("extra", [{"reward": np.zeros(3)}, ["logp"], "logp"])
 def test_extra_must_be_other_keys(extra: Any) -> None:
     env = Any_(spaces.Discrete(2), spaces.Discrete(2))
-    with pytest.raises(InvalidArgumentError, match="extra: found .*other keys"):
+    with pytest.raises(InvalidArgumentError, match=r"extra: found .*other keys"):
         reverie.ReplayBuffer.for_env(env, 10, extra=extra)
 
 
