@@ -187,7 +187,7 @@ class FilledBuffer(StoredBuffer):
         if isinstance(episodes, Mapping) or not hasattr(episodes, "__len__"):
             raise InvalidArgumentError(
                 f"episodes: found {type(episodes).__name__}, wanted a list of dicts, one for "
-                "each episode. One alone is for add_episode()."
+                "each episode. One alone is for add_episode(). Nothing was stored."
             )
         count = len(episodes)
         tails = [None] * count if after is None else after
