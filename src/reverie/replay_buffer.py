@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
-
 from reverie import views
 from reverie.adding.autoreset import Autoreset
 from reverie.adding.environments import STANDARD, settings_of, spec_of
