@@ -79,8 +79,6 @@ class Autoreset:
 
     def remember(self, came: Arrivals, steps: Arrivals, places: list[int]) -> None:
         """Of what came, these steps are stored; some have ended an episode."""
-        if self.mode != "NextStep":
-            return
         if self._final:
             for number in came.numbers():
                 self._final.pop(number, None)

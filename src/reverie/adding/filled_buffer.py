@@ -14,7 +14,7 @@ from reverie import _core, views
 from reverie.adding.arrivals import as_flags, count_of
 from reverie.adding.autoreset import Autoreset
 from reverie.adding.episodes import runs_of
-from reverie.adding.streams import Adder, states_of
+from reverie.adding.streams import Adder, states_among, states_of
 from reverie.errors import InvalidArgumentError, StepMismatchError
 from reverie.nests.difference import kind_name
 from reverie.runtime.checks import as_array
@@ -126,17 +126,11 @@ class FilledBuffer(StoredBuffer):
         """
         fields = self._with_views("add_step()")
         roles = fields.roles
-        before = _states("step", step, roles.state)
-        if len(_states("after", after, roles.state)) != len(after):
-            raise InvalidArgumentError(
-                f"after: found {list(after)!r:.200}, wanted the states {roles.state!r:.200} "
-                "alone. Nothing was stored."
-            )
         if not self._store.is_open:  # not within the lock: a forked child has its own copy
             raise self._store.closed_error()
         with self._adding:  # what an autoreset remembers goes with what was stored
-            adder = self._adder or self._first(before, env_ids)
-            came = adder.arrivals(before, step, after, terminated, truncated, env_ids)
+            adder = self._adder or self._first(step, env_ids)
+            came = adder.arrivals(step, after, terminated, truncated, env_ids)
             steps = came
             if self._autoreset.mode != "Disabled":
                 steps = self._autoreset.steps(
@@ -144,7 +138,8 @@ class FilledBuffer(StoredBuffer):
                 )
             if len(steps):
                 adder.store(steps)
-            self._autoreset.remember(came, steps, adder.places)
+            if self._autoreset.mode == "NextStep":
+                self._autoreset.remember(came, steps, adder.places)
             self._adder = adder  # from the first step on that was stored
         return len(steps)
 
@@ -236,7 +231,7 @@ class FilledBuffer(StoredBuffer):
             )
         return self._fields
 
-    def _first(self, before: Mapping[str, Any], env_ids: ArrayLike | None) -> Adder:
+    def _first(self, step: Mapping[str, Any], env_ids: ArrayLike | None) -> Adder:
         """The streams, once the first step shows whether there is a batch axis."""
         assert self._fields is not None
         assert self._view is not None
@@ -244,6 +239,7 @@ class FilledBuffer(StoredBuffer):
         if count is None:
             side = "obs" if self._fields.roles.observation else "step"
             states = states_of(self._fields)
+            before = states_among("step", step, self._fields.roles.state)
             try:
                 leaves = states.leaves(before)
             except StepMismatchError as error:
@@ -278,21 +274,3 @@ class FilledBuffer(StoredBuffer):
             f"extra: found {kind_name(extra)}: {words}; wanted a dict with the step's other "
             f"keys, {list(wanted)!r:.200}. Nothing was stored."
         )
-
-
-def _states(name: str, found: Any, state: Sequence[str]) -> dict[str, Any]:
-    """The states among a step's keys."""
-    try:
-        return {key: found[key] for key in state}
-    except (KeyError, TypeError, IndexError):
-        pass
-    if not isinstance(found, Mapping):
-        raise InvalidArgumentError(
-            f"{name}: found {type(found).__name__}, wanted a dict with the keys "
-            f"{list(state)!r:.200}. Nothing was stored."
-        )
-    missing = [key for key in state if key not in found]
-    raise InvalidArgumentError(
-        f"{name}: found no {missing!r:.200} among {list(found)!r:.200}; they are states. "
-        "Nothing was stored."
-    )

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from reverie import _core
 from reverie.adding.arrivals import Arrivals, as_flags, as_ids, is_exact, shape_of
 from reverie.adding.arrivals import cause as cause_of
-from reverie.errors import StepMismatchError
+from reverie.errors import InvalidArgumentError, ReverieError, StepMismatchError
 from reverie.nests.casts import convert
 from reverie.nests.difference import kind_name
 from reverie.nests.nest import Nest
@@ -21,6 +21,7 @@ from reverie.views import Fields, View
 
 _log = logging.getLogger("reverie")
 _BROKEN = 2  # Writer::Begun
+_TRUNCATED = np.uint8(_core.TRUNCATED)
 _ANY = 2**32 - 1
 
 
@@ -53,7 +54,7 @@ class Adder:
         nest, roles = fields.nest, fields.roles
         self.num_envs = num_envs
         self.broken = 0
-        self._table, self._nest = table, nest
+        self._table, self._nest, self._state = table, nest, roles.state
         self._sides = ("obs", "next_obs") if roles.observation else ("step", "after")
         self.states = states_of(fields)
         self.places = places_of(fields)
@@ -79,7 +80,6 @@ class Adder:
 
     def arrivals(
         self,
-        before: Mapping[str, Any],
         step: Mapping[str, Any],
         after: Mapping[str, Any],
         terminated: Any,
@@ -89,8 +89,7 @@ class Adder:
         """What came, by column. Shapes and dtypes are not looked at yet.
 
         Args:
-            before: the states before the step, by key.
-            step: all other keys of a step, and maybe states.
+            step: all keys of a step, the states before it.
             after: the states after it, by key.
             terminated: `[N]`, or one bool without a batch axis.
             truncated: likewise.
@@ -104,26 +103,26 @@ class Adder:
         ids = None if env_ids is None else as_ids(env_ids, self.num_envs)
         count = (self.num_envs or 1) if ids is None else len(ids)
         try:
-            old = self.states.leaves(before)
-        except StepMismatchError as error:
-            raise StepMismatchError(f"{self._sides[0]}: {error}") from None
-        try:
-            leaves = self._nest.leaves({**step, **after})
-        except StepMismatchError as error:
-            side = self._sides[1] if self.states.difference(after) else ""
-            raise StepMismatchError(f"{side}: {error}" if side else str(error)) from None
-        states: list[Any] = [None] * len(leaves)
-        for place, leaf in zip(self.places, old, strict=True):
-            states[place] = leaf
+            leaves = self._nest.flatten_up_to(step)
+            states = self.states.flatten_up_to(after)
+        except (ValueError, TypeError):
+            if type(step) is not dict and isinstance(step, Mapping):  # of a class of its own
+                return self.arrivals(dict(step), after, terminated, truncated, env_ids)
+            if type(after) is not dict and isinstance(after, Mapping):
+                return self.arrivals(step, dict(after), terminated, truncated, env_ids)
+            raise self._explained(step, after) from None
+        before: list[Any] = [None] * len(leaves)
+        for place, leaf in zip(self.places, states, strict=True):
+            before[place], leaves[place] = leaves[place], leaf
         if alone:
-            leaves = [self._alone(leaf, i, states, 1) for i, leaf in enumerate(leaves)]
-            states = [
-                None if leaf is None else self._alone(leaf, i, states, 0)
-                for i, leaf in enumerate(states)
+            leaves = [self._alone(leaf, i, before, 1) for i, leaf in enumerate(leaves)]
+            before = [
+                None if leaf is None else self._alone(leaf, i, before, 0)
+                for i, leaf in enumerate(before)
             ]
         ends = as_flags("terminated", terminated, count, alone)
         cut = as_flags("truncated", truncated, count, alone)
-        return Arrivals(self._nest.columns, states, leaves, ends, cut, ids, self._sides)
+        return Arrivals(self._nest.columns, before, leaves, ends, cut, ids, self._sides)
 
     def store(self, came: Arrivals) -> None:
         """Stores a step of each environment, or of some. Atomic but for what began.
@@ -135,8 +134,8 @@ class Adder:
         writer = self._writer
         if writer is None:
             raise self._table.store.closed_error()
-        lasts = np.where(came.ends, _core.TERMINATED, np.where(came.cut, _core.TRUNCATED, 0))
-        lasts = lasts.astype(np.uint8)
+        lasts = came.cut * _TRUNCATED
+        lasts[came.ends] = _core.TERMINATED
         begun = np.zeros(len(came), np.uint8)
         seen: set[int] = set()
         try:
@@ -151,7 +150,7 @@ class Adder:
                 came.recast(found)
         except _core.Closed:
             raise self._table.store.closed_error() from None
-        if (begun == _BROKEN).any():
+        if _BROKEN in begun.tobytes():
             self._tell(begun, came)
 
     def store_runs(
@@ -195,6 +194,21 @@ class Adder:
         if writer is not None:
             writer.close()
 
+    def _explained(self, step: Any, after: Any) -> ReverieError:
+        """The error for a structure that is another."""
+        before = states_among("step", step, self._state)
+        states_among("after", after, self._state)
+        unknown = [key for key in after if key not in self._state]
+        if unknown:
+            return InvalidArgumentError(
+                f"after: found {unknown!r:.200}, wanted the states {list(self._state)!r:.200} "
+                "alone. Nothing was stored."
+            )
+        for side, found in zip(self._sides, (before, after), strict=True):
+            if self.states.difference(found):
+                return StepMismatchError(f"{side}: {self.states.explain(found)}")
+        return self._nest.explain(step)
+
     def _alone(self, leaf: Any, place: int, states: list[Any], side: int) -> NDArray[Any]:
         """A leaf of one step, as a batch of one."""
         column = self._nest.columns[place]
@@ -227,6 +241,26 @@ class Adder:
             "(Told once; info().broken_episodes counts them.)",
             came.numbers()[which[0]],
         )
+
+
+def states_among(name: str, found: Any, state: Sequence[str]) -> dict[str, Any]:
+    """The states among a step's keys.
+
+    Raises:
+        InvalidArgumentError: it is no dict, or one is missing.
+    """
+    if not isinstance(found, Mapping):
+        raise InvalidArgumentError(
+            f"{name}: found {type(found).__name__}, wanted a dict with the keys "
+            f"{list(state)!r:.200}. Nothing was stored."
+        )
+    missing = [key for key in state if key not in found]
+    if missing:
+        raise InvalidArgumentError(
+            f"{name}: found no {missing!r:.200} among {list(found)!r:.200}; they are states. "
+            "Nothing was stored."
+        )
+    return {key: found[key] for key in state}
 
 
 def states_of(fields: Fields) -> Nest:

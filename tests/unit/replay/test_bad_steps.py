@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import ChainMap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -409,7 +410,8 @@ def test_add_step_names_its_own_arguments() -> None:
         buffer.add(0, 0, 0, 0, False, False)
     assert buffer.add_step(good, states) == 1
     assert buffer.add_step({**good, **states}, states, False, True) == 1
-    assert re.search("2 of 10 steps", repr(buffer))
+    assert buffer.add_step(ChainMap(good), ChainMap(states), False, True) == 1
+    assert re.search("3 of 10 steps", repr(buffer))
 
 
 def test_last_observations_of_several_states_are_a_dict_of_them() -> None:
