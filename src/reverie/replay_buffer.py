@@ -101,7 +101,8 @@ class ReplayBuffer(SampledBuffer):
                 f"spec: found the key {odd[0]!r:.200}, wanted text: keys are names in batches."
             )
         view = Transitions() if view is None else view
-        roles = _roles(list(nest.spec), next_of, action, reward, view)
+        mode = Autoreset(autoreset).mode
+        roles = _roles(list(nest.spec), next_of, action, reward, view, mode)
         if num_envs is not None:
             num_envs = check_int("num_envs", num_envs, 1, 2**31 - 1)
         if seed is not None:
@@ -112,7 +113,6 @@ class ReplayBuffer(SampledBuffer):
             sampler=UniformSelector() if sampler is None else sampler,
             roles=roles,
         )
-        Autoreset(autoreset)
         check_timeout(timeout)
         check_keep(max_to_keep)
         view.check(Fields(nest, roles))
@@ -123,21 +123,30 @@ class ReplayBuffer(SampledBuffer):
         table = Table(settings, nest=nest, seed=secrets.randbits(64) if seed is None else seed)
         table.attach(Store("The replay buffer", way_out="Make a new one."))
         super().__init__(table, nest, saver, sequence_length=view.stride + 1)
-        self._begin(autoreset, timeout, num_envs)
+        self._begin(timeout, num_envs)
 
     @classmethod
-    def over(cls, table: Table, nest: Nest, saver: Any, **settings: Any) -> ReplayBuffer:
+    def over(
+        cls,
+        table: Table,
+        nest: Nest,
+        saver: Any,
+        *,
+        num_envs: int | None = None,
+        **settings: Any,
+    ) -> ReplayBuffer:
         """For a table that is there: a manager's, or one that was saved.
 
         Args:
             table: in a store of its own.
             nest: structure of a step.
             saver: of its checkpoints.
+            num_envs: as above.
             **settings: as StoredBuffer's.
         """
         self = cls.__new__(cls)
         SampledBuffer.__init__(self, table, nest, saver, **settings)
-        self._begin(None, None if table.settings.roles is None else 0)
+        self._begin(None if table.settings.roles is None else 0, num_envs)
         return self
 
     @classmethod
@@ -239,6 +248,7 @@ def _roles(
     action: str | None,
     reward: str | None,
     view: View,
+    autoreset: str,
 ) -> Roles:
     if not isinstance(view, View):
         raise InvalidArgumentError(f"view: found {view!r:.200}, wanted one of reverie.views.")
@@ -279,4 +289,5 @@ def _roles(
         named["action"],
         named["reward"],
         view=views.as_json(view),
+        autoreset=autoreset,
     )

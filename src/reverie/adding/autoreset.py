@@ -11,6 +11,7 @@ from reverie.adding.arrivals import Arrivals
 from reverie.errors import InvalidArgumentError, StepMismatchError
 from reverie.nests.casts import convert
 from reverie.nests.nest import Nest
+from reverie.tables.roles import AUTORESETS
 
 _FINAL = ("final_obs", "final_observation")  # the second one gymnasium's before 1.0
 
@@ -35,14 +36,12 @@ class Autoreset:
         InvalidArgumentError: another mode.
     """
 
-    MODES = ("NextStep", "SameStep", "Disabled")
-
     def __init__(self, mode: Any) -> None:
         name = "Disabled" if mode is None else str(getattr(mode, "value", mode))
-        found = [each for each in self.MODES if each.lower() == name.replace("_", "").lower()]
+        found = [each for each in AUTORESETS if each.lower() == name.replace("_", "").lower()]
         if not found:
             raise InvalidArgumentError(
-                f"autoreset: found {mode!r:.100}, wanted one of {', '.join(self.MODES)}."
+                f"autoreset: found {mode!r:.100}, wanted one of {', '.join(AUTORESETS)}."
             )
         self.mode = found[0]
         self._final: dict[int, bytes] = {}  # by environment, the states that it ended in

@@ -35,13 +35,13 @@ class FilledBuffer(StoredBuffer):
         initial = self._table.settings.sampler.initial
         return None if initial == "max" else 1.0 if initial is None else float(initial)
 
-    def _set_up(self, autoreset: Any, num_envs: int | None) -> None:
+    def _set_up(self, num_envs: int | None) -> None:
         """What steps need; the table is there."""
         self._num_envs = num_envs
-        self._autoreset = Autoreset(autoreset)
         self._adder: Adder | None = None
         self._adding = threading.Lock()
         roles = self._table.settings.roles
+        self._autoreset = Autoreset(None if roles is None else roles.autoreset)
         self._fields = None if roles is None else Fields(self._nest, roles)
         self._view: View | None = None if roles is None else views.from_json(roles.view)
 
@@ -248,8 +248,8 @@ class FilledBuffer(StoredBuffer):
             if env_ids is not None and count is not None:
                 raise InvalidArgumentError(
                     "env_ids: found some environments in the first call, which would say how "
-                    "many there are. Make the buffer with num_envs=, or for_env(). Nothing was "
-                    "stored."
+                    "many there are. Make the buffer with num_envs=, or for_env(), or open it "
+                    "with num_envs=. Nothing was stored."
                 )
         return Adder(self._table, self._fields, self._view, count, self._first_priority)
 

@@ -28,6 +28,7 @@ from tests.gym_support import (  # noqa: E402
 )
 
 import reverie  # noqa: E402
+from reverie.errors import InvalidArgumentError  # noqa: E402
 
 MODES = ["NextStep", "SameStep", "Disabled"]
 SCRIPTS = [
@@ -104,6 +105,47 @@ def test_so_they_are_in_a_saved_buffer(mode: str, tmp_path: Path) -> None:
     opened = reverie.open(tmp_path)
     check(opened, expected(SCRIPTS, 23, mode, "nested"), "nested")
     check(opened, expected(SCRIPTS, 23, mode, "nested"), "nested", n_step=3)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("was_told", [False, True])
+def test_an_opened_buffer_knows_how_they_reset(
+    mode: str, was_told: bool, tmp_path: Path
+) -> None:
+    filled("Disabled" if was_told else mode).save(path=tmp_path)
+    if was_told:
+        with reverie.open(tmp_path, autoreset=mode) as buffer:
+            buffer.save()
+    opened = reverie.open(tmp_path)
+    before = len(opened)
+    scripts = [[(1, TERMINATED), (3, TRUNCATED)], *SCRIPTS[:1]]
+    play(vector(scripts, mode), opened, 11)
+    found = opened.steps().data["observation"][before:]
+    wanted = [[step.obs for step in steps] for steps in expected(scripts, 11, mode)]
+    for seed, steps in enumerate(wanted, 1):
+        assert np.array_equal(found[found[:, 0] == seed], steps)
+
+
+def test_an_opened_buffer_can_be_told_how_environments_reset_now(tmp_path: Path) -> None:
+    filled("Disabled").save(path=tmp_path)
+    opened = reverie.open(tmp_path, autoreset="NextStep", num_envs=2)
+    before = len(opened)
+    scripts = [[(1, TERMINATED)], [(2, TERMINATED)]]
+    play(vector(scripts, "NextStep"), opened, 6)
+    assert len(opened) == before + 7
+    for wrong in ({"autoreset": "never"}, {"num_envs": 0}):
+        with pytest.raises(InvalidArgumentError, match="found"):
+            reverie.open(tmp_path, **wrong)
+
+
+def test_what_observers_wrote_has_no_environments(tmp_path: Path) -> None:
+    with reverie.ReplayBufferManager({"n": np.zeros(())}, 10, tmp_path) as manager:
+        _, observer = manager.create_replay_buffer()
+        for _ in range(3):
+            observer({"n": 0.0})
+        manager.save()
+    with pytest.raises(InvalidArgumentError, match="are for a ReplayBuffer's steps"):
+        reverie.open(tmp_path, num_envs=2)
 
 
 @given(
