@@ -159,7 +159,7 @@ def cause(found: tuple[int, ...], step: tuple[int, ...], count: int | None) -> s
         return f"{many}. For some of them pass env_ids=" if found[0] < count else many
     if [n for n in found if n != 1] == [n for n in wanted if n != 1]:
         return ": the axes of 1 are not the same. reshape() it"
-    if count is not None and found == (*step, count):
+    if found and found == (*step, found[-1] if count is None else count):
         return ": the batch axis stands last. np.moveaxis(value, -1, 0) brings it to the front"
     if sorted(found) == sorted(wanted):
         return ": is it transposed? The axes are there, in another order"

@@ -72,7 +72,8 @@ class FilledBuffer(StoredBuffer):
             reward: `[N]`.
             next_obs: as `obs`: what came.
             terminated: `[N]`: the episode is over, and nothing follows.
-            truncated: `[N]`: it was cut off; `next_obs` is still its state.
+            truncated: `[N]`: it was cut off; `next_obs` is still its state. Where both
+                are true the step is stored as terminated.
             infos: as `step` returned them; read with autoreset "SameStep" alone.
             env_ids: `[N]`, which environments, from 0; None: all.
             extra: the step's other keys, `[N, ...]` each.

@@ -242,6 +242,7 @@ def test_it_is_refused_with_the_likely_cause_and_nothing_is_stored(
     [
         ({"pos": np.zeros(5), "pic": np.zeros((5, 6))}, r"'observation/pos': .*shape \(5,\); "),
         ({"pos": np.zeros(4), "pic": np.zeros((6, 5))}, "transposed"),
+        ({"pos": np.zeros((4, 7)), "pic": np.zeros((7, 5, 6))}, "the batch axis stands last"),
         ({"pos": np.zeros((2, 3, 4)), "pic": np.zeros((5, 6))}, r"\('N', 4\) of N"),
         (
             {"pos": np.zeros((2, 4)), "pic": np.zeros((3, 5, 6))},

@@ -115,7 +115,8 @@ def test_a_forked_child_is_refused_even_while_another_thread_adds(was_used: bool
 @pytest.mark.parametrize(
     "view", [reverie.views.Transitions(3, 0.5), reverie.views.Sequences(4)]
 )
-def test_what_several_threads_add_is_never_torn(view: Any) -> None:
+@pytest.mark.parametrize("clears", [False, True])
+def test_what_several_threads_add_is_never_torn(view: Any, clears: bool) -> None:
     buffer = made(view=view, timeout=5)
     end = time.monotonic() + 1.5
     errors: list[BaseException] = []
@@ -137,6 +138,8 @@ def test_what_several_threads_add_is_never_torn(view: Any) -> None:
     while time.monotonic() < end:
         look(buffer.sample(64), view)
         batches += 1
+        if clears and batches % 5 == 0:
+            buffer.clear()
     for thread in threads:
         thread.join(10)
         assert not thread.is_alive()
