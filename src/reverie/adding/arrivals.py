@@ -202,6 +202,8 @@ def as_flags(name: str, value: Any, count: int, alone: bool) -> NDArray[np.bool_
         StepMismatchError: another shape.
         InvalidArgumentError: it is neither true nor false.
     """
+    if alone and type(value) is bool:  # what most environments return
+        return np.array([value])
     found = value if type(value) is np.ndarray else _array(name, value)
     if found.dtype != np.bool_:
         if found.dtype.kind not in "iuf" or not np.isin(found, (0, 1)).all():
