@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from reverie.adding.autoreset import Autoreset
 from reverie.checkpoint.fits import check_has
 from reverie.checkpoint.folder.place import folder_of
 from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.load import fill, load_newest
 from reverie.checkpoint.save import Saver, check_keep
 from reverie.checkpoint.source import Source
-from reverie.errors import CheckpointMismatchError, SpecError
+from reverie.errors import CheckpointMismatchError, InvalidArgumentError, SpecError
 from reverie.nests import structure
 from reverie.nests.nest import Nest
 from reverie.nests.specs import ArraySpec
 from reverie.replay_buffer import ReplayBuffer
+from reverie.runtime.checks import check_int
 from reverie.tables.signature import columns_of
 from reverie.tables.store import Store
 from reverie.tables.table import Table
@@ -32,6 +35,8 @@ def open_buffer(
     max_to_keep: int | None = None,
     progress: Progress | None = None,
     max_nbytes: int | None = None,
+    num_envs: int | None = None,
+    autoreset: Any = None,
 ) -> ReplayBuffer:
     """A saved buffer, without the code that wrote it: `reverie.open`.
 
@@ -48,12 +53,15 @@ def open_buffer(
         progress: called with bytes read so far and in all.
         max_nbytes: most bytes that the checkpoint may take. None: in proportion to what
             its files take on the disk.
+        num_envs: of a ReplayBuffer's, to which steps will be added: see there.
+        autoreset: likewise; None: as it was.
 
     Returns:
         The buffer; its batches go on where those of the saved one would have.
 
     Raises:
-        InvalidArgumentError: `max_to_keep` is below 1.
+        InvalidArgumentError: `max_to_keep` or `num_envs` is below 1, there is no such
+            autoreset, or they are not for what was saved.
         CheckpointNotFoundError: there is none.
         CheckpointCorruptError: it is damaged; names the file.
         CheckpointMismatchError: there is no such table, or none was chosen of several;
@@ -64,17 +72,25 @@ def open_buffer(
         MissingDependencyError: it is Reverb's, and the `reverb-files` extra is missing.
     """
     check_keep(max_to_keep)
+    if num_envs is not None:
+        check_int("num_envs", num_envs, 1, 2**31 - 1)
+    mode = None if autoreset is None else Autoreset(autoreset).mode
     root = folder_of("path", path)
     return load_newest(
         root,
-        lambda source: _opened(source, root, table, max_to_keep),
+        lambda source: _opened(source, root, table, max_to_keep, num_envs, mode),
         progress=progress,
         max_nbytes=max_nbytes,
     )
 
 
 def _opened(
-    source: Source, root: Path, table: str | None, max_to_keep: int | None
+    source: Source,
+    root: Path,
+    table: str | None,
+    max_to_keep: int | None,
+    num_envs: int | None,
+    mode: str | None,
 ) -> ReplayBuffer:
     where = repr(str(source.path))
     names = list(source.settings)
@@ -86,7 +102,15 @@ def _opened(
     check_has(source.path, names, name, "table")
     store = Store(f"The buffer of {where}", way_out="Open it anew.", anew="Open it")
     tables = {other: Table(settings) for other, settings in source.settings.items()}
-    opened = tables[name] = Table(source.settings[name], nest=source.nest(name))
+    settings = source.settings[name]
+    if settings.roles is None and (num_envs, mode) != (None, None):
+        raise InvalidArgumentError(
+            f"num_envs= and autoreset= are for a ReplayBuffer's steps; {where} holds windows "
+            "that observers wrote."
+        )
+    if settings.roles is not None and mode is not None:
+        settings = replace(settings, roles=replace(settings.roles, autoreset=mode))
+    opened = tables[name] = Table(settings, nest=source.nest(name))
     nest = _known_nest(opened)
     for one in tables.values():
         one.attach(store)
@@ -106,7 +130,12 @@ def _opened(
         )
     home = source.path.parent if source.path == root else root
     return ReplayBuffer.over(
-        opened, nest, Saver(home, max_to_keep), sequence_length=length, lengths=lengths
+        opened,
+        nest,
+        Saver(home, max_to_keep),
+        num_envs=num_envs,
+        sequence_length=length,
+        lengths=lengths,
     )
 
 

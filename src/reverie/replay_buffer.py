@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
-
 from reverie import views
 from reverie.adding.autoreset import Autoreset
+from reverie.adding.environments import STANDARD, settings_of, spec_of
 from reverie.checkpoint.folder.place import folder_of
 from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.save import Saver, check_keep, check_savable
@@ -25,8 +24,6 @@ from reverie.tables.settings import MAX_ITEMS, TableSettings
 from reverie.tables.store import Store
 from reverie.tables.table import Table
 from reverie.views import Fields, Transitions, View
-
-_STANDARD = ("observation", "action", "reward")
 
 
 class ReplayBuffer(SampledBuffer):
@@ -98,8 +95,14 @@ class ReplayBuffer(SampledBuffer):
                 f"spec: found {type(spec).__name__}, wanted a dict: steps of a replay buffer "
                 "have keys, such as observation, action and reward."
             )
+        odd = [key for key in nest.spec if not isinstance(key, str)]
+        if odd:
+            raise SpecError(
+                f"spec: found the key {odd[0]!r:.200}, wanted text: keys are names in batches."
+            )
         view = Transitions() if view is None else view
-        roles = _roles(list(nest.spec), next_of, action, reward, view)
+        mode = Autoreset(autoreset).mode
+        roles = _roles(list(nest.spec), next_of, action, reward, view, mode)
         if num_envs is not None:
             num_envs = check_int("num_envs", num_envs, 1, 2**31 - 1)
         if seed is not None:
@@ -110,7 +113,6 @@ class ReplayBuffer(SampledBuffer):
             sampler=UniformSelector() if sampler is None else sampler,
             roles=roles,
         )
-        Autoreset(autoreset)
         check_timeout(timeout)
         check_keep(max_to_keep)
         view.check(Fields(nest, roles))
@@ -121,21 +123,30 @@ class ReplayBuffer(SampledBuffer):
         table = Table(settings, nest=nest, seed=secrets.randbits(64) if seed is None else seed)
         table.attach(Store("The replay buffer", way_out="Make a new one."))
         super().__init__(table, nest, saver, sequence_length=view.stride + 1)
-        self._begin(autoreset, timeout, num_envs)
+        self._begin(timeout, num_envs)
 
     @classmethod
-    def over(cls, table: Table, nest: Nest, saver: Any, **settings: Any) -> ReplayBuffer:
+    def over(
+        cls,
+        table: Table,
+        nest: Nest,
+        saver: Any,
+        *,
+        num_envs: int | None = None,
+        **settings: Any,
+    ) -> ReplayBuffer:
         """For a table that is there: a manager's, or one that was saved.
 
         Args:
             table: in a store of its own.
             nest: structure of a step.
             saver: of its checkpoints.
+            num_envs: as above.
             **settings: as StoredBuffer's.
         """
         self = cls.__new__(cls)
         SampledBuffer.__init__(self, table, nest, saver, **settings)
-        self._begin(None, None if table.settings.roles is None else 0)
+        self._begin(None if table.settings.roles is None else 0, num_envs)
         return self
 
     @classmethod
@@ -155,28 +166,9 @@ class ReplayBuffer(SampledBuffer):
 
         Raises:
             SpecError: a space has no fixed shape (Text, Sequence, Graph, OneOf).
-            InvalidArgumentError: `env` has no spaces.
+            InvalidArgumentError: `env` has no spaces, or `extra` has its keys.
         """
-        spaces = [
-            getattr(env, f"single_{name}_space", getattr(env, f"{name}_space", None))
-            for name in ("observation", "action")
-        ]
-        if None in spaces:
-            raise InvalidArgumentError(
-                f"env: found {type(env).__name__}, wanted a gymnasium environment: it has an "
-                "observation_space and an action_space. For others pass a spec: "
-                "ReplayBuffer({...}, capacity)."
-            )
-        spec = {
-            "observation": spaces[0],
-            "action": spaces[1],
-            "reward": np.zeros((), np.float32),
-            **(extra or {}),
-        }
-        if hasattr(env, "num_envs"):
-            mode = (getattr(env, "metadata", None) or {}).get("autoreset_mode", "NextStep")
-            settings = {"autoreset": mode, "num_envs": env.num_envs, **settings}
-        return cls(spec, capacity, **settings)
+        return cls(spec_of(env, extra), capacity, **{**settings_of(env), **settings})
 
     def __repr__(self) -> str:
         """`ReplayBuffer(49 of 50000 steps, Transitions(n_step=1, gamma=1.0))`."""
@@ -256,16 +248,22 @@ def _roles(
     action: str | None,
     reward: str | None,
     view: View,
+    autoreset: str,
 ) -> Roles:
     if not isinstance(view, View):
         raise InvalidArgumentError(f"view: found {view!r:.200}, wanted one of reverie.views.")
     defaults: dict[str, str | None] = {
-        name: name if name in keys else None for name in _STANDARD
+        name: name if name in keys else None for name in STANDARD
     }
     standard = defaults["observation"]
     state = (next_of,) if isinstance(next_of, str) else next_of
     if state is None:
         state = () if standard is None else (standard,)
+    if not isinstance(state, Sequence) or len(set(state)) != len(state):
+        raise InvalidArgumentError(
+            f"next_of: found {next_of!r:.200}, wanted keys of the step, each once: those whose "
+            'value is there after a step, too, as next_of=("obs",).'
+        )
     state = tuple(state)
     named = {"action": action or defaults["action"], "reward": reward or defaults["reward"]}
     for argument, wanted in (("next_of", state), *((k, (v,)) for k, v in named.items() if v)):
@@ -275,12 +273,21 @@ def _roles(
                 f"{argument}: found {unknown!r:.200}, wanted keys of the step: "
                 f"{list(keys)!r:.200}."
             )
-    if named["reward"] in state:
-        raise InvalidArgumentError(f"reward: {named['reward']!r} is one of next_of, too.")
+    for name in ("action", "reward"):
+        if named[name] in state:
+            raise InvalidArgumentError(
+                f"{name}: found {named[name]!r:.200}, which is one of next_of, too; wanted a "
+                "key that is no state."
+            )
+    if named["action"] is not None and named["action"] == named["reward"]:
+        raise InvalidArgumentError(
+            f"reward: found {named['reward']!r:.200}, which is the action, too; wanted another."
+        )
     return Roles(
         state,
         state[0] if len(state) == 1 else None,
         named["action"],
         named["reward"],
         view=views.as_json(view),
+        autoreset=autoreset,
     )

@@ -35,10 +35,8 @@ class SampledBuffer(FilledBuffer):
         """Its own view; None where items are windows, a manager's."""
         return self._view
 
-    def _begin(
-        self, autoreset: Any, timeout: float | None, num_envs: int | None = None
-    ) -> None:
-        self._set_up(autoreset, num_envs)
+    def _begin(self, timeout: float | None, num_envs: int | None) -> None:
+        self._set_up(num_envs)
         self._timeout = timeout
         self._plans: dict[View, Any] = {}
         self._told_stale = False

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-import optree
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from reverie import _core, views
+from reverie.adding.arrivals import as_flags, count_of
 from reverie.adding.autoreset import Autoreset
-from reverie.adding.episodes import records_of
-from reverie.adding.streams import Adder
-from reverie.errors import InvalidArgumentError
-from reverie.nests.nest import Nest
+from reverie.adding.episodes import runs_of
+from reverie.adding.streams import Adder, states_among, states_of
+from reverie.errors import InvalidArgumentError, StepMismatchError
+from reverie.nests.difference import kind_name
+from reverie.runtime.checks import as_array
 from reverie.stored_buffer import StoredBuffer
+from reverie.tables.info import BufferInfo
 from reverie.views import Fields, View
 
 
@@ -32,13 +35,13 @@ class FilledBuffer(StoredBuffer):
         initial = self._table.settings.sampler.initial
         return None if initial == "max" else 1.0 if initial is None else float(initial)
 
-    def _set_up(self, autoreset: Any, num_envs: int | None) -> None:
+    def _set_up(self, num_envs: int | None) -> None:
         """What steps need; the table is there."""
         self._num_envs = num_envs
-        self._autoreset = Autoreset(autoreset)
         self._adder: Adder | None = None
         self._adding = threading.Lock()
         roles = self._table.settings.roles
+        self._autoreset = Autoreset(None if roles is None else roles.autoreset)
         self._fields = None if roles is None else Fields(self._nest, roles)
         self._view: View | None = None if roles is None else views.from_json(roles.view)
 
@@ -69,7 +72,8 @@ class FilledBuffer(StoredBuffer):
             reward: `[N]`.
             next_obs: as `obs`: what came.
             terminated: `[N]`: the episode is over, and nothing follows.
-            truncated: `[N]`: it was cut off; `next_obs` is still its state.
+            truncated: `[N]`: it was cut off; `next_obs` is still its state. Where both
+                are true the step is stored as terminated.
             infos: as `step` returned them; read with autoreset "SameStep" alone.
             env_ids: `[N]`, which environments, from 0; None: all.
             extra: the step's other keys, `[N, ...]` each.
@@ -93,14 +97,12 @@ class FilledBuffer(StoredBuffer):
                 f"{roles.state!r:.200}, wanted one observation, an action and a reward. Name "
                 "them as next_of=, action= and reward=, or use add_step()."
             )
-        step = {chosen: action, got: reward, **(extra or {})}
+        step = {observation: obs, chosen: action, got: reward}
+        if extra or len(fields.places) != 3:
+            self._check_extra(extra, [key for key in fields.places if key not in step])
+            step.update(extra or {})
         return self.add_step(
-            {observation: obs, **step},
-            {observation: next_obs},
-            terminated,
-            truncated,
-            infos,
-            env_ids=env_ids,
+            step, {observation: next_obs}, terminated, truncated, infos, env_ids=env_ids
         )
 
     def add_step(
@@ -124,40 +126,23 @@ class FilledBuffer(StoredBuffer):
             env_ids: see `add`.
         """
         fields = self._with_views("add_step()")
-        state = fields.roles.state
-        try:
-            before = {key: step[key] for key in state}
-            after = {key: after[key] for key in state}
-        except (KeyError, TypeError):
-            before, after = self._explained(step, after, state)
-        adder = self._adder or self._first(before, env_ids)
-        alone = adder.num_envs is None
-        ids = None if env_ids is None else _ids(env_ids, alone)
+        roles = fields.roles
+        if not self._store.is_open:  # not within the lock: a forked child has its own copy
+            raise self._store.closed_error()
         with self._adding:  # what an autoreset remembers goes with what was stored
-            keep = None
-            count = 1 if alone else adder.num_envs or 1
-            every = np.arange(count) if ids is None else ids
+            adder = self._adder or self._first(step, env_ids)
+            came = adder.arrivals(step, after, terminated, truncated, env_ids)
+            steps = came
             if self._autoreset.mode != "Disabled":
-                ended = np.logical_or(terminated, truncated).reshape(-1)
-                keep = self._autoreset.steps(every)
-                for key in state:
-                    after[key] = self._autoreset.after(
-                        after[key], ended, infos, fields.nest.spec[key]
-                    )
-                if keep is not None and not keep.all():
-                    rows = np.flatnonzero(keep)
-                    pick = _picker(rows)
-                    before, step, after = pick(before), pick(dict(step)), pick(after)
-                    terminated, truncated = (
-                        pick(np.asarray(terminated)),
-                        pick(np.asarray(truncated)),
-                    )
-                    ids = every[rows]
-            if ids is None or len(ids):
-                adder.add(before, {**step, **after}, terminated, truncated, ids)
-            if self._autoreset.mode != "Disabled":
-                self._autoreset.remember(every, ended & (True if keep is None else keep))
-        return count if ids is None else len(ids)
+                steps = self._autoreset.steps(
+                    came, infos, adder.states, adder.places, roles.observation
+                )
+            if len(steps):
+                adder.store(steps)
+            if self._autoreset.mode == "NextStep":
+                self._autoreset.remember(came, steps, adder.places)
+            self._adder = adder  # from the first step on that was stored
+        return len(steps)
 
     def add_episode(
         self,
@@ -194,29 +179,43 @@ class FilledBuffer(StoredBuffer):
     ) -> int:
         """Stores whole episodes, of any lengths; arguments by episode, as `add_episode`'s."""
         fields = self._with_views("add_episodes()")
+        self._store.check_open()
+        if isinstance(episodes, Mapping) or not hasattr(episodes, "__len__"):
+            raise InvalidArgumentError(
+                f"episodes: found {type(episodes).__name__}, wanted a list of dicts, one for "
+                "each episode. One alone is for add_episode(). Nothing was stored."
+            )
         count = len(episodes)
-        ends = np.broadcast_to(np.asarray(terminated, np.bool_), (count,))
-        tails = [None] * count if after is None else list(after)
+        tails = [None] * count if after is None else after
+        if isinstance(tails, Mapping) or len(tails) != count:
+            raise InvalidArgumentError(
+                f"after: found {kind_name(tails)}, wanted a list of {count}, the states after "
+                "each episode's last step, or None. Nothing was stored."
+            )
+        ends = as_array("terminated", terminated)
+        ends = np.full(count, ends) if ends.ndim == 0 else ends
+        ends = as_flags("terminated", ends, count, False)
         if not count:
             return 0
-        pieces, lengths = [], []
-        for episode, tail, end in zip(episodes, tails, ends.tolist(), strict=True):
-            records, length = records_of(fields, episode, tail, end)
-            pieces.append(records)
-            lengths.append(length + 1)
-        columns = [
-            each[0] if count == 1 else np.concatenate(each)
-            for each in zip(*pieces, strict=True)
-        ]
-        adder = self._bulk_adder()
+        columns, lengths = runs_of(fields, episodes, tails, ends)
         lasts = np.where(ends, _core.TERMINATED, _core.TRUNCATED).astype(np.uint8)
-        adder.add_runs(columns, np.array(lengths, np.uint64), lasts)
-        return sum(lengths) - count
+        self._bulk_adder().store_runs(columns, lengths, lasts)
+        return int(lengths.sum()) - count
+
+    def info(self) -> BufferInfo:
+        """See `StoredBuffer.info`."""
+        adder = self._adder
+        return replace(super().info(), broken_episodes=adder.broken if adder else 0)
+
+    get_table_info = info
 
     def clear(self) -> None:
         """Empties it; episodes begin anew. Checkpoints on disk stay."""
-        self._autoreset.forget()
-        super().clear()
+        self._store.check_open()
+        with self._adding:
+            super().clear()
+            if self._adder is not None:
+                self._adder.broken = 0
 
     def close(self) -> None:
         """See `StoredBuffer.close`; open episodes end."""
@@ -233,35 +232,27 @@ class FilledBuffer(StoredBuffer):
             )
         return self._fields
 
-    def _first(self, before: Mapping[str, Any], env_ids: ArrayLike | None) -> Adder:
+    def _first(self, step: Mapping[str, Any], env_ids: ArrayLike | None) -> Adder:
         """The streams, once the first step shows whether there is a batch axis."""
         assert self._fields is not None
         assert self._view is not None
-        with self._adding:
-            if self._adder is not None:
-                return self._adder
-            self._store.check_open()
-            states = Nest({key: self._nest.spec[key] for key in before})
-            leaf, spec = states.leaves(before)[0], states.columns[0].spec
-            shape = np.shape(leaf)
-            alone = len(shape) == len(spec.shape)
-            count = None if alone else int(shape[0])
-            if shape[len(shape) - len(spec.shape) :] != spec.shape or len(shape) > 1 + len(
-                spec.shape
-            ):
-                count = None  # whoever adds says what is wrong
-            if self._num_envs is not None:
-                count = self._num_envs
-            elif env_ids is not None and count is not None:
+        count = self._num_envs
+        if count is None:
+            side = "obs" if self._fields.roles.observation else "step"
+            states = states_of(self._fields)
+            before = states_among("step", step, self._fields.roles.state)
+            try:
+                leaves = states.leaves(before)
+            except StepMismatchError as error:
+                raise StepMismatchError(f"{side}: {error}") from None
+            count = count_of(states.columns, leaves, side)
+            if env_ids is not None and count is not None:
                 raise InvalidArgumentError(
                     "env_ids: found some environments in the first call, which would say how "
-                    "many there are. Make the buffer with num_envs=, or for_env(). Nothing was "
-                    "stored."
+                    "many there are. Make the buffer with num_envs=, or for_env(), or open it "
+                    "with num_envs=. Nothing was stored."
                 )
-            self._adder = Adder(
-                self._table, self._fields, self._view, count, self._first_priority
-            )
-            return self._adder
+        return Adder(self._table, self._fields, self._view, count, self._first_priority)
 
     def _bulk_adder(self) -> Adder:
         """Streams of their own for whole episodes."""
@@ -270,32 +261,17 @@ class FilledBuffer(StoredBuffer):
         self._store.check_open()
         return Adder(self._table, self._fields, self._view, None, self._first_priority)
 
-    def _explained(self, step: Any, after: Any, state: Sequence[str]) -> NoReturn:
-        for name, found in (("step", step), ("after", after)):
-            if not isinstance(found, Mapping):
-                raise InvalidArgumentError(
-                    f"{name}: found {type(found).__name__}, wanted a dict with the keys "
-                    f"{list(state)!r:.200}. Nothing was stored."
-                )
-            missing = [key for key in state if key not in found]
-            if missing:
-                raise InvalidArgumentError(
-                    f"{name}: found no {missing!r:.200} among {list(found)!r:.200}; they are "
-                    "states. Nothing was stored."
-                )
-        raise AssertionError("there was something to explain")
-
-
-def _ids(env_ids: ArrayLike, alone: bool) -> NDArray[np.int64]:
-    ids = np.asarray(env_ids)
-    if alone or ids.ndim != 1 or ids.dtype.kind not in "iu":
+    def _check_extra(self, extra: Any, wanted: Sequence[str]) -> None:
+        """Raises InvalidArgumentError where `extra` are not the step's other keys."""
+        found = list(extra) if isinstance(extra, Mapping) else []
+        if (extra is None or isinstance(extra, Mapping)) and set(found) == set(wanted):
+            return
+        missing = [key for key in wanted if key not in found]
+        unknown = [key for key in found if key not in wanted]
+        parts = [f"missing {missing!r:.200}" if missing else ""]
+        parts += [f"unknown {unknown!r:.200}" if unknown else ""]
+        words = ", ".join(part for part in parts if part) or type(extra).__name__
         raise InvalidArgumentError(
-            f"env_ids: found {env_ids!r:.100}, wanted one number for each environment"
-            + (", and these steps have no batch axis." if alone else ", [N].")
+            f"extra: found {kind_name(extra)}: {words}; wanted a dict with the step's other "
+            f"keys, {list(wanted)!r:.200}. Nothing was stored."
         )
-    return ids.astype(np.int64)
-
-
-def _picker(rows: NDArray[np.int64]) -> Callable[[Any], Any]:
-    """Takes these rows of each leaf."""
-    return lambda nest: optree.tree_map(lambda leaf: np.asarray(leaf)[rows], nest)

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from reverie import _core
-from reverie.errors import InvalidArgumentError, StepMismatchError
+from reverie.adding.arrivals import Arrivals, as_flags, as_ids, is_exact, shape_of
+from reverie.adding.arrivals import cause as cause_of
+from reverie.errors import InvalidArgumentError, ReverieError, StepMismatchError
 from reverie.nests.casts import convert
+from reverie.nests.difference import kind_name
 from reverie.nests.nest import Nest
-from reverie.nests.specs import ArraySpec, Column
-from reverie.runtime.checks import as_array
 from reverie.tables.table import Table
 from reverie.views import Fields, View
 
 _log = logging.getLogger("reverie")
 _BROKEN = 2  # Writer::Begun
+_TRUNCATED = np.uint8(_core.TRUNCATED)
 _ANY = 2**32 - 1
 
 
 class Adder:
-    """The streams of one buffer: one for each environment. Thread-safe.
+    """The streams of one buffer: one for each environment.
 
     Args:
         table: where items go.
@@ -36,6 +37,8 @@ class Adder:
 
     Attributes:
         num_envs: as given.
+        states: the structure of the states alone.
+        places: where the leaves of `states` stand among the columns of a step.
         broken: episodes that ended as truncated because the next step did not begin in the
             state that the last one had led to.
     """
@@ -52,12 +55,9 @@ class Adder:
         self.num_envs = num_envs
         self.broken = 0
         self._table, self._nest, self._state = table, nest, roles.state
-        self._states = Nest({key: nest.spec[key] for key in roles.state})
-        places = [i for key in sorted(roles.state) for i in fields.places[key]]
-        self._places = self._states.leaves(
-            {key: _like(nest.spec[key], fields.places[key]) for key in roles.state}
-        )
-        assert sorted(places) == sorted(self._places)
+        self._sides = ("obs", "next_obs") if roles.observation else ("step", "after")
+        self.states = states_of(fields)
+        self.places = places_of(fields)
         self._layout = _core.RecordLayout(nest.types)
         episodes = view.items == _core.EPISODES
         self._writer: _core.Writer | None = table.store.core.create_writer(
@@ -75,83 +75,101 @@ class Adder:
             num_streams=num_envs or 1,
         )
         self._warned = False
-        self._counting = threading.Lock()
         table.owned_by(self)
         table.store.watch(self)
 
-    def add(
+    def arrivals(
         self,
-        before: Mapping[str, Any],
         step: Mapping[str, Any],
+        after: Mapping[str, Any],
         terminated: Any,
         truncated: Any,
-        env_ids: NDArray[np.int64] | None = None,
-    ) -> int:
-        """Stores one step of each environment, or of some. Atomic but for what began.
+        env_ids: ArrayLike | None,
+    ) -> Arrivals:
+        """What came, by column. Shapes and dtypes are not looked at yet.
 
         Args:
-            before: the states before it, by key.
-            step: all keys of a step, the states after it.
+            step: all keys of a step, the states before it.
+            after: the states after it, by key.
             terminated: `[N]`, or one bool without a batch axis.
             truncated: likewise.
             env_ids: `[N]`, which environments; None: all.
 
-        Returns:
-            How many episodes were broken off: see `broken`.
+        Raises:
+            StepMismatchError: the structure, or the shape of the flags.
+            InvalidArgumentError: a flag is neither true nor false; `env_ids` are none.
+        """
+        alone = self.num_envs is None
+        ids = None if env_ids is None else as_ids(env_ids, self.num_envs)
+        count = (self.num_envs or 1) if ids is None else len(ids)
+        try:
+            leaves = self._nest.flatten_up_to(step)
+            states = self.states.flatten_up_to(after)
+        except (ValueError, TypeError):
+            if type(step) is not dict and isinstance(step, Mapping):  # of a class of its own
+                return self.arrivals(dict(step), after, terminated, truncated, env_ids)
+            if type(after) is not dict and isinstance(after, Mapping):
+                return self.arrivals(step, dict(after), terminated, truncated, env_ids)
+            raise self._explained(step, after) from None
+        before: list[Any] = [None] * len(leaves)
+        for place, leaf in zip(self.places, states, strict=True):
+            before[place], leaves[place] = leaves[place], leaf
+        if alone:
+            leaves = [self._alone(leaf, i, before, 1) for i, leaf in enumerate(leaves)]
+            before = [
+                None if leaf is None else self._alone(leaf, i, before, 0)
+                for i, leaf in enumerate(before)
+            ]
+        ends = as_flags("terminated", terminated, count, alone)
+        cut = as_flags("truncated", truncated, count, alone)
+        return Arrivals(self._nest.columns, before, leaves, ends, cut, ids, self._sides)
+
+    def store(self, came: Arrivals) -> None:
+        """Stores a step of each environment, or of some. Atomic but for what began.
 
         Raises:
-            StepMismatchError: structure, dtype, shape or range; names the path.
-            InvalidArgumentError: an environment is unknown or occurs twice.
+            StepMismatchError: dtype, shape or range; names the path.
             ClosedError: the buffer is closed.
         """
         writer = self._writer
         if writer is None:
             raise self._table.store.closed_error()
-        count = 1 if self.num_envs is None else self.num_envs
-        if env_ids is not None:
-            count = len(env_ids)
-        leaves = self._nest.leaves(step)
-        states: list[Any] = [None] * len(leaves)
-        for place, leaf in zip(self._places, self._states.leaves(before), strict=True):
-            states[place] = leaf
-        if self.num_envs is None:
-            leaves = [self._alone(leaf, i) for i, leaf in enumerate(leaves)]
-            states = [None if s is None else self._alone(s, i) for i, s in enumerate(states)]
-        lasts = self._lasts(terminated, truncated, count)
-        begun = np.zeros(count, np.uint8)
+        lasts = came.cut * _TRUNCATED
+        lasts[came.ends] = _core.TERMINATED
+        begun = np.zeros(len(came), np.uint8)
+        seen: set[int] = set()
         try:
-            self._append(writer, states, leaves, count, env_ids, lasts, begun)
+            while (
+                found := writer.append_arrivals(
+                    came.before, came.after, len(came), came.ids, lasts, begun
+                )
+            ) >= 0:
+                if found in seen:  # rather an error than an endless loop
+                    raise AssertionError(f"no use for leaf {found}")
+                seen.add(found)
+                came.recast(found)
         except _core.Closed:
             raise self._table.store.closed_error() from None
-        except ValueError as error:
-            raise InvalidArgumentError(f"env_ids: {error}. Nothing was stored.") from None
-        broken = int(np.count_nonzero(begun == _BROKEN))
-        if broken:
-            self._tell(broken, begun, env_ids)
-        return broken
+        if _BROKEN in begun.tobytes():
+            self._tell(begun, came)
 
-    def add_runs(
+    def store_runs(
         self, columns: Sequence[Any], lengths: NDArray[np.uint64], lasts: NDArray[np.uint8]
     ) -> None:
         """Stores whole episodes, whose records stand one after the other in `columns`.
 
         Raises:
-            StepMismatchError: a dtype, a shape or a value; names the path.
             ClosedError: the buffer is closed.
         """
         writer = self._writer
         if writer is None:
             raise self._table.store.closed_error()
-        leaves, total = list(columns), int(lengths.sum())
-        misfit = -1
         try:
-            while (found := writer.append_runs(leaves, 0, lengths, lasts)) >= 0:
-                if found == misfit:
-                    raise AssertionError(f"no use for {leaves[found]!r:.200}")
-                misfit = found
-                leaves[found] = self._cast(leaves[found], found, total)
+            found = writer.append_runs(list(columns), 0, lengths, lasts)
         except _core.Closed:
             raise self._table.store.closed_error() from None
+        if found >= 0:
+            raise AssertionError(f"no use for {columns[found]!r:.200}")
 
     def drop_episode(self) -> None:
         """Forgets the open episodes' steps."""
@@ -176,100 +194,85 @@ class Adder:
         if writer is not None:
             writer.close()
 
-    def _append(
-        self,
-        writer: _core.Writer,
-        states: list[Any],
-        leaves: list[Any],
-        count: int,
-        env_ids: NDArray[np.int64] | None,
-        lasts: NDArray[np.uint8],
-        begun: NDArray[np.uint8],
-    ) -> None:
-        seen: set[int] = set()
-        while True:
-            found = writer.append_arrivals(states, leaves, count, env_ids, lasts, begun)
-            if found < 0:
-                return
-            if found in seen:  # rather an error than an endless loop
-                raise AssertionError(f"no use for leaf {found}")
-            seen.add(found)
-            place = found % len(leaves)
-            of = leaves if found < len(leaves) else states
-            of[place] = self._cast(of[place], place, count)
+    def _explained(self, step: Any, after: Any) -> ReverieError:
+        """The error for a structure that is another."""
+        before = states_among("step", step, self._state)
+        states_among("after", after, self._state)
+        unknown = [key for key in after if key not in self._state]
+        if unknown:
+            return InvalidArgumentError(
+                f"after: found {unknown!r:.200}, wanted the states {list(self._state)!r:.200} "
+                "alone. Nothing was stored."
+            )
+        for side, found in zip(self._sides, (before, after), strict=True):
+            if self.states.difference(found):
+                return StepMismatchError(f"{side}: {self.states.explain(found)}")
+        return self._nest.explain(step)
 
-    def _cast(self, leaf: Any, place: int, count: int) -> NDArray[Any]:
-        column = self._nest.columns[place]
-        wanted = Column(column.path, ArraySpec((count, *column.spec.shape), column.spec.dtype))
-        try:
-            return convert(leaf, wanted)
-        except StepMismatchError as error:
-            shape = np.shape(leaf)
-            if shape == column.spec.shape and self.num_envs is not None:
-                hint = f"one step of each of {count} environments was wanted, and this is one"
-            elif shape[1:] == column.spec.shape:
-                hint = f"this is of {shape[0]} environments, and {count} were wanted"
-            else:
-                raise
-            raise StepMismatchError(f"{error} ({hint}.)") from None
-
-    def _alone(self, leaf: Any, place: int) -> NDArray[Any]:
+    def _alone(self, leaf: Any, place: int, states: list[Any], side: int) -> NDArray[Any]:
         """A leaf of one step, as a batch of one."""
         column = self._nest.columns[place]
-        if (
-            type(leaf) is np.ndarray
-            and leaf.dtype == column.spec.dtype
-            and leaf.shape == column.spec.shape
-            and leaf.flags.c_contiguous
-        ):
-            return leaf[None]
-        return convert(leaf, column)[None]
+        if is_exact(leaf, column.spec):
+            return leaf[None]  # type: ignore[no-any-return]
+        prefix = f"{self._sides[side]}: " if states[place] is not None else ""
+        found = shape_of(leaf)
+        if found is not None and found != column.spec.shape:
+            raise StepMismatchError(
+                f"{prefix}Step leaf {column.path!r}: found {kind_name(leaf)}, shape {found}; "
+                f"wanted {column.spec.dtype} of shape {column.spec.shape}"
+                f"{cause_of(found, column.spec.shape, None)}. Nothing was stored."
+            )
+        try:
+            return convert(leaf, column)[None]
+        except StepMismatchError as error:
+            raise StepMismatchError(f"{prefix}{error}") from None
 
-    def _lasts(self, terminated: Any, truncated: Any, count: int) -> NDArray[np.uint8]:
-        ends = _flags("terminated", terminated, count, self.num_envs is None)
-        cut = _flags("truncated", truncated, count, self.num_envs is None)
-        return np.where(ends, _core.TERMINATED, np.where(cut, _core.TRUNCATED, 0)).astype(
-            np.uint8
-        )
-
-    def _tell(
-        self, broken: int, begun: NDArray[np.uint8], env_ids: NDArray[np.int64] | None
-    ) -> None:
-        with self._counting:
-            self.broken += broken
-            warned, self._warned = self._warned, True
+    def _tell(self, begun: NDArray[np.uint8], came: Arrivals) -> None:
+        which = np.flatnonzero(begun == _BROKEN)
+        self.broken += len(which)
+        warned, self._warned = self._warned, True
         if warned:
             return
-        which = np.flatnonzero(begun == _BROKEN)
-        which = which if env_ids is None else env_ids[which]
         _log.warning(
             "The step of environment %d does not begin in the state that its last one led to: "
             "its episode ended there, as truncated. Pass as next_obs what the environment "
-            "returned, and end episodes by terminated or truncated. (Told once; "
-            "info().broken_episodes counts them.)",
-            which[0],
+            "returned, and as the next obs the same, byte for byte (a copy, where the "
+            "environment writes into its arrays), and end episodes by terminated or truncated. "
+            "(Told once; info().broken_episodes counts them.)",
+            came.numbers()[which[0]],
         )
 
 
-def _like(spec: Any, places: list[int]) -> Any:
-    """The nest of a key's spec, with the places of its columns for leaves."""
-    return Nest({"": spec}).unflatten(list(places))[""]
+def states_among(name: str, found: Any, state: Sequence[str]) -> dict[str, Any]:
+    """The states among a step's keys.
 
-
-def _flags(name: str, value: Any, count: int, alone: bool) -> NDArray[np.bool_]:
-    found = value if type(value) is np.ndarray else as_array(name, value)
-    if alone and found.shape == ():
-        found = found[None]
-    if found.shape != (count,):
-        wanted = "one bool" if alone else f"bools of shape ({count},)"
-        raise StepMismatchError(
-            f"{name}: found shape {found.shape}, wanted {wanted}. Nothing was stored."
+    Raises:
+        InvalidArgumentError: it is no dict, or one is missing.
+    """
+    if not isinstance(found, Mapping):
+        raise InvalidArgumentError(
+            f"{name}: found {type(found).__name__}, wanted a dict with the keys "
+            f"{list(state)!r:.200}. Nothing was stored."
         )
-    if found.dtype != np.bool_:
-        if found.dtype.kind not in "iuf" or not np.isin(found, (0, 1)).all():
-            raise InvalidArgumentError(
-                f"{name}: found {value!r:.200}, wanted True or False (0 or 1). Nothing was "
-                "stored."
-            )
-        found = found.astype(np.bool_)
-    return found
+    missing = [key for key in state if key not in found]
+    if missing:
+        raise InvalidArgumentError(
+            f"{name}: found no {missing!r:.200} among {list(found)!r:.200}; they are states. "
+            "Nothing was stored."
+        )
+    return {key: found[key] for key in state}
+
+
+def states_of(fields: Fields) -> Nest:
+    """The structure of the states alone."""
+    return Nest({key: fields.nest.spec[key] for key in fields.roles.state})
+
+
+def places_of(fields: Fields) -> list[int]:
+    """Where the leaves of `states_of` stand among the columns of a step."""
+    return states_of(fields).leaves(
+        {
+            key: Nest({"": fields.nest.spec[key]}).unflatten(list(fields.places[key]))[""]
+            for key in fields.roles.state
+        }
+    )

@@ -25,6 +25,8 @@ class BufferInfo:
         min_size_to_sample: items that must be there before sampling starts.
         inserts_per_second: mean since this process created or loaded the buffer.
         samples_per_second: likewise.
+        broken_episodes: episodes that ended as truncated because the next step did not begin
+            in the state that the last one had led to, since the buffer was created or cleared.
     """
 
     name: str
@@ -41,3 +43,4 @@ class BufferInfo:
     min_size_to_sample: int
     inserts_per_second: float
     samples_per_second: float
+    broken_episodes: int = 0
