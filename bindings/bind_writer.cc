@@ -9,6 +9,7 @@
 #include "arrays.h"
 #include "errors.h"
 #include "handles.h"
+#include "leaves.h"
 #include "no_gil.h"
 #include "writers/writer.h"
 
@@ -41,15 +42,14 @@ constexpr int kIgnored = -4;
 
 int Append(WriterHandle& self, nb::sequence leaves, int last) {
   if (last < -1 || last > static_cast<int>(How::kCut)) throw nb::value_error("unknown `last`");
-  // Scratch on the stack of each thread: several may append at once.
-  thread_local std::vector<const void*> columns;
-  thread_local std::vector<std::uint8_t> scratch;
-  const int mismatch = self.layout.LeafBytes(leaves, &columns, &scratch);
+  LeafSpace space;
+  const void** columns;
+  const int mismatch = StepBytes(self.layout, leaves, {}, &space, &columns);
   if (mismatch >= 0) return mismatch;
   Writer::Fate fate = Writer::Fate::kStored;
   bool blocked = false;
   const auto how = last < 0 ? std::nullopt : std::make_optional(static_cast<How>(last));
-  Check(GilToSpare([&] { return self.writer->Append(columns.data(), how, &fate, &blocked); }));
+  Check(GilToSpare([&] { return self.writer->Append(columns, how, &fate, &blocked); }));
   if (fate == Writer::Fate::kTooLong) return kTooLong;
   if (fate == Writer::Fate::kIgnored) return kIgnored;
   return blocked ? kStoredButBlocked : kStored;
@@ -63,8 +63,10 @@ int AppendBatch(WriterHandle& self, nb::sequence leaves, std::size_t n,
       (fates && fates->size() != n)) {
     throw nb::value_error("streams, lasts and fates must have n values");
   }
-  thread_local std::vector<const void*> columns;
-  const int mismatch = self.layout.BatchBytes(leaves, static_cast<std::ptrdiff_t>(n), &columns);
+  LeafSpace space;
+  const void** columns;
+  const int mismatch =
+      StepBytes(self.layout, leaves, {static_cast<std::ptrdiff_t>(n)}, &space, &columns);
   if (mismatch >= 0) return mismatch;
   static_assert(sizeof(Writer::Fate) == 1, "fates are written as bytes");
   auto* const fate = fates ? reinterpret_cast<Writer::Fate*>(fates->data()) : nullptr;
@@ -79,8 +81,8 @@ int AppendBatch(WriterHandle& self, nb::sequence leaves, std::size_t n,
   const std::uint8_t* const last = lasts ? lasts->data() : nullptr;
   bool blocked = false;
   Check(GilToSpare([&] {
-    return self.writer->AppendBatch(columns.data(), streams ? stream.data() : nullptr, n, last,
-                                    fate, &blocked);
+    return self.writer->AppendBatch(columns, streams ? stream.data() : nullptr, n, last, fate,
+                                    &blocked);
   }));
   if (fate != nullptr && std::count(fate, fate + n, Writer::Fate::kTooLong) != 0) return kTooLong;
   return blocked ? kStoredButBlocked : kStored;
