@@ -102,6 +102,10 @@ bool Read(PyObject* object, Element* element) {
     element->Set(Number::kUint64, static_cast<std::uint64_t>(large));
     return true;
   }
+  if (PyComplex_CheckExact(object)) {
+    element->Set(Number::kComplex128, PyComplex_AsCComplex(object));
+    return true;
+  }
   element->number = NumberOfScalar(Py_TYPE(object));
   if (element->number == Number::kNone) return false;
   PyArray_ScalarAsCtype(object, element->bytes);
@@ -151,6 +155,10 @@ const void* ArrayBytes(const Way& way, PyObject* leaf) {
   return values == nullptr ? nullptr : way.CastAll(from, values, false);
 }
 
+constexpr unsigned Bit(Number number) { return 1u << static_cast<unsigned>(number); }
+constexpr unsigned kPythons =
+    Bit(Number::kBool) | Bit(Number::kInt64) | Bit(Number::kFloat64) | Bit(Number::kComplex128);
+
 // A list or tuple of numbers, lists of them, or arrays.
 class List {
  public:
@@ -190,20 +198,20 @@ class List {
   }
 
   bool Note(Number number) {
-    seen_ |= 1u << static_cast<unsigned>(number);
+    seen_ |= Bit(number);
     return number != Number::kNone;
   }
 
+  // The dtype that NumPy gives them all: that of one kind, or the last of Python's own.
   Number Common() const {
-    for (unsigned one = 0; one < reverie::kNumbers; ++one) {
-      if (seen_ == 1u << one) return static_cast<Number>(one);
+    const bool are_pythons = !has_arrays_ && (seen_ & ~kPythons) == 0;
+    for (std::size_t last = reverie::kNumbers; last-- != 0;) {
+      const unsigned bit = 1u << last;
+      if ((seen_ & bit) != 0) {
+        return seen_ == bit || are_pythons ? static_cast<Number>(last) : Number::kNone;
+      }
     }
-    const unsigned pythons = 1u << static_cast<unsigned>(Number::kBool) |
-                             1u << static_cast<unsigned>(Number::kInt64) |
-                             1u << static_cast<unsigned>(Number::kFloat64);
-    if (has_arrays_ || (seen_ & ~pythons) != 0) return Number::kNone;
-    const bool has_floats = (seen_ & 1u << static_cast<unsigned>(Number::kFloat64)) != 0;
-    return has_floats ? Number::kFloat64 : Number::kInt64;
+    return Number::kNone;
   }
 
   bool Fill(PyObject* node) {
