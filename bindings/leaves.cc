@@ -249,17 +249,25 @@ class List {
 
 // What NumPy makes of an object that says how; null where it does not, or if that fails.
 nb::object AsArray(PyObject* object) {
-  static PyObject* const name = PyUnicode_InternFromString("__array__");
-  auto* const type = reinterpret_cast<PyObject*>(Py_TYPE(object));
-  if (PyArray_Check(object) || !(PyObject_HasAttr(type, name) || PyObject_CheckBuffer(object))) {
-    return {};
+  static PyObject* const array = PyUnicode_InternFromString("__array__");
+  static PyObject* const description = PyUnicode_InternFromString("__array_interface__");
+  static PyObject* const structure = PyUnicode_InternFromString("__array_struct__");
+  const auto has = [object](PyObject* name) {
+    return _PyType_Lookup(Py_TYPE(object), name) != nullptr;
+  };
+  const bool has_buffer = PyObject_CheckBuffer(object) != 0;
+  if (PyArray_Check(object) || !(has_buffer || has(array))) return {};
+  PyObject* found;
+  if (has_buffer || has(description) || has(structure)) {
+    found = PyArray_FromAny(object, nullptr, 0, 0, NPY_ARRAY_ENSUREARRAY, nullptr);
+  } else {  // which NumPy would find, too, after it has looked for all the others
+    found = PyObject_CallMethodNoArgs(object, array);
   }
-  PyObject* const array = PyArray_FromAny(object, nullptr, 0, 0, NPY_ARRAY_ENSUREARRAY, nullptr);
-  if (array == nullptr) {
+  if (found == nullptr) {
     if (PyErr_ExceptionMatches(PyExc_Exception) == 0) throw nb::python_error();
     PyErr_Clear();
   }
-  return nb::steal(array);
+  return nb::steal(found);
 }
 
 }  // namespace
