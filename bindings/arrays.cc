@@ -1,14 +1,15 @@
 #include "arrays.h"
 
 #include <numpy/arrayobject.h>
-#include <numpy/arrayscalars.h>
 
-#include <cstring>
 #include <map>
 #include <string>
+#include <type_traits>
 
 namespace reverie_py {
 namespace {
+
+using reverie::Number;
 
 bool SameShape(PyArrayObject* array, const std::vector<std::ptrdiff_t>& leading,
                const std::vector<std::ptrdiff_t>& shape) {
@@ -21,10 +22,19 @@ bool SameShape(PyArrayObject* array, const std::vector<std::ptrdiff_t>& leading,
   return true;
 }
 
-// NumPy has two numbers for the same integer where C has two names for it (long
-// and long long, or int and long); the bytes are the same.
-bool SameType(PyArrayObject* array, int type_num) {
-  return PyArray_TYPE(array) == type_num || PyArray_EquivTypenums(PyArray_TYPE(array), type_num);
+template <typename T>
+constexpr Number Integer() {
+  constexpr bool is_signed = std::is_signed_v<T>;
+  switch (sizeof(T)) {
+    case 1:
+      return is_signed ? Number::kInt8 : Number::kUint8;
+    case 2:
+      return is_signed ? Number::kInt16 : Number::kUint16;
+    case 4:
+      return is_signed ? Number::kInt32 : Number::kUint32;
+    default:
+      return is_signed ? Number::kInt64 : Number::kUint64;
+  }
 }
 
 template <typename T>
@@ -92,6 +102,45 @@ nb::tuple NewInfo(const std::vector<std::ptrdiff_t>& shape, reverie::SampleInfo*
                         NewVector(shape, &info->times_sampled));
 }
 
+Number NumberOfType(int type_num) {
+  switch (type_num) {
+    case NPY_BOOL:
+      return Number::kBool;
+    case NPY_BYTE:
+      return Integer<npy_byte>();
+    case NPY_UBYTE:
+      return Integer<npy_ubyte>();
+    case NPY_SHORT:
+      return Integer<npy_short>();
+    case NPY_USHORT:
+      return Integer<npy_ushort>();
+    case NPY_INT:
+      return Integer<npy_int>();
+    case NPY_UINT:
+      return Integer<npy_uint>();
+    case NPY_LONG:
+      return Integer<npy_long>();
+    case NPY_ULONG:
+      return Integer<npy_ulong>();
+    case NPY_LONGLONG:
+      return Integer<npy_longlong>();
+    case NPY_ULONGLONG:
+      return Integer<npy_ulonglong>();
+    case NPY_HALF:
+      return Number::kFloat16;
+    case NPY_FLOAT:
+      return Number::kFloat32;
+    case NPY_DOUBLE:
+      return Number::kFloat64;
+    case NPY_CFLOAT:
+      return Number::kComplex64;
+    case NPY_CDOUBLE:
+      return Number::kComplex128;
+    default:
+      return Number::kNone;
+  }
+}
+
 void InitNumpy() {
   if (_import_array() < 0) throw nb::python_error();
 }
@@ -112,7 +161,9 @@ TypedLayout::TypedLayout(nb::sequence columns) {
       throw nb::value_error("dtype must be numeric, fixed-width and in native byte order");
     }
     column.type_num = descr->type_num;
-    column.nbytes = static_cast<std::size_t>(PyDataType_ELSIZE(descr));
+    column.number = NumberOfType(descr->type_num);
+    column.item_nbytes = static_cast<std::size_t>(PyDataType_ELSIZE(descr));
+    column.nbytes = column.item_nbytes;
     for (nb::handle dim : nb::borrow<nb::sequence>(nb::object(entry[1]))) {
       const auto extent = nb::cast<std::ptrdiff_t>(dim);
       if (extent < 0) throw nb::value_error("shapes must not be negative");
@@ -130,6 +181,13 @@ nb::tuple CellType::Describe() const {
   nb::list extents;
   for (const std::ptrdiff_t extent : shape) extents.append(extent);
   return nb::make_tuple(dtype, nb::tuple(extents));
+}
+
+// NumPy has two numbers for the same integer where C has two names for it (long
+// and long long, or int and long); the bytes are the same.
+bool CellType::IsTypeOf(PyObject* array) const {
+  const int found = PyArray_TYPE(reinterpret_cast<PyArrayObject*>(array));
+  return found == type_num || PyArray_EquivTypenums(found, type_num);
 }
 
 nb::list TypedLayout::Describe() const {
@@ -157,75 +215,13 @@ void* TypedLayout::CheckArray(nb::handle array, std::size_t index,
                               const std::vector<std::ptrdiff_t>& leading) const {
   const CellType& column = columns_[index];
   auto* object = reinterpret_cast<PyArrayObject*>(array.ptr());
-  if (!PyArray_Check(array.ptr()) || !SameType(object, column.type_num) ||
+  if (!PyArray_Check(array.ptr()) || !column.IsTypeOf(array.ptr()) ||
       !SameShape(object, leading, column.shape) || !PyArray_ISCARRAY(object)) {
     throw nb::value_error(("out[" + std::to_string(index) + "] has another dtype or shape, " +
                            "is not C-contiguous or not writeable")
                               .c_str());
   }
   return PyArray_DATA(object);
-}
-
-PyObject** TypedLayout::Items(nb::sequence leaves) const {
-  PyObject* const fast = leaves.ptr();
-  if (!PyList_CheckExact(fast) && !PyTuple_CheckExact(fast)) {
-    throw nb::type_error("leaves must be a list or a tuple");
-  }
-  if (static_cast<std::size_t>(PySequence_Fast_GET_SIZE(fast)) != columns_.size()) {
-    throw nb::value_error("wrong number of leaves");
-  }
-  return PySequence_Fast_ITEMS(fast);
-}
-
-int TypedLayout::LeafBytes(nb::sequence leaves, std::vector<const void*>* columns,
-                           std::vector<std::uint8_t>* scratch) const {
-  PyObject** const items = Items(leaves);
-  columns->resize(columns_.size());
-  scratch->resize(16 * columns_.size());  // the widest scalar: complex128
-  for (std::size_t i = 0; i < columns_.size(); ++i) {
-    (*columns)[i] = Bytes(columns_[i], items[i], scratch->data() + 16 * i);
-    if ((*columns)[i] == nullptr) return static_cast<int>(i);
-  }
-  return -1;
-}
-
-int TypedLayout::BatchBytes(nb::sequence leaves, std::ptrdiff_t n,
-                            std::vector<const void*>* columns, bool some) const {
-  PyObject** const items = Items(leaves);
-  const std::vector<std::ptrdiff_t> leading{n};
-  columns->resize(columns_.size());
-  for (std::size_t i = 0; i < columns_.size(); ++i) {
-    (*columns)[i] = nullptr;
-    if (some && items[i] == Py_None) continue;
-    auto* array = reinterpret_cast<PyArrayObject*>(items[i]);
-    if (!PyArray_CheckExact(items[i]) || !SameType(array, columns_[i].type_num) ||
-        !SameShape(array, leading, columns_[i].shape) || !PyArray_ISCARRAY_RO(array)) {
-      return static_cast<int>(i);
-    }
-    (*columns)[i] = PyArray_DATA(array);
-  }
-  return -1;
-}
-
-const void* TypedLayout::Bytes(const CellType& column, PyObject* leaf, std::uint8_t* scratch) {
-  // A subclass may mean more than its bytes say, as a masked array does.
-  if (PyArray_CheckExact(leaf)) {
-    auto* array = reinterpret_cast<PyArrayObject*>(leaf);
-    if (!SameType(array, column.type_num) || !SameShape(array, {}, column.shape) ||
-        !PyArray_ISCARRAY_RO(array)) {
-      return nullptr;
-    }
-    return PyArray_DATA(array);
-  }
-  // Where a scalar keeps its value is known of NumPy's own types alone: of others, as
-  // bfloat16, PyArray_ScalarAsCtype() copies an address.
-  if (PyArray_IsScalar(leaf, Generic) && column.shape.empty() && column.type_num < NPY_USERDEF &&
-      column.nbytes <= 16 &&
-      Py_TYPE(leaf) == reinterpret_cast<PyArray_Descr*>(column.dtype.ptr())->typeobj) {
-    PyArray_ScalarAsCtype(leaf, scratch);
-    return scratch;
-  }
-  return nullptr;
 }
 
 }  // namespace reverie_py

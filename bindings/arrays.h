@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "casts.h"
 #include "storage/record_layout.h"
 #include "table.h"
 
@@ -19,7 +20,9 @@ namespace nb = nanobind;
 struct CellType {
   nb::object dtype;
   int type_num;
+  reverie::Number number;  // kNone for those that NumPy has from other packages
   std::vector<std::ptrdiff_t> shape;
+  std::size_t item_nbytes;
   std::size_t nbytes;
 
   // The first one with this number, as in RecordLayout::Column, which must not be 0.
@@ -28,6 +31,9 @@ struct CellType {
 
   // (dtype, shape)
   nb::tuple Describe() const;
+
+  // Whether this is the type of an array, its byte order aside.
+  bool IsTypeOf(PyObject* array) const;
 
   // A new array of shape (leading..., *shape), and its bytes.
   nb::object NewArray(const std::vector<std::ptrdiff_t>& leading, void** bytes) const;
@@ -50,32 +56,13 @@ class TypedLayout {
   void* CheckArray(nb::handle array, std::size_t column,
                    const std::vector<std::ptrdiff_t>& leading) const;
 
-  // The bytes of a NumPy value that is exactly one cell of the only column, copying a
-  // scalar of one of NumPy's own types into `scratch` (16 bytes); null if it is something
-  // else: scalars of other types and subclasses of arrays are for Python to look at.
-  const void* CellBytes(PyObject* cell, std::uint8_t* scratch) const {
-    return Bytes(columns_[0], cell, scratch);
-  }
-
-  // Points `columns[i]` at the bytes of leaf i, using `scratch` for NumPy scalars.
-  // Returns -1, or the first leaf that is not an array (no subclass) of exactly its
-  // column's dtype and shape, in native byte order and C order, or a scalar as above.
-  int LeafBytes(nb::sequence leaves, std::vector<const void*>* columns,
-                std::vector<std::uint8_t>* scratch) const;
-
-  // The same for arrays (n, *column shape); NumPy scalars are none. `some`: a leaf may be
-  // None, whose bytes are null.
-  int BatchBytes(nb::sequence leaves, std::ptrdiff_t n, std::vector<const void*>* columns,
-                 bool some = false) const;
-
  private:
-  // The `leaves`' items, one for each column; raises ValueError or TypeError.
-  PyObject** Items(nb::sequence leaves) const;
-  static const void* Bytes(const CellType& column, PyObject* leaf, std::uint8_t* scratch);
-
   std::vector<CellType> columns_;
   std::shared_ptr<const reverie::RecordLayout> layout_;
 };
+
+// What NumPy's arrays with this number of a type hold.
+reverie::Number NumberOfType(int type_num);
 
 // Loads NumPy's C API; raises ImportError.
 void InitNumpy();

@@ -7,6 +7,7 @@
 #include "arrays.h"
 #include "errors.h"
 #include "handles.h"
+#include "leaves.h"
 #include "no_gil.h"
 #include "writers/trajectory_writer.h"
 
@@ -35,11 +36,8 @@ int Append(TrajectoryWriterHandle& self, nb::sequence cells) {
   const auto n = static_cast<std::size_t>(PySequence_Fast_GET_SIZE(fast));
   if (n != self.layouts.size()) throw nb::value_error("one cell, or None, per column");
   PyObject** const items = PySequence_Fast_ITEMS(fast);
-  // Scratch of each thread: several may append at once.
-  thread_local std::vector<TrajectoryWriter::Cell> found;
-  thread_local std::vector<std::uint8_t> scratch;
-  found.assign(n, TrajectoryWriter::Cell{});
-  scratch.resize(16 * n);                 // the widest scalar: complex128
+  std::vector<TrajectoryWriter::Cell> found(n);
+  LeafSpace space;
   static const std::uint8_t nothing = 0;  // the address of what has no bytes
   for (std::size_t i = 0; i < n; ++i) {
     if (items[i] == Py_None) continue;
@@ -49,7 +47,7 @@ int Append(TrajectoryWriterHandle& self, nb::sequence cells) {
                   static_cast<std::size_t>(PyBytes_GET_SIZE(items[i]))};
       continue;
     }
-    found[i].bytes = self.layouts[i]->CellBytes(items[i], scratch.data() + 16 * i);
+    found[i].bytes = LeafBytes(self.layouts[i]->column(0), {}, Taken::kSame, items[i], &space);
     if (found[i].bytes == nullptr) return static_cast<int>(i);
     if (self.layouts[i]->layout()->record_nbytes() == 0) found[i].bytes = &nothing;
   }

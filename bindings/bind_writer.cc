@@ -10,6 +10,7 @@
 #include "errors.h"
 #include "handles.h"
 #include "interrupts.h"
+#include "leaves.h"
 #include "no_gil.h"
 #include "writers/writer.h"
 
@@ -42,15 +43,14 @@ constexpr int kIgnored = -4;
 
 int Append(WriterHandle& self, nb::sequence leaves, int last) {
   if (last < -1 || last > static_cast<int>(How::kCut)) throw nb::value_error("unknown `last`");
-  // Scratch on the stack of each thread: several may append at once.
-  thread_local std::vector<const void*> columns;
-  thread_local std::vector<std::uint8_t> scratch;
-  const int mismatch = self.layout.LeafBytes(leaves, &columns, &scratch);
+  LeafSpace space;
+  const void** columns;
+  const int mismatch = StepBytes(self.layout, leaves, {}, &space, &columns);
   if (mismatch >= 0) return mismatch;
   Writer::Fate fate = Writer::Fate::kStored;
   bool blocked = false;
   const auto how = last < 0 ? std::nullopt : std::make_optional(static_cast<How>(last));
-  Check(GilToSpare([&] { return self.writer->Append(columns.data(), how, &fate, &blocked); }));
+  Check(GilToSpare([&] { return self.writer->Append(columns, how, &fate, &blocked); }));
   if (fate == Writer::Fate::kTooLong) return kTooLong;
   if (fate == Writer::Fate::kIgnored) return kIgnored;
   return blocked ? kStoredButBlocked : kStored;
@@ -74,8 +74,10 @@ int AppendBatch(WriterHandle& self, nb::sequence leaves, std::size_t n,
       (fates && fates->size() != n)) {
     throw nb::value_error("streams, lasts and fates must have n values");
   }
-  thread_local std::vector<const void*> columns;
-  const int mismatch = self.layout.BatchBytes(leaves, static_cast<std::ptrdiff_t>(n), &columns);
+  LeafSpace space;
+  const void** columns;
+  const int mismatch =
+      StepBytes(self.layout, leaves, {static_cast<std::ptrdiff_t>(n)}, &space, &columns);
   if (mismatch >= 0) return mismatch;
   static_assert(sizeof(Writer::Fate) == 1, "fates are written as bytes");
   auto* const fate = fates ? reinterpret_cast<Writer::Fate*>(fates->data()) : nullptr;
@@ -84,8 +86,8 @@ int AppendBatch(WriterHandle& self, nb::sequence leaves, std::size_t n,
   const std::uint8_t* const last = lasts ? lasts->data() : nullptr;
   bool blocked = false;
   Check(GilToSpare([&] {
-    return self.writer->AppendBatch(columns.data(), streams ? stream.data() : nullptr, n, last,
-                                    fate, &blocked);
+    return self.writer->AppendBatch(columns, streams ? stream.data() : nullptr, n, last, fate,
+                                    &blocked);
   }));
   if (fate != nullptr && std::count(fate, fate + n, Writer::Fate::kTooLong) != 0) return kTooLong;
   return blocked ? kStoredButBlocked : kStored;
@@ -99,12 +101,13 @@ int AppendArrivals(WriterHandle& self, nb::sequence before, nb::sequence leaves,
   if ((streams && streams->size() != n) || lasts.size() != n || begun.size() != n) {
     throw nb::value_error("streams, lasts and begun must have n values");
   }
-  thread_local std::vector<const void*> columns;
-  thread_local std::vector<const void*> states;
-  const auto rows = static_cast<std::ptrdiff_t>(n);
-  int mismatch = self.layout.BatchBytes(leaves, rows, &columns);
+  LeafSpace space;
+  const void** columns;
+  const void** states;
+  const std::vector<std::ptrdiff_t> leading{static_cast<std::ptrdiff_t>(n)};
+  int mismatch = StepBytes(self.layout, leaves, leading, &space, &columns);
   if (mismatch >= 0) return mismatch;
-  mismatch = self.layout.BatchBytes(before, rows, &states, true);
+  mismatch = StepBytes(self.layout, before, leading, &space, &states, true);
   if (mismatch >= 0) return mismatch + static_cast<int>(self.layout.num_columns());
   using Begun = Writer::Begun;
   static_assert(sizeof(Begun) == 1, "written as bytes");
@@ -112,9 +115,9 @@ int AppendArrivals(WriterHandle& self, nb::sequence before, nb::sequence leaves,
   if (streams) stream = Streams(*streams);
   bool blocked = false;
   Check(GilToSpare([&] {
-    return self.writer->AppendArrivals(states.data(), columns.data(),
-                                       streams ? stream.data() : nullptr, n, lasts.data(),
-                                       reinterpret_cast<Begun*>(begun.data()), &blocked);
+    return self.writer->AppendArrivals(states, columns, streams ? stream.data() : nullptr, n,
+                                       lasts.data(), reinterpret_cast<Begun*>(begun.data()),
+                                       &blocked);
   }));
   return blocked ? kStoredButBlocked : kStored;
 }
@@ -124,12 +127,13 @@ int AppendRuns(WriterHandle& self, nb::sequence leaves, std::uint32_t stream,
   if (lengths.size() != lasts.size()) throw nb::value_error("one `last` for each length");
   std::uint64_t total = 0;
   for (std::size_t i = 0; i < lengths.size(); ++i) total += lengths.data()[i];
-  std::vector<const void*> columns;
-  const int mismatch = self.layout.BatchBytes(leaves, static_cast<std::ptrdiff_t>(total), &columns);
+  LeafSpace space;
+  const void** columns;
+  const int mismatch =
+      StepBytes(self.layout, leaves, {static_cast<std::ptrdiff_t>(total)}, &space, &columns);
   if (mismatch >= 0) return mismatch;
   Check(Interruptible(total >= kLongItems, [&] {
-    return self.writer->AppendRuns(columns.data(), stream, lengths.data(), lasts.data(),
-                                   lengths.size());
+    return self.writer->AppendRuns(columns, stream, lengths.data(), lasts.data(), lengths.size());
   }));
   return kStored;
 }

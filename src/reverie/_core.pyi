@@ -319,8 +319,8 @@ class Writer:
         """Waits, without the GIL, until at most so many wait; False at the timeout."""
     def append(self, leaves: Sequence[Any], last: int) -> int:
         """Stores one step of stream 0. Returns one of the negative values above, or the
-        index of the first leaf that is not a NumPy value of exactly the column's dtype and
-        shape (then nothing is stored).
+        index of the first leaf that the core does not cast to the column's dtype and shape:
+        `nests.casts.convert` does, or says why not (then nothing is stored).
 
         `last`: 0 goes on; ENDED, TERMINATED, TRUNCATED or CUT ends the episode; -1 asks the
         boundary column. ValueError for other numbers.

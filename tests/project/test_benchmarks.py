@@ -24,6 +24,16 @@ def test_the_figures_of_one_table_are_all_there() -> None:
     assert served["chunks"] == served["loaded_chunks"]
 
 
+def test_the_figures_of_casts_are_all_there(tmp_path: Path) -> None:
+    run = [sys.executable, "-m", "benchmarks.casts", "--rounds", "1", "--calls", "4"]
+    run += ["--json", str(tmp_path / "found")]
+    subprocess.run(run, capture_output=True, check=True, cwd=ROOT)
+    found = json.loads((tmp_path / "found").read_text())
+    for label in ("a step", "a batch of 8", "a batch of 64"):
+        assert {"exact", "Python scalars", "float64", "strided", "lists"} <= set(found[label])
+        assert min(found[label].values()) > 0
+
+
 @pytest.mark.parametrize("is_compiler_there", [True, False])
 def test_the_figures_of_windows_are_all_there(tmp_path: Path, is_compiler_there: bool) -> None:
     run = [sys.executable, "-m", "benchmarks.windows", "--sizes", "2e3", "3e3"]

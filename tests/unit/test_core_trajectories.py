@@ -211,3 +211,28 @@ def test_a_writer_takes_tables_of_its_own_store_alone(tables: str) -> None:
             boundary_column=-1,
             boundary_value=0,
         )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "taken", "left"),
+    [
+        (np.float64, [1.5, np.float64(1.5)], [1, np.float32(1), True, [1.5], "1"]),
+        (np.int64, [-3, 2**63 - 1], [2**63, 1.0, np.int32(1), True, [1]]),
+        (np.uint64, [2**63, 2**64 - 1], [1, -1, 2**64]),
+        (np.bool_, [True, False], [1, 0.0, None.__class__]),
+        (np.float32, [np.float32(1)], [1.5, np.float64(1.5), 1]),
+    ],
+)
+def test_a_column_takes_numbers_of_its_own_dtype_alone(
+    dtype: type, taken: list[Any], left: list[Any]
+) -> None:
+    """A Python number's is NumPy's for it; lists are nests here."""
+    writer = _core.Store().create_trajectory_writer()
+    column = writer.add_column(_core.RecordLayout([(np.dtype(dtype), ())]), 99)
+    for value in taken:
+        assert writer.append([value]) == -1
+        found = writer.read(column, writer.next_number(column) - 1)
+        assert (found.dtype, found[()]) == (np.dtype(dtype), value)
+    for value in left:
+        assert writer.append([value]) == 0
+    assert writer.next_number(column) == len(taken)

@@ -1,7 +1,8 @@
 """Casts: a leaf that is not of its column's dtype becomes so, or is refused with the cause.
 
 The rules are NumPy's `same_kind`, made strict where values would change: what is stored is
-`np.asarray(leaf).astype(dtype)`, and no value of another meaning.
+`np.asarray(leaf).astype(dtype)`, and no value of another meaning. The core casts most leaves
+itself, by the same rules; here is what it leaves over, and the words of every refusal.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from reverie.tables import cells
 from reverie.tables.cells import CellSpec
 from reverie.tables.text_cells import unpack_texts
 
-_SCALARS = (float, int, bool, str, bytes)
+_TEXTS = (str, bytes)
 
 
 class CellWriter:
@@ -40,8 +40,8 @@ class CellWriter:
         "_open",
         "_server",
         "_store",
+        "_text",
         "_uniform",
-        "_weak",
         "episode_steps",
         "max_num_keep_alive_refs",
     )
@@ -58,7 +58,7 @@ class CellWriter:
         self._keeps: dict[int, int] | None = None  # by column, where it is not the default
         self._columns = server.shared.columns(checks)  # those whose first cell came
         self._uniform = False  # open, and the core has the columns in the same order
-        self._weak: tuple[int, ...] = ()  # columns whose leaves want converting
+        self._text: tuple[int, ...] = ()  # columns whose leaves want converting
         self._open: set[int] | None = None  # columns that the open step has already
         self._closed = False
 
@@ -98,9 +98,9 @@ class CellWriter:
                 return False
         if len(leaves) != len(self._columns):
             return False
-        for i in self._weak:
+        for i in self._text:
             leaf = leaves[i]
-            if type(leaf) in _SCALARS:
+            if type(leaf) in _TEXTS:
                 try:
                     leaves[i] = cells.cell_of(leaf)[0]
                 except TypeError:
@@ -138,7 +138,7 @@ class CellWriter:
             index = core_of.get(i)
             if index is None or i in opened:
                 return None
-            if i in self._weak and type(leaf) in _SCALARS:
+            if i in self._text and type(leaf) in _TEXTS:
                 try:
                     leaf = cells.cell_of(leaf)[0]
                 except TypeError:
@@ -167,8 +167,8 @@ class CellWriter:
             except TypeError as error:
                 raise leaf_error(i, error) from None
             self._check_leaf(i, spec)
-            if (type(leaf) in _SCALARS or spec.is_text) and i not in self._weak:
-                self._weak = (*self._weak, i)
+            if spec.is_text and i not in self._text:
+                self._text = (*self._text, i)
             found.append((i, cell, spec))
         self._add_columns(found)
         core_of = self._columns.core_of
