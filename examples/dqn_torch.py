@@ -126,7 +126,10 @@ def main(steps: int = 60_000, seed: int = 0, picture: str | None = None) -> floa
     envs.close()
     score = judge(agent.act, 20, seed + 2)
     chance = judge(lambda seen: rng.integers(0, 2, len(seen)), 20, seed + 2)
-    print(f"return of the greedy policy in 20 episodes: {score:.1f}, of a random one: {chance:.1f}")
+    print(
+        f"return of the greedy policy in 20 episodes: {score:.1f}, "
+        f"of a random one: {chance:.1f}"
+    )
     if picture is not None:
         draw([*curve, (steps, score)], chance, picture)
     return score
