@@ -51,3 +51,13 @@ def test_the_figures_of_windows_are_all_there(tmp_path: Path, is_compiler_there:
         said = "limit: missing" in done.stderr
         assert ("ours_over_huge" in row) is not said
         assert is_compiler_there or said
+
+
+def test_the_figures_of_a_replay_buffer_are_all_there(tmp_path: Path) -> None:
+    run = [sys.executable, "-m", "benchmarks.replay_buffer", "--capacity", "6400"]
+    run += ["--rounds", "1", "--calls", "2", "--json", str(tmp_path / "found")]
+    subprocess.run(run, capture_output=True, check=True, cwd=ROOT)
+    found = json.loads((tmp_path / "found").read_text("utf-8"))
+    assert found.pop("capacity") == 6400
+    assert len(found) == 8
+    assert min(found.values()) > 0
