@@ -34,7 +34,7 @@ PARALLEL = ("-n", "auto", "--dist", "loadgroup")
 QUIET = {"MPLBACKEND": "Agg", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 nox.needs_version = ">=2024.10.9"
-nox.options.sessions = ["lint", "cpp", "demo", "tf_agents", "own_tests", "tests"]
+nox.options.sessions = ["lint", "cpp", "demo", "tf_agents", "own_tests", "doors", "tests"]
 nox.options.reuse_existing_virtualenvs = True
 nox.options.stop_on_first_error = False
 # Said aloud because nox turns it on where CI=true: a missing Python is a skip.
@@ -251,6 +251,14 @@ def tests(session: nox.Session) -> None:
         # The threads are hammered for as long as it takes to believe them, on one Python.
         env={"REVERIE_STRESS_SECONDS": "30" if newest else "3"},
     )
+
+
+@nox.session(python=NEWEST)
+def doors(session: nox.Session) -> None:
+    """The doors into PyTorch and JAX, and what CleanRL calls, with PyTorch's small build."""
+    session.install("torch", "--index-url", "https://download.pytorch.org/whl/cpu")
+    _install(session, "test,torch,jax,gymnasium")
+    session.run("pytest", *PARALLEL, *(session.posargs or ["tests/unit/doors"]))
 
 
 @nox.session

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from reverie import _core
 from reverie.adding.filled_buffer import FilledBuffer
 from reverie.errors import InvalidArgumentError, WaitTimeoutError
-from reverie.runtime.checks import as_updates, check_int, check_timeout
+from reverie.runtime.checks import as_keys, as_updates, check_int, check_timeout
 from reverie.runtime.waiting import wait_until
 from reverie.sample import Batch, SampleInfo, WeightedInfo
 from reverie.stored_buffer import MISFITS
@@ -170,6 +170,27 @@ class SampledBuffer(FilledBuffer):
         if stale and stale == len(wanted):
             self._tell_stale(stale)
         return stale
+
+    def gather(self, keys: ArrayLike, view: View | None = None) -> dict[str, Any]:
+        """The data of these items, as a batch has them. Counts as no sample.
+
+        Args:
+            keys: `[B]`, as `SampleInfo.key` holds them.
+            view: None: the buffer's own.
+
+        Raises:
+            KeyError: an item has left the buffer.
+            InvalidArgumentError: the view is not for this buffer's steps, or the buffer is
+                a manager's.
+            ClosedError: the buffer is closed.
+        """
+        fields = self._with_views("gather()")
+        self._store.check_open()
+        view = view or self._view
+        assert view is not None
+        most, columns = self._plans.get(view) or self._plan(view)
+        found = self._core.gather_view(self._layout, as_keys(keys), most, columns)
+        return view.arrange(fields, Gathered(found[0], *found[2:]))
 
     def steps(self, view: View | None = None) -> Batch:
         """Every item in the order of insertion, as a batch. Counts as no sample.

@@ -15,15 +15,20 @@ FLOORS = (
     ("_core", "_version", "errors", "sample"),
     ("nests",),
     ("runtime",),
+<<<<<<< HEAD
     ("tables",),
     ("limiters", "proto", "samplers", "weights"),
+=======
+    ("jax", "tables", "torch"),
+    ("limiters", "proto", "samplers"),
+>>>>>>> bbffdab (Doors into PyTorch and JAX, and a buffer with SB3's and CleanRL's calls)
     ("checkpoint", "removers"),
     ("adapters", "install", "observers", "reverb"),
     ("stored_buffer", "views"),
     ("adding",),
     ("sampled_buffer",),
     ("replay_buffer",),
-    ("backends",),
+    ("backends", "sb3"),
     ("manager", "opening"),
     ("__init__",),
     ("cli", "testing"),

@@ -9,22 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.door_support import SPEC, filled
 
-from reverie import ReplayBuffer, ReplayBufferManager, _core
-
-SPEC = {
-    "observation": np.zeros((3,), np.float32),
-    "action": np.zeros((), np.int64),
-    "reward": np.zeros((), np.float32),
-}
-
-
-def filled(steps: int = 50) -> ReplayBuffer:
-    buffer = ReplayBuffer(SPEC, 1_000, seed=0)
-    states = np.arange((steps + 1) * 3, dtype=np.float32).reshape(-1, 3)
-    rewards = np.arange(steps, dtype=np.float32)
-    buffer.add_episode({"observation": states, "action": np.arange(steps), "reward": rewards})
-    return buffer
+from reverie import ReplayBufferManager, _core
 
 
 def memory(nbytes: int, offset: int = 0) -> Any:
