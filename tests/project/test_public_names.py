@@ -71,7 +71,8 @@ def test_the_public_names_of_the_modules_are_these(module: str) -> None:
 @pytest.mark.parametrize("door", DOORS)
 def test_the_public_names_of_the_doors_are_these(door: str) -> None:
     """Read from the sources: no framework is needed."""
-    source = Path(reverie.__file__).with_name(f"{door}.py").read_text("utf-8")
+    at = Path(reverie.__file__).with_name(door)
+    source = (at / "__init__.py" if at.is_dir() else at.with_suffix(".py")).read_text("utf-8")
     names = {
         target.id: node.value
         for node in ast.parse(source).body

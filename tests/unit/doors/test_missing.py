@@ -22,8 +22,9 @@ def test_a_door_without_its_framework_says_what_to_install(
     door: str, framework: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, framework, None)
-    for name in ("torch", "jax", "sb3"):
-        monkeypatch.delitem(sys.modules, f"reverie.{name}", raising=False)
+    for name in list(sys.modules):
+        if name.startswith(("reverie.torch", "reverie.jax", "reverie.sb3")):
+            monkeypatch.delitem(sys.modules, name)
     command = rf"reverie\.(torch|{door}) needs.*pip install 'reverie-replay\[{framework}\]'"
     with pytest.raises(MissingDependencyError, match=command):
         importlib.import_module(f"reverie.{door}")

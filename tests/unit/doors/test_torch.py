@@ -18,6 +18,7 @@ from reverie.errors import InvalidArgumentError, MissingDependencyError
 
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 door = importlib.import_module("reverie.torch")
+Transfer = importlib.import_module("reverie.torch.sending").Transfer
 DataLoader = torch.utils.data.DataLoader
 
 
@@ -240,7 +241,7 @@ class Link:
 
 def test_a_slot_is_written_to_only_after_its_copy_is_over() -> None:
     link = Link()
-    transfer = door.Transfer(link)
+    transfer = Transfer(link)
     with filled() as buffer:
         expected, found = [], []
         for n in range(12):
@@ -263,7 +264,7 @@ def test_a_slot_is_written_to_only_after_its_copy_is_over() -> None:
 
 def test_batches_are_gathered_straight_into_slots_once_these_are_large_enough() -> None:
     link = Link()
-    transfer = door.Transfer(link)
+    transfer = Transfer(link)
     with filled() as buffer:
         for n in range(9):
             with transfer.slot():
@@ -279,7 +280,7 @@ def test_batches_are_gathered_straight_into_slots_once_these_are_large_enough() 
 
 def test_a_batch_of_anybodys_is_sent_and_a_failed_sample_leaves_no_trace() -> None:
     link = Link()
-    transfer = door.Transfer(link, slots=1)
+    transfer = Transfer(link, slots=1)
     with pytest.raises(ZeroDivisionError), transfer.slot():
         _ = 1 / 0
     data = {"a": np.arange(6).reshape(2, 3).T, "b": np.zeros((3, 0)), "c": np.ones(3, np.bool_)}
@@ -294,7 +295,7 @@ def test_a_batch_of_anybodys_is_sent_and_a_failed_sample_leaves_no_trace() -> No
 
 def test_a_stand_in_that_is_written_to_too_early_is_seen() -> None:
     link = Link()
-    transfer = door.Transfer(link, slots=1)
+    transfer = Transfer(link, slots=1)
     transfer.send(Batch({"a": np.zeros(3)}, _info(3)))
     link.events[-1].source += 1
     with pytest.raises(AssertionError, match="before the copy was over"):

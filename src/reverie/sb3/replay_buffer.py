@@ -1,9 +1,4 @@
-"""A replay buffer with Stable-Baselines3's and CleanRL's calls. Imports torch; no SB3.
-
-In CleanRL's single-file scripts one line changes:
-
-    from reverie.sb3 import ReplayBuffer  # was: from cleanrl_utils.buffers import ReplayBuffer
-"""
+"""SB3's replay buffer, its calls and what it returns."""
 
 from __future__ import annotations
 
@@ -21,8 +16,6 @@ from reverie.runtime.optional import require
 from reverie.torch import tensors
 
 torch = require("torch", "torch", "reverie.sb3")
-
-__all__ = ["ReplayBuffer", "ReplayBufferSamples"]
 
 
 class ReplayBufferSamples(NamedTuple):
