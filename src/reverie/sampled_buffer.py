@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from reverie import _core
 from reverie.adding.filled_buffer import FilledBuffer
 from reverie.errors import InvalidArgumentError, WaitTimeoutError
-from reverie.runtime.checks import as_keys, as_updates, check_int, check_timeout
+from reverie.runtime.checks import as_array, as_keys, as_updates, check_int, check_timeout
 from reverie.runtime.waiting import wait_until
 from reverie.sample import Batch, SampleInfo, WeightedInfo
 from reverie.stored_buffer import MISFITS
@@ -158,7 +158,7 @@ class SampledBuffer(FilledBuffer):
             return super().update_priorities(keys, priorities)
         self._store.check_open()
         self._table.settings.check_updates(_PRIORITIZED)
-        errors = np.asarray(priorities)
+        errors = as_array("priorities", priorities)
         if errors.ndim == 2:
             errors = sequence_priorities(errors, mask, eta)
         elif mask is not None:

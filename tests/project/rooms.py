@@ -15,13 +15,8 @@ FLOORS = (
     ("_core", "_version", "errors", "sample"),
     ("nests",),
     ("runtime",),
-<<<<<<< HEAD
-    ("tables",),
-    ("limiters", "proto", "samplers", "weights"),
-=======
     ("jax", "tables", "torch"),
-    ("limiters", "proto", "samplers"),
->>>>>>> bbffdab (Doors into PyTorch and JAX, and a buffer with SB3's and CleanRL's calls)
+    ("limiters", "proto", "samplers", "weights"),
     ("checkpoint", "removers"),
     ("adapters", "install", "observers", "reverb"),
     ("stored_buffer", "views"),

@@ -29,7 +29,7 @@ OPTIONAL = {
     "cli/": ANYTHING,
     "testing/": {"hypothesis", "pytest"},
     "nests/specs.py": {"ml_dtypes"},
-    "jax.py": {"jax"},
+    "jax/": {"jax"},
     "sb3/": {"torch"},
     "torch/": {"tensordict", "torch"},
     "proto/": {"google"},

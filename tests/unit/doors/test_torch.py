@@ -75,7 +75,8 @@ def test_priorities_come_back_from_tensors() -> None:
         found = dict(
             zip(*(buffer.item_info()[k].tolist() for k in ("key", "priority")), strict=True)
         )
-        assert all(found[int(k)] == a + 1 for k, a in zip(batch.key, batch.action, strict=True))
+        for key, action in zip(batch.key.tolist(), batch.action.tolist(), strict=True):
+            assert found[key] == pytest.approx(action + 1)
         with pytest.raises(InvalidArgumentError, match=r"Pass priorities\.detach\(\)\."):
             buffer.update_priorities(batch.key, errors.requires_grad_())
         with pytest.raises(InvalidArgumentError, match=r"Pass priorities\.cpu\(\)\."):

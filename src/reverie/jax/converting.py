@@ -1,11 +1,4 @@
-"""Batches for JAX. Imports jax; needs nothing else that `import reverie` does not.
-
-from reverie.jax import arrays
-
-batch = arrays(buffer.sample(256))
-state, td_errors = update(state, batch.observation, batch.action, batch.discount)
-buffer.update_priorities(batch.key, td_errors)
-"""
+"""Arrays as those of JAX, that share their memory where they can."""
 
 from __future__ import annotations
 
@@ -18,8 +11,6 @@ if TYPE_CHECKING:
     import jax
 else:
     jax = require("jax", "jax", "reverie.jax")
-
-__all__ = ["arrays"]
 
 
 def arrays(batch: Batch, sharding: Any = None) -> Batch:
