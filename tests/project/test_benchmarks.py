@@ -51,3 +51,12 @@ def test_the_figures_of_windows_are_all_there(tmp_path: Path, is_compiler_there:
         said = "limit: missing" in done.stderr
         assert ("ours_over_huge" in row) is not said
         assert is_compiler_there or said
+
+
+def test_without_a_gpu_the_figures_of_devices_are_none_and_that_is_said() -> None:
+    run = [sys.executable, "-m", "benchmarks.device", "--rounds", "1", "--repeat", "2"]
+    done = subprocess.run(run, capture_output=True, text=True, check=True, cwd=ROOT)
+    if done.stdout.startswith("Nothing was measured: "):
+        return
+    found = json.loads(done.stdout)
+    assert min(*found["small"].values(), *found["images"].values()) > 0

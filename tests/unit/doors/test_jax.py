@@ -7,11 +7,18 @@ import importlib
 import numpy as np
 import pytest
 from tests.door_support import SPEC, filled
+from tests.project.test_layers import loaded_by
 
 import reverie
 
 jax = pytest.importorskip("jax", reason="needs JAX")
 door = importlib.import_module("reverie.jax")
+
+
+def test_the_door_loads_no_other_framework() -> None:
+    found = loaded_by("import reverie.jax")
+    assert "jax" in found
+    assert not found & {"torch", "tensorflow"}
 
 
 def test_arrays_share_the_memory_of_the_batch_and_keys_stay() -> None:

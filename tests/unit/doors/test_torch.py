@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.door_support import filled
+from tests.project.test_layers import loaded_by
 
 import reverie
 from reverie import Batch, SampleInfo
@@ -20,6 +21,12 @@ torch = pytest.importorskip("torch", reason="needs PyTorch")
 door = importlib.import_module("reverie.torch")
 Transfer = importlib.import_module("reverie.torch.sending").Transfer
 DataLoader = torch.utils.data.DataLoader
+
+
+def test_the_door_loads_no_other_framework() -> None:
+    found = loaded_by("import reverie.torch, reverie.sb3")
+    assert "torch" in found
+    assert not found & {"jax", "tensorflow", "tensordict", "gymnasium", "stable_baselines3"}
 
 
 # On the CPU -------------------------------------------------------------------------------
