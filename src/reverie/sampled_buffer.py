@@ -138,10 +138,12 @@ class SampledBuffer(FilledBuffer):
 
         Args:
             keys: `batch.key`.
-            priorities: sizes of the targets' errors, `[B]`, finite and not negative. To
-                them the sampler's `eps` is added; not of a manager's buffer, whose are kept
-                as they are. Or `[B, T]` of sequences, of which one is made:
-                `eta * max + (1 - eta) * mean` (Kapturowski et al. 2019).
+            priorities: sizes of the targets' errors, `[B]`, finite and not negative, of
+                NumPy, JAX or PyTorch; a tensor that requires its gradient or is on a GPU is
+                refused: pass `.detach().cpu()`. The sampler's `eps` is added to them; not
+                of a manager's buffer, whose are kept as they are. Or `[B, T]` of
+                sequences, of which one is made: `eta * max + (1 - eta) * mean`
+                (Kapturowski et al. 2019).
             mask: `[B, T]`, `batch.mask`: steps that count.
             eta: 0 to 1.
 

@@ -55,7 +55,7 @@ def test_arrays_own_their_memory_can_grow_and_are_traced() -> None:
 
 
 def test_nobody_elses_arrays_are_of_our_memory() -> None:
-    core: Any = getattr(np, "_core", None) or np.core  # before NumPy 2
+    core: Any = np.core if np.__version__.startswith("1.") else np._core
     get_handler_name = core.multiarray.get_handler_name
     with filled() as buffer:
         ours = buffer.sample(4).data["observation"]
