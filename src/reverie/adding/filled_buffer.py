@@ -158,10 +158,9 @@ class FilledBuffer(StoredBuffer):
         """
         self._with_views("end_episodes()")
         self._store.check_open()
-        ids = None if env_ids is None else _ids(env_ids, False)
         with self._adding:
             if self._adder is not None:
-                self._adder.end_episodes(ids)
+                self._adder.end_episodes(env_ids)
 
     def add_episode(
         self,

@@ -177,15 +177,12 @@ class Adder:
             for stream in range(self.num_envs or 1):
                 self._writer.reset(False, stream)
 
-    def end_episodes(self, env_ids: NDArray[np.int64] | None = None) -> None:
+    def end_episodes(self, env_ids: ArrayLike | None = None) -> None:
         """Ends what is open, as cut off, with the items that this completes."""
         if self._writer is not None:
             every = range(self.num_envs or 1)
-            for stream in every if env_ids is None else env_ids.tolist():
-                if stream not in every:
-                    raise InvalidArgumentError(
-                        f"env_ids: found {stream}, wanted 0 to {len(every) - 1}."
-                    )
+            some = every if env_ids is None else as_ids(env_ids, self.num_envs).tolist()
+            for stream in some:
                 self._writer.reset(True, stream)
 
     def abandon(self) -> Any:
