@@ -195,7 +195,7 @@ class Rows(Sequence[dict[str, Any]]):
         """One sample."""
         if not 0 <= index < self._count:
             raise IndexError(index)
-        return map_data(lambda leaf, _: leaf[index], self.data)
+        return map_data(lambda leaf: leaf[index], self.data)
 
 
 def whole(rows: Rows) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def tensors(batch: Batch, device: Any = None) -> Batch:
     if where.type == "cuda":
         return transfer_to(where).send(batch)
     found = map_batch(tensor_of, batch)
-    return found if where.type == "cpu" else map_batch(lambda leaf, _: leaf.to(where), found)
+    return found if where.type == "cpu" else map_batch(lambda leaf: leaf.to(where), found)
 
 
 def tensordict(batch: Batch, device: Any = None) -> Any:
@@ -108,10 +108,10 @@ class Transfer:
         used = output.used
         start = slot.start
 
-        def place(array: Any, path: Any) -> int:
+        def place(array: Any) -> int:
             nonlocal used
             array = np.ascontiguousarray(array).reshape(np.shape(array))
-            dtype_of(array, path)
+            dtype_of(array.dtype)
             offset = array.ctypes.data - start
             if not 0 <= offset < output.used or offset % _ALIGNMENT:
                 offset = used
@@ -128,9 +128,9 @@ class Transfer:
                 memory[offset : offset + array.nbytes] = array.reshape(-1).view(np.uint8)
         device, slot.event = self._link.send(slot.block, slot.offset, used)
 
-        def on_device(number: Any, path: Any) -> Any:
+        def on_device(number: Any) -> Any:
             array, offset = arrays[number]
-            piece = device[offset : offset + array.nbytes].view(dtype_of(array, path))
+            piece = device[offset : offset + array.nbytes].view(dtype_of(array.dtype))
             return piece.view(array.shape)
 
         return map_batch(on_device, numbers)

@@ -74,6 +74,14 @@ def test_bfloat16_and_float8_keep_their_bits_and_others_are_refused_by_name() ->
             door.tensors(Batch(bad, _info(3)))
 
 
+@pytest.mark.skipif(np.dtype(np.longdouble).itemsize == 8, reason="it is a double here")
+def test_a_long_double_is_refused_on_the_way_to_any_device() -> None:
+    bad = Batch({"a": np.zeros(3, np.longdouble)}, _info(3))
+    for send in (door.tensors, Transfer(Link()).send):
+        with pytest.raises(InvalidArgumentError, match=r"'a': found (float128|longdouble)"):
+            send(bad)
+
+
 def test_priorities_come_back_from_tensors() -> None:
     with filled(sampler=reverie.samplers.Prioritized(1.0)) as buffer:
         batch = door.tensors(buffer.sample(32))
