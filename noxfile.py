@@ -34,7 +34,7 @@ PARALLEL = ("-n", "auto", "--dist", "loadgroup")
 QUIET = {"MPLBACKEND": "Agg", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 nox.needs_version = ">=2024.10.9"
-nox.options.sessions = ["lint", "cpp", "demo", "tf_agents", "own_tests", "tests"]
+nox.options.sessions = ["lint", "cpp", "demo", "tf_agents", "own_tests", "doors", "tests"]
 nox.options.reuse_existing_virtualenvs = True
 nox.options.stop_on_first_error = False
 # Said aloud because nox turns it on where CI=true: a missing Python is a skip.
@@ -181,7 +181,7 @@ def demo(session: nox.Session) -> None:
     session.run("pytest", "tests/unit/test_cli.py", env=QUIET)
     _run_in_scratch(session, "reverie", "demo", "--quick")
     for example in _examples():
-        if not example.name.startswith("tf_"):
+        if not (example.name.startswith("tf_") or example.stem.endswith("_torch")):
             _run_in_scratch(session, "python", str(example))
 
 
@@ -251,6 +251,18 @@ def tests(session: nox.Session) -> None:
         # The threads are hammered for as long as it takes to believe them, on one Python.
         env={"REVERIE_STRESS_SECONDS": "30" if newest else "3"},
     )
+
+
+@nox.session(python="3.11")
+def doors(session: nox.Session) -> None:
+    """The doors into PyTorch and JAX, what CleanRL calls, and the example that trains."""
+    # A fixed one, so that whoever has its small build at hand, without CUDA, is spared the other.
+    session.install("torch==2.13.0")
+    _install(session, "test,torch,jax,gymnasium")
+    session.run("pytest", *PARALLEL, *(session.posargs or ["tests/unit/doors"]))
+    for example in _examples():
+        if example.stem.endswith("_torch"):
+            _run_in_scratch(session, "python", str(example), "--quick")
 
 
 @nox.session

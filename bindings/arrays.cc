@@ -6,6 +6,8 @@
 #include <string>
 #include <type_traits>
 
+#include "aligned_memory.h"
+
 namespace reverie_py {
 namespace {
 
@@ -46,6 +48,17 @@ nb::object NewOf(int type_num, const std::vector<std::ptrdiff_t>& shape, T** val
   *values = static_cast<T*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(array)));
   return nb::steal(array);
 }
+
+PyObject* AlignedHandler() {
+  static PyDataMem_Handler handler = {
+      "reverie_aligned", 1, {nullptr, AlignedMalloc, AlignedCalloc, AlignedRealloc, AlignedFree}};
+  static PyObject* const capsule = PyCapsule_New(&handler, "mem_handler", nullptr);
+  if (capsule == nullptr) throw nb::python_error();
+  return capsule;
+}
+
+// The memory that new arrays of this thread are cut from, if any; an OutputMemory.
+thread_local OutputMemory* in_use = nullptr;
 
 // By number - 1, one for each dtype and shape ever asked for. Chunks outlive the handles
 // that Python holds and are freed without the GIL, so what their layouts' types refer to
@@ -141,6 +154,12 @@ Number NumberOfType(int type_num) {
   }
 }
 
+AlignedArrays::AlignedArrays() : before_(nb::steal(PyDataMem_SetHandler(AlignedHandler()))) {
+  if (!before_.is_valid()) throw nb::python_error();
+}
+
+AlignedArrays::~AlignedArrays() { Py_XDECREF(PyDataMem_SetHandler(before_.ptr())); }
+
 void InitNumpy() {
   if (_import_array() < 0) throw nb::python_error();
 }
@@ -204,9 +223,18 @@ nb::object CellType::NewArray(const std::vector<std::ptrdiff_t>& leading, void**
     dims[i] = i < leading.size() ? leading[i] : shape[i - leading.size()];
   }
   auto* descr = reinterpret_cast<PyArray_Descr*>(dtype.ptr());
-  Py_INCREF(descr);  // PyArray_Empty steals it
-  PyObject* array = PyArray_Empty(static_cast<int>(ndim), dims, descr, 0);
-  if (array == nullptr) throw nb::python_error();
+  Py_INCREF(descr);  // both ways steal it
+  PyObject* array = nullptr;
+  if (void* const piece = in_use == nullptr ? nullptr : in_use->Cut(nbytes, leading)) {
+    array = PyArray_NewFromDescr(&PyArray_Type, descr, static_cast<int>(ndim), dims, nullptr, piece,
+                                 NPY_ARRAY_CARRAY, nullptr);
+    if (array == nullptr) throw nb::python_error();
+    PyArray_SetBaseObject(reinterpret_cast<PyArrayObject*>(array),
+                          in_use->memory().inc_ref().ptr());
+  } else {
+    array = PyArray_Empty(static_cast<int>(ndim), dims, descr, 0);
+    if (array == nullptr) throw nb::python_error();
+  }
   *bytes = PyArray_DATA(reinterpret_cast<PyArrayObject*>(array));
   return nb::steal(array);
 }
@@ -222,6 +250,46 @@ void* TypedLayout::CheckArray(nb::handle array, std::size_t index,
                               .c_str());
   }
   return PyArray_DATA(object);
+}
+
+OutputMemory::OutputMemory(nb::object memory) : memory_(std::move(memory)) {
+  auto* array = reinterpret_cast<PyArrayObject*>(memory_.ptr());
+  if (!PyArray_Check(memory_.ptr()) || PyArray_TYPE(array) != NPY_UINT8 ||
+      PyArray_NDIM(array) != 1 || !PyArray_ISCARRAY(array)) {
+    throw nb::value_error("memory must be a writeable vector of uint8");
+  }
+  begin_ = static_cast<std::uint8_t*>(PyArray_DATA(array));
+  nbytes_ = static_cast<std::size_t>(PyArray_DIM(array, 0));
+  if (reinterpret_cast<std::uintptr_t>(begin_) % kAlignment != 0) {
+    throw nb::value_error("memory must begin at a multiple of 64 bytes");
+  }
+}
+
+void* OutputMemory::Cut(std::size_t nbytes, const std::vector<std::ptrdiff_t>& leading) {
+  for (const std::ptrdiff_t extent : leading) nbytes *= static_cast<std::size_t>(extent);
+  if (nbytes > nbytes_ - used_) return nullptr;
+  void* const piece = begin_ + used_;
+  const std::size_t whole = (nbytes + kAlignment - 1) / kAlignment * kAlignment;
+  used_ = whole > nbytes_ - used_ ? nbytes_ : used_ + whole;
+  return piece;
+}
+
+void OutputMemory::Enter() {
+  if (in_use != nullptr) throw nb::value_error("this thread's arrays have a memory already");
+  used_ = 0;
+  in_use = this;
+}
+
+void OutputMemory::Exit() {
+  if (in_use == this) in_use = nullptr;
+}
+
+void BindOutputMemory(nb::module_& m) {
+  nb::class_<OutputMemory>(m, "OutputMemory")
+      .def(nb::init<nb::object>(), nb::arg("memory"))
+      .def_prop_ro("used", &OutputMemory::used)
+      .def("enter", &OutputMemory::Enter)
+      .def("exit", &OutputMemory::Exit);
 }
 
 }  // namespace reverie_py

@@ -16,6 +16,48 @@ namespace reverie_py {
 
 namespace nb = nanobind;
 
+// While there is one, NumPy takes the memory of new arrays, in this thread's context, from our
+// allocator, and remembers that with each: they begin at a multiple of 64 bytes.
+class AlignedArrays {
+ public:
+  AlignedArrays();
+  ~AlignedArrays();
+  AlignedArrays(const AlignedArrays&) = delete;
+  AlignedArrays& operator=(const AlignedArrays&) = delete;
+
+ private:
+  nb::object before_;
+};
+
+// Memory of the caller's, such as a device's driver copies from, that the arrays of batches
+// are cut from while a thread has entered it; those that do not fit have their own. Each
+// array keeps the memory alive; entering it anew writes over them.
+class OutputMemory {
+ public:
+  // A uint8 vector that begins at a multiple of 64 bytes; raises ValueError.
+  explicit OutputMemory(nb::object memory);
+  ~OutputMemory() { Exit(); }
+  OutputMemory(const OutputMemory&) = delete;
+  OutputMemory& operator=(const OutputMemory&) = delete;
+
+  // A piece for so many bytes for each element of these axes, or null. Requires the GIL, as
+  // everything here.
+  void* Cut(std::size_t nbytes, const std::vector<std::ptrdiff_t>& leading);
+  // Raises ValueError where the thread has entered another.
+  void Enter();
+  void Exit();
+
+  const nb::object& memory() const { return memory_; }
+  // Bytes cut since it was entered.
+  std::size_t used() const { return used_; }
+
+ private:
+  nb::object memory_;
+  std::uint8_t* begin_;
+  std::size_t nbytes_;
+  std::size_t used_ = 0;
+};
+
 // What the cells of a column are.
 struct CellType {
   nb::object dtype;
@@ -35,7 +77,8 @@ struct CellType {
   // Whether this is the type of an array, its byte order aside.
   bool IsTypeOf(PyObject* array) const;
 
-  // A new array of shape (leading..., *shape), and its bytes.
+  // A new array of shape (leading..., *shape), and its bytes: its own, or a piece of the
+  // OutputMemory that this thread entered.
   nb::object NewArray(const std::vector<std::ptrdiff_t>& leading, void** bytes) const;
 };
 

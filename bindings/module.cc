@@ -12,6 +12,7 @@ void BindView(nb::module_& m);
 void BindWriter(nb::module_& m);
 void BindTrajectory(nb::module_& m);
 void BindRestore(nb::module_& m);
+void BindOutputMemory(nb::module_& m);
 
 }  // namespace reverie_py
 
@@ -27,4 +28,5 @@ NB_MODULE(_core, m) {
   reverie_py::BindWriter(m);
   reverie_py::BindTrajectory(m);
   reverie_py::BindRestore(m);
+  reverie_py::BindOutputMemory(m);
 }

@@ -1,12 +1,12 @@
 """A DQN agent in PyTorch that balances a pole: prioritized, three-step, eight environments.
 
-    pip install '.[gymnasium]' torch            # in a clone
+    pip install '.[gymnasium,torch]'            # in a clone
     python examples/dqn_torch.py                # about a minute on two cores
     python examples/dqn_torch.py --quick        # does everything work here?
     python examples/dqn_torch.py --picture curve.png    # needs matplotlib
 
 Everything that a replay buffer has to do with it stands in `main`: `for_env`, `add`,
-`sample`, `update_priorities`. The agent is a double DQN (van Hasselt et al. 2016) whose
+`sample`, `tensors`, `update_priorities`. The agent is a double DQN (van Hasselt et al. 2016) whose
 targets need no special case at an episode's end: a batch's `discount` is 0 where the
 environment terminated, and where it was only cut off, `next_observation` is its final state.
 Printed is the return of the greedy policy in 20 fresh episodes, beside that of a random one.
@@ -26,6 +26,7 @@ import torch
 from torch import nn
 
 import reverie
+from reverie.torch import tensors
 
 ENVIRONMENT = "CartPole-v1"
 NUM_ENVS = 8
@@ -58,17 +59,15 @@ class Agent:
         return self.online(torch.from_numpy(observations)).argmax(-1).numpy()
 
     def learn(self, batch: reverie.Batch) -> np.ndarray[Any, Any]:
-        """One step on a batch; its errors, by which its steps are drawn again."""
-        next_observation = torch.from_numpy(batch.next_observation)
+        """One step on a batch of tensors; its errors, by which its steps are drawn again."""
         with torch.no_grad():
-            chosen = self.online(next_observation).argmax(-1, keepdim=True)
-            value = self.target(next_observation).gather(1, chosen)[:, 0]
-            wanted = torch.from_numpy(batch.reward) + torch.from_numpy(batch.discount) * value
-        action = torch.from_numpy(batch.action)[:, None]
-        found = self.online(torch.from_numpy(batch.observation)).gather(1, action)[:, 0]
+            chosen = self.online(batch.next_observation).argmax(-1, keepdim=True)
+            value = self.target(batch.next_observation).gather(1, chosen)[:, 0]
+            wanted = batch.reward + batch.discount * value
+        found = self.online(batch.observation).gather(1, batch.action[:, None])[:, 0]
         loss = nn.functional.smooth_l1_loss(found, wanted, reduction="none")
         self.optimizer.zero_grad()
-        (torch.from_numpy(batch.weight) * loss).mean().backward()
+        (batch.weight * loss).mean().backward()
         nn.utils.clip_grad_norm_(self.online.parameters(), 10.0)
         self.optimizer.step()
         with torch.no_grad():
@@ -118,7 +117,8 @@ def main(steps: int = 60_000, seed: int = 0, picture: str | None = None) -> floa
         obs = next_obs
         if len(buffer) >= LEARNING_STARTS:
             for _ in range(UPDATES_PER_CALL):
-                batch = buffer.sample(BATCH, beta=BETA[0] + (BETA[1] - BETA[0]) * step / steps)
+                beta = BETA[0] + (BETA[1] - BETA[0]) * step / steps
+                batch = tensors(buffer.sample(BATCH, beta=beta))
                 buffer.update_priorities(batch.key, np.abs(agent.learn(batch)) + 1e-3)
         if step * 10 // steps != (step - NUM_ENVS) * 10 // steps:
             curve.append((step, judge(agent.act, 5, seed + 1)))

@@ -165,6 +165,19 @@ class Store:
         chunks), used_nbytes (of all memory for records and items), held_nbytes (the same,
         with what is free or touched ahead)."""
 
+class OutputMemory:
+    """Memory of the caller's that the arrays of batches are cut from, in this thread, while
+    it is entered; what does not fit has its own. Entered anew it is written over."""
+
+    def __init__(self, memory: NDArray[np.uint8]) -> None:
+        """memory: a vector that begins at a multiple of 64 bytes."""
+    @property
+    def used(self) -> int:
+        """Bytes cut since it was entered."""
+    def enter(self) -> None:
+        """ValueError: the thread has entered one."""
+    def exit(self) -> None: ...
+
 class Table:
     @property
     def size(self) -> int: ...

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from reverie import _core
 from reverie.adding.filled_buffer import FilledBuffer
 from reverie.errors import InvalidArgumentError, WaitTimeoutError
-from reverie.runtime.checks import as_updates, check_int, check_timeout
+from reverie.runtime.checks import as_array, as_keys, as_updates, check_int, check_timeout
 from reverie.runtime.waiting import wait_until
 from reverie.sample import Batch, SampleInfo, WeightedInfo
 from reverie.stored_buffer import MISFITS
@@ -138,10 +138,12 @@ class SampledBuffer(FilledBuffer):
 
         Args:
             keys: `batch.key`.
-            priorities: sizes of the targets' errors, `[B]`, finite and not negative. To
-                them the sampler's `eps` is added; not of a manager's buffer, whose are kept
-                as they are. Or `[B, T]` of sequences, of which one is made:
-                `eta * max + (1 - eta) * mean` (Kapturowski et al. 2019).
+            priorities: sizes of the targets' errors, `[B]`, finite and not negative, of
+                NumPy, JAX or PyTorch; a tensor that requires its gradient or is on a GPU is
+                refused: pass `.detach().cpu()`. The sampler's `eps` is added to them; not
+                of a manager's buffer, whose are kept as they are. Or `[B, T]` of
+                sequences, of which one is made: `eta * max + (1 - eta) * mean`
+                (Kapturowski et al. 2019).
             mask: `[B, T]`, `batch.mask`: steps that count.
             eta: 0 to 1.
 
@@ -158,7 +160,7 @@ class SampledBuffer(FilledBuffer):
             return super().update_priorities(keys, priorities)
         self._store.check_open()
         self._table.settings.check_updates(_PRIORITIZED)
-        errors = np.asarray(priorities)
+        errors = as_array("priorities", priorities)
         if errors.ndim == 2:
             errors = sequence_priorities(errors, mask, eta)
         elif mask is not None:
@@ -170,6 +172,27 @@ class SampledBuffer(FilledBuffer):
         if stale and stale == len(wanted):
             self._tell_stale(stale)
         return stale
+
+    def gather(self, keys: ArrayLike, view: View | None = None) -> dict[str, Any]:
+        """The data of these items, as a batch has them. Counts as no sample.
+
+        Args:
+            keys: `[B]`, as `SampleInfo.key` holds them.
+            view: None: the buffer's own.
+
+        Raises:
+            KeyError: an item has left the buffer.
+            InvalidArgumentError: the view is not for this buffer's steps, or the buffer is
+                a manager's.
+            ClosedError: the buffer is closed.
+        """
+        fields = self._with_views("gather()")
+        self._store.check_open()
+        view = view or self._view
+        assert view is not None
+        most, columns = self._plans.get(view) or self._plan(view)
+        found = self._core.gather_view(self._layout, as_keys(keys), most, columns)
+        return view.arrange(fields, Gathered(found[0], *found[2:]))
 
     def steps(self, view: View | None = None) -> Batch:
         """Every item in the order of insertion, as a batch. Counts as no sample.

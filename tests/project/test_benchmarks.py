@@ -61,3 +61,12 @@ def test_the_figures_of_a_replay_buffer_are_all_there(tmp_path: Path) -> None:
     assert found.pop("capacity") == 6400
     assert len(found) == 8
     assert min(found.values()) > 0
+
+
+def test_without_a_gpu_the_figures_of_devices_are_none_and_that_is_said() -> None:
+    run = [sys.executable, "-m", "benchmarks.device", "--rounds", "1", "--repeat", "2"]
+    done = subprocess.run(run, capture_output=True, text=True, check=True, cwd=ROOT)
+    if done.stdout.startswith("Nothing was measured: "):
+        return
+    found = json.loads(done.stdout)
+    assert min(*found["small"].values(), *found["images"].values()) > 0

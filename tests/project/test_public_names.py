@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -43,6 +45,11 @@ PUBLIC_NAMES_OF = {
     "limiters": ["Limiter", "MinSize", "Queue", "SampleToInsertRatio"],
     "weights": ["LinearSchedule", "importance_weights", "sequence_priorities"],
 }
+DOORS = {
+    "jax": ["arrays"],
+    "sb3": ["ReplayBuffer", "ReplayBufferSamples"],
+    "torch": ["Frozen", "Loader", "tensordict", "tensors", "whole"],
+}
 
 
 def stray_names(module: ModuleType) -> list[str]:
@@ -59,6 +66,21 @@ def test_the_public_names_are_these() -> None:
 def test_the_public_names_of_the_modules_are_these(module: str) -> None:
     assert getattr(reverie, module).__all__ == PUBLIC_NAMES_OF[module]
     assert all(hasattr(getattr(reverie, module), name) for name in PUBLIC_NAMES_OF[module])
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_the_public_names_of_the_doors_are_these(door: str) -> None:
+    """Read from the sources: no framework is needed."""
+    at = Path(reverie.__file__).with_name(door)
+    source = (at / "__init__.py" if at.is_dir() else at.with_suffix(".py")).read_text("utf-8")
+    names = {
+        target.id: node.value
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    assert ast.literal_eval(names["__all__"]) == DOORS[door]
 
 
 def test_nothing_else_is_there_to_be_found() -> None:

@@ -144,6 +144,24 @@ class FilledBuffer(StoredBuffer):
             self._adder = adder  # from the first step on that was stored
         return len(steps)
 
+    def end_episodes(self, env_ids: ArrayLike | None = None) -> None:
+        """The open episodes end here, cut off: for who resets an environment in between.
+
+        The next step of such an environment then need not begin where its last one ended.
+
+        Args:
+            env_ids: which environments' episodes; None: all.
+
+        Raises:
+            InvalidArgumentError: an environment is unknown, or the buffer is a manager's.
+            ClosedError: the buffer is closed.
+        """
+        self._with_views("end_episodes()")
+        self._store.check_open()
+        with self._adding:
+            if self._adder is not None:
+                self._adder.end_episodes(env_ids)
+
     def add_episode(
         self,
         steps: Mapping[str, Any],

@@ -177,10 +177,12 @@ class Adder:
             for stream in range(self.num_envs or 1):
                 self._writer.reset(False, stream)
 
-    def end_episodes(self) -> None:
+    def end_episodes(self, env_ids: ArrayLike | None = None) -> None:
         """Ends what is open, as cut off, with the items that this completes."""
         if self._writer is not None:
-            for stream in range(self.num_envs or 1):
+            every = range(self.num_envs or 1)
+            some = every if env_ids is None else as_ids(env_ids, self.num_envs).tolist()
+            for stream in some:
                 self._writer.reset(True, stream)
 
     def abandon(self) -> Any:

@@ -44,9 +44,10 @@ def convert(leaf: Any, column: Column) -> NDArray[Any]:
     try:
         found = np.asarray(leaf)
     except Exception as error:  # whatever a foreign __array__ raises
+        way_out = way_to_numpy(leaf) and f": pass its {way_to_numpy(leaf)}"
         raise StepMismatchError(
             f"{where}: found {type(leaf).__name__}, which is no array ({error!s:.200}); "
-            f"wanted {_describe(wanted)}. Nothing was stored."
+            f"wanted {_describe(wanted)}{way_out}. Nothing was stored."
         ) from None
     if found.shape != wanted.shape:
         hint = ""
@@ -73,6 +74,23 @@ def convert(leaf: Any, column: Column) -> NDArray[Any]:
         found = found.astype(_WIDEST[have])  # among themselves some are cast to nonsense
     cast = _to_integers if want in "iu" else _to_floats
     return cast(where, found, wanted)
+
+
+def way_to_numpy(value: Any) -> str:
+    """What makes of a tensor of PyTorch, which is not imported, one that NumPy takes.
+
+    Neither is done unasked: a priority that still has its gradient is a slip more often
+    than not, and a copy from a GPU waits for all that is computed there.
+    """
+    found = ""
+    if getattr(value, "requires_grad", False) is True:
+        found += ".detach()"
+    place = getattr(getattr(value, "device", None), "type", "cpu")
+    if isinstance(place, str) and place != "cpu":
+        found += ".cpu()"
+    if str(getattr(value, "dtype", "")) == "torch.bfloat16":
+        found += ".float()"
+    return found
 
 
 def is_masked(leaf: Any) -> bool:

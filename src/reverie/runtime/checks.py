@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reverie.errors import InvalidArgumentError
-from reverie.nests.casts import is_masked
+from reverie.nests.casts import is_masked, way_to_numpy
 from reverie.nests.specs import kind_of
 
 
@@ -158,8 +158,10 @@ def as_array(name: str, values: Any) -> NDArray[Any]:
     try:
         return np.asarray(values)
     except Exception as error:  # a ragged list, or whatever a foreign __array__ raises
+        way_out = way_to_numpy(values)
         raise InvalidArgumentError(
             f"{name}: found {type(values).__name__}, which is no array ({error!s:.200})."
+            + (f" Pass {name}{way_out}." if way_out else "")
         ) from None
 
 
