@@ -17,7 +17,12 @@ from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.load import fill, load_newest
 from reverie.checkpoint.save import Saver, check_keep
 from reverie.checkpoint.source import Source
-from reverie.errors import CheckpointMismatchError, InvalidArgumentError, SpecError
+from reverie.errors import (
+    CheckpointCorruptError,
+    CheckpointMismatchError,
+    InvalidArgumentError,
+    SpecError,
+)
 from reverie.nests import structure
 from reverie.nests.nest import Nest
 from reverie.nests.specs import ArraySpec
@@ -26,6 +31,7 @@ from reverie.runtime.checks import check_int
 from reverie.tables.signature import columns_of
 from reverie.tables.store import Store
 from reverie.tables.table import Table
+from reverie.views import check_roles
 
 
 def open_buffer(
@@ -128,6 +134,11 @@ def _opened(
         raise CheckpointMismatchError(
             f"{where}: table {name!r} is empty, and nothing says what its items look like."
         )
+    if opened.settings.roles is not None:
+        try:
+            check_roles(opened.settings.roles, nest)
+        except ValueError as error:
+            raise CheckpointCorruptError(f"{where}: roles of table {name!r}: {error}") from None
     home = source.path.parent if source.path == root else root
     return ReplayBuffer.over(
         opened,

@@ -373,12 +373,29 @@ def from_json(value: Mapping[str, Any]) -> View:
     }
     settings = dict(value)
     kind = settings.pop("kind", None)
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise ValueError(f"found a view of kind {kind!r:.100}, wanted one of {list(kinds)}")
     try:
         return kinds[kind](**settings)
     except TypeError as error:
         raise ValueError(f"view {kind!r}: {error!s:.200}") from None
+
+
+def check_roles(roles: Roles, nest: Nest) -> None:
+    """Looks at roles that came with a nest from elsewhere.
+
+    Raises:
+        ValueError: they do not fit each other; says why.
+    """
+    if not isinstance(nest.spec, dict):
+        raise ValueError("its steps are no dict")
+    named = [roles.observation, roles.action, roles.reward]
+    unknown = {*roles.state, *filter(None, named)} - nest.spec.keys()
+    if unknown:
+        raise ValueError(f"found the keys {sorted(unknown)!r:.200}, which its steps have not")
+    if roles.observation is not None and roles.observation not in roles.state:
+        raise ValueError(f"the observation {roles.observation!r:.100} is no state")
+    from_json(roles.view).check(Fields(nest, roles))
 
 
 def _check_states(view: View, fields: Fields) -> None:
