@@ -256,7 +256,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def doors(session: nox.Session) -> None:
     """The doors into PyTorch and JAX, what CleanRL calls, and the example that trains."""
-    # A fixed one, so that whoever has its small build at hand, without CUDA, is spared the other.
+    # A fixed one: who has its small build at hand, without CUDA, is spared the other.
     session.install("torch==2.13.0")
     _install(session, "test,torch,jax,gymnasium")
     session.run("pytest", *PARALLEL, *(session.posargs or ["tests/unit/doors"]))
