@@ -144,7 +144,9 @@ def test_the_list_of_calls_is_complete() -> None:
     assert public == (set(CALLS) - {"checkpoint"}) | HARMLESS | FILLING
 
 
-FILLING = {"add", "add_step", "add_episode", "add_episodes", "steps"}
+FILLING = {
+    "add", "add_step", "add_episode", "add_episodes", "end_episodes", "gather", "steps"
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("call", sorted(FILLING))
@@ -156,6 +158,7 @@ def test_what_fills_a_buffer_of_steps_is_not_for_windows(
         "add_step": [{}, {}],
         "add_episode": [{}],
         "add_episodes": [[]],
+        "gather": [[1]],
     }
     with pytest.raises(InvalidArgumentError, match=r"a manager's buffer.*ReplayBuffer\(spec"):
         getattr(buffer, call)(*arguments.get(call, []))

@@ -12,7 +12,12 @@ import pytest
 from tests.door_support import filled
 
 import reverie
-from reverie.errors import InvalidArgumentError, MissingDependencyError, StepMismatchError
+from reverie.errors import (
+    ClosedError,
+    InvalidArgumentError,
+    MissingDependencyError,
+    StepMismatchError,
+)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +84,9 @@ def test_items_are_gathered_by_key_and_a_stale_key_is_told() -> None:
         buffer.clear()
         with pytest.raises(KeyError):
             buffer.gather(keys[:1])
+    for call in (lambda: buffer.gather(keys), buffer.end_episodes):
+        with pytest.raises(ClosedError):
+            call()
 
 
 def test_an_episode_that_was_ended_from_outside_is_cut_off_and_breaks_nothing() -> None:
