@@ -6,8 +6,8 @@
     python examples/dqn_torch.py --picture curve.png    # needs matplotlib
 
 Everything that a replay buffer has to do with it stands in `main`: `for_env`, `add`,
-`sample`, `tensors`, `update_priorities`. The agent is a double DQN (van Hasselt et al. 2016) whose
-targets need no special case at an episode's end: a batch's `discount` is 0 where the
+`sample`, `tensors`, `update_priorities`. The agent is a double DQN (van Hasselt et al. 2016)
+whose targets need no special case at an episode's end: a batch's `discount` is 0 where the
 environment terminated, and where it was only cut off, `next_observation` is its final state.
 Printed is the return of the greedy policy in 20 fresh episodes, beside that of a random one.
 """
