@@ -97,14 +97,16 @@ int AppendBatch(WriterHandle& self, nb::sequence leaves, std::size_t n,
 // those of `leaves`.
 int AppendArrivals(WriterHandle& self, nb::sequence before, nb::sequence leaves, std::size_t n,
                    std::optional<InVector<std::int64_t>> streams, InVector<std::uint8_t> lasts,
-                   OutVector<std::uint8_t> begun) {
-  if ((streams && streams->size() != n) || lasts.size() != n || begun.size() != n) {
+                   OutVector<std::uint8_t> begun, bool alone) {
+  if ((streams && streams->size() != n) || lasts.size() != n || begun.size() != n ||
+      (alone && n != 1)) {
     throw nb::value_error("streams, lasts and begun must have n values");
   }
   LeafSpace space;
   const void** columns;
   const void** states;
-  const std::vector<std::ptrdiff_t> leading{static_cast<std::ptrdiff_t>(n)};
+  std::vector<std::ptrdiff_t> leading;
+  if (!alone) leading.push_back(static_cast<std::ptrdiff_t>(n));
   int mismatch = StepBytes(self.layout, leaves, leading, &space, &columns);
   if (mismatch >= 0) return mismatch;
   mismatch = StepBytes(self.layout, before, leading, &space, &states, true);
@@ -164,7 +166,7 @@ void BindWriter(nb::module_& m) {
           "priority"_a.none())
       .def("append", &Append, "leaves"_a, "last"_a)
       .def("append_arrivals", &AppendArrivals, "before"_a, "leaves"_a, "n"_a, "streams"_a.none(),
-           "lasts"_a, "begun"_a)
+           "lasts"_a, "begun"_a, "alone"_a = false)
       .def("append_runs", &AppendRuns, "leaves"_a, "stream"_a, "lengths"_a, "lasts"_a)
       .def("append_batch", &AppendBatch, "leaves"_a, "n"_a, "streams"_a.none(), "lasts"_a.none(),
            "fates"_a.none())

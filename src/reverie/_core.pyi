@@ -362,13 +362,15 @@ class Writer:
         streams: NDArray[np.int64] | None,
         lasts: NDArray[np.uint8],
         begun: NDArray[np.uint8],
+        alone: bool = False,
     ) -> int:
         """Stores what came of a step of each of n streams; arrays as `append_batch`'s.
 
         `before` has None for columns that are no states. Where its values are not those of
         the stream's last record, a record of them begins an episode, and `begun` is 1, or 2
         where one was open, which then ended as TRUNCATED. Returns as `append_batch`; a misfit
-        of `before` is counted behind those of `leaves`.
+        of `before` is counted behind those of `leaves`. `alone`: n is 1, and the leaves have
+        no first axis.
         """
     def append_runs(
         self,

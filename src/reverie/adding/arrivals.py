@@ -27,6 +27,7 @@ class Arrivals:
         cut: bool `[N]`, truncated.
         ids: int64 `[N]`, which environments; None: all.
         sides: what the caller calls `before` and `after`.
+        alone: leaves have no batch axis; N is 1.
     """
 
     def __init__(
@@ -38,10 +39,13 @@ class Arrivals:
         cut: NDArray[np.bool_],
         ids: NDArray[np.int64] | None,
         sides: tuple[str, str],
+        *,
+        alone: bool = False,
     ) -> None:
         self.columns, self.before, self.after = columns, before, after
         self.ends, self.cut, self.ids = ends, cut, ids
         self._sides = sides
+        self.alone = alone
 
     def __len__(self) -> int:
         """N."""
@@ -64,6 +68,10 @@ class Arrivals:
         """
         side = self.before if before else self.after
         leaf, spec = side[place], self.columns[place].spec
+        if self.alone:
+            if not is_exact(leaf, spec):
+                side[place] = leaf = self._cast(leaf, place, before)
+            return leaf[None]  # type: ignore[no-any-return]
         if not is_exact(leaf, spec, (len(self),)):
             side[place] = leaf = self._cast(leaf, place, before)
         return leaf  # type: ignore[no-any-return]
@@ -103,10 +111,12 @@ class Arrivals:
     def _cast(self, leaf: Any, place: int, before: bool) -> NDArray[Any]:
         column = self.columns[place]
         prefix = f"{self._sides[not before]}: " if self.before[place] is not None else ""
-        wanted = ArraySpec((len(self), *column.spec.shape), column.spec.dtype)
+        count = None if self.alone else len(self)
+        leading = () if count is None else (count,)
+        wanted = ArraySpec((*leading, *column.spec.shape), column.spec.dtype)
         found = shape_of(leaf)
         if found is not None and found != wanted.shape:
-            why = cause(found, column.spec.shape, len(self))
+            why = cause(found, column.spec.shape, count)
             raise StepMismatchError(
                 f"{prefix}Step leaf {column.path!r}: found {kind_name(leaf)}, shape {found}; "
                 f"wanted {wanted.dtype} of shape {wanted.shape}{why}. Nothing was stored."

@@ -123,7 +123,8 @@ class Autoreset:
             except StepMismatchError as error:
                 raise StepMismatchError(f"{where}: {error}") from None
         for nth, place in enumerate(places):
-            came.after[place] = mixed = np.array(came.exact(place))
+            mixed = np.array(came.exact(place))
+            came.after[place] = mixed[0] if came.alone else mixed
             for row, found in zip(rows, leaves, strict=True):
                 mixed[row] = found[nth]
 

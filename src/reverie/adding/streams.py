@@ -10,11 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reverie import _core
-from reverie.adding.arrivals import Arrivals, as_flags, as_ids, is_exact, shape_of
-from reverie.adding.arrivals import cause as cause_of
+from reverie.adding.arrivals import Arrivals, as_flags, as_ids
 from reverie.errors import InvalidArgumentError, ReverieError, StepMismatchError
-from reverie.nests.casts import convert
-from reverie.nests.difference import kind_name
 from reverie.nests.nest import Nest
 from reverie.tables.table import Table
 from reverie.views import Fields, View
@@ -114,15 +111,11 @@ class Adder:
         before: list[Any] = [None] * len(leaves)
         for place, leaf in zip(self.places, states, strict=True):
             before[place], leaves[place] = leaves[place], leaf
-        if alone:
-            leaves = [self._alone(leaf, i, before, 1) for i, leaf in enumerate(leaves)]
-            before = [
-                None if leaf is None else self._alone(leaf, i, before, 0)
-                for i, leaf in enumerate(before)
-            ]
         ends = as_flags("terminated", terminated, count, alone)
         cut = as_flags("truncated", truncated, count, alone)
-        return Arrivals(self._nest.columns, before, leaves, ends, cut, ids, self._sides)
+        return Arrivals(
+            self._nest.columns, before, leaves, ends, cut, ids, self._sides, alone=alone
+        )
 
     def store(self, came: Arrivals) -> None:
         """Stores a step of each environment, or of some. Atomic but for what began.
@@ -141,7 +134,7 @@ class Adder:
         try:
             while (
                 found := writer.append_arrivals(
-                    came.before, came.after, len(came), came.ids, lasts, begun
+                    came.before, came.after, len(came), came.ids, lasts, begun, came.alone
                 )
             ) >= 0:
                 if found in seen:  # rather an error than an endless loop
@@ -210,24 +203,6 @@ class Adder:
             if self.states.difference(found):
                 return StepMismatchError(f"{side}: {self.states.explain(found)}")
         return self._nest.explain(step)
-
-    def _alone(self, leaf: Any, place: int, states: list[Any], side: int) -> NDArray[Any]:
-        """A leaf of one step, as a batch of one."""
-        column = self._nest.columns[place]
-        if is_exact(leaf, column.spec):
-            return leaf[None]  # type: ignore[no-any-return]
-        prefix = f"{self._sides[side]}: " if states[place] is not None else ""
-        found = shape_of(leaf)
-        if found is not None and found != column.spec.shape:
-            raise StepMismatchError(
-                f"{prefix}Step leaf {column.path!r}: found {kind_name(leaf)}, shape {found}; "
-                f"wanted {column.spec.dtype} of shape {column.spec.shape}"
-                f"{cause_of(found, column.spec.shape, None)}. Nothing was stored."
-            )
-        try:
-            return convert(leaf, column)[None]
-        except StepMismatchError as error:
-            raise StepMismatchError(f"{prefix}{error}") from None
 
     def _tell(self, begun: NDArray[np.uint8], came: Arrivals) -> None:
         which = np.flatnonzero(begun == _BROKEN)
