@@ -36,3 +36,44 @@ def test_a_wrong_use_is_seen(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
     code = "import reverie\n\nbuffer = reverie.open('x')\nbuffer.num_frames() + 'text'\n"
     assert 'Unsupported operand types for + ("int" and "str")' in complaints(code, tmp_path)
+
+
+USE = '''
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import assert_type
+
+import reverie
+from reverie import samplers, views, weights
+
+spec = {"observation": reverie.ArraySpec((4,), np.float32), "reward": np.zeros(())}
+with reverie.ReplayBuffer(spec, 100, sampler=samplers.Prioritized(0.6), seed=0) as buffer:
+    assert_type(buffer, reverie.ReplayBuffer)
+    assert_type(len(buffer), int)
+    assert_type(buffer.add([0.0], 0, 1.0, [0.0], False, False), int)
+    assert_type(buffer.add_episode({"observation": np.zeros((3, 4))}), int)
+    batch = buffer.sample(8, view=views.Transitions(n_step=3, gamma=0.9), beta=0.4)
+    assert_type(batch, reverie.Batch)
+    assert_type(batch.key, NDArray[np.uint64])
+    assert_type(batch.probability, NDArray[np.float64])
+    assert_type(batch.weight, NDArray[np.float32])
+    assert_type(batch.info.table_size, NDArray[np.int64])
+    assert_type(buffer.update_priorities(batch.key, np.ones(8)), int)
+    assert_type(buffer.save(path="folder"), Path | None)
+    assert_type(buffer.info(), reverie.BufferInfo)
+    data, info = batch
+    assert_type(data, Any)
+    assert_type(weights.LinearSchedule(0.4, 1.0, 10)(3), float)
+    assert_type(views.Sequences(80, burn_in=40).length, int)
+assert_type(reverie.open("folder").steps(), reverie.Batch)
+'''
+
+
+def test_what_users_get_back_has_its_types(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    assert complaints(USE, tmp_path) == ""
+    wrong = USE.replace("assert_type(batch.weight, NDArray[np.float32])", "batch.weights")
+    assert '"Batch" has no attribute "weights"' in complaints(wrong, tmp_path)
