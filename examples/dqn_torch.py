@@ -5,10 +5,11 @@
     python examples/dqn_torch.py --quick        # does everything work here?
     python examples/dqn_torch.py --picture curve.png    # needs matplotlib
 
-Everything that a replay buffer has to do with it stands in `main`: `for_env`, `add`,
-`sample`, `tensors`, `update_priorities`. The agent is a double DQN (van Hasselt et al. 2016)
-whose targets need no special case at an episode's end: a batch's `discount` is 0 where the
-environment terminated, and where it was only cut off, `next_observation` is its final state.
+Everything that a replay buffer has to do with it stands in `new_buffer` and `main`:
+`for_env`, `add`, `sample`, `tensors`, `update_priorities`. The agent is a double DQN (van
+Hasselt et al. 2016), whose targets need no special case at an episode's end: a batch's
+`discount` is 0 where the environment terminated, and where it was only cut off,
+`next_observation` is its final state.
 Printed is the return of the greedy policy in 20 fresh episodes, beside that of a random one.
 """
 
@@ -91,18 +92,28 @@ def judge(act: Callable[[Any], Any], episodes: int, seed: int) -> float:
     return float(returns.mean())
 
 
-def main(steps: int = 60_000, seed: int = 0, picture: str | None = None) -> float:
-    """Trains, prints and judges; returns the greedy policy's mean return."""
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    envs = gym.make_vec(ENVIRONMENT, num_envs=NUM_ENVS)
-    buffer = reverie.ReplayBuffer.for_env(
+def new_buffer(envs: Any, seed: int) -> reverie.ReplayBuffer:
+    """What the agent learns from: steps, drawn by their errors, seen three at a time."""
+    return reverie.ReplayBuffer.for_env(
         envs,
         capacity=100_000,
         sampler=reverie.samplers.Prioritized(alpha=0.6),
         view=reverie.views.Transitions(n_step=3, gamma=0.99),
         seed=seed,
     )
+
+
+def main(
+    steps: int = 60_000,
+    seed: int = 0,
+    picture: str | None = None,
+    make: Callable[[Any, int], Any] = new_buffer,
+) -> float:
+    """Trains, prints and judges; returns the greedy policy's mean return."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    envs = gym.make_vec(ENVIRONMENT, num_envs=NUM_ENVS)
+    buffer = make(envs, seed)
     agent = Agent(4, 2)
     first, last, part = EXPLORATION
     curve: list[tuple[int, float]] = []
