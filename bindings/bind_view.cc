@@ -106,7 +106,14 @@ nb::tuple GatherView(TableHandle& self, const TypedLayout& layout,
   }));
   const nb::tuple found = Gathered(reader, layout, wanted);
   std::vector<std::uint64_t> of = reader->keys();
-  return nb::make_tuple(found[0], ToNumpy(std::move(of)), found[1], found[2]);
+  std::vector<std::uint64_t> chunks;
+  std::vector<std::uint32_t> steps;
+  for (const reverie::ChunkStore::Reach& row : reader->reach()) {
+    chunks.push_back(row.chunk);
+    steps.push_back(row.step);
+  }
+  return nb::make_tuple(found[0], ToNumpy(std::move(of)), found[1], found[2],
+                        nb::make_tuple(ToNumpy(std::move(chunks)), ToNumpy(std::move(steps))));
 }
 
 }  // namespace

@@ -177,13 +177,16 @@ ChunkStore::Reach ChunkStore::ReachFrom(const Chunk* chunk, std::uint32_t offset
           [](const Chunk::End& one, std::uint32_t step) { return one.step < step; });
     }
     const std::uint32_t stop = end != ends.end() ? end->step + 1 : chunk->count;
-    if (most - before < stop - offset) return {most, How::kGoesOn};
+    if (most - before < stop - offset) {
+      return {most, How::kGoesOn, offset + (most - before) - 1, chunk->id};
+    }
     before += stop - offset;
-    if (end != ends.end()) return {before, end->how};
+    const Reach here{before, end != ends.end() ? end->how : How::kGoesOn, stop - 1, chunk->id};
+    if (here.how != How::kGoesOn || before == most) return here;
     // The chunk that it went on in may be gone; an id is never used again.
-    if (before == most || chunk->next_slot >= num_slots_) return {before, How::kGoesOn};
+    if (chunk->next_slot >= num_slots_) return here;
     const Chunk* const next = at(chunk->next_slot);
-    if (next == nullptr || next->id != chunk->next_id) return {before, How::kGoesOn};
+    if (next == nullptr || next->id != chunk->next_id || next->count == 0) return here;
     chunk = next;
     offset = 0;
   }

@@ -109,9 +109,12 @@ class ChunkStore {
   // How far a stream can be followed from one of its records: `records` of them, at most
   // `most`, up to the episode's end or to the newest that is there. `how` its episode ended
   // with the last of them; kGoesOn: with none. Those behind need not be held by anyone.
+  // The last of them is record `step` of the chunk with the id `chunk`.
   struct Reach {
     std::uint32_t records;
     How how;
+    std::uint32_t step;
+    std::uint64_t chunk;
   };
   Reach ReachFrom(const Chunk* chunk, std::uint32_t offset, std::uint32_t most) const;
 

@@ -68,7 +68,8 @@ std::vector<Row> Rows(const std::shared_ptr<Store>& store, Table* table, std::ui
   REQUIRE(reader.Gather(columns, outputs.data()).ok());
   std::vector<Row> rows;
   for (std::size_t i = 0; i < n; ++i) {
-    const auto [records, how] = reader.reach()[i];
+    const auto [records, how, step, chunk] = reader.reach()[i];
+    CHECK(chunk != 0 && step < Store::kMaxChunkNbytes);
     // Every record of a row is of one episode, in its order, and zeros stand behind them.
     for (std::uint32_t t = 0; t < most; ++t) {
       CHECK_EQ(all[i * most + t], t < records ? first[i] + t : 0);

@@ -269,8 +269,18 @@ class Table:
         keys: NDArray[np.uint64] | None,
         most: int,
         columns: Sequence[tuple[int, int, int, int, bool]],
-    ) -> tuple[list[NDArray[Any]], NDArray[np.uint64], NDArray[np.int64], NDArray[np.int32]]:
-        """The same of items by key, or of all in insertion order; keys in infos' place."""
+    ) -> tuple[
+        list[NDArray[Any]],
+        NDArray[np.uint64],
+        NDArray[np.int64],
+        NDArray[np.int32],
+        tuple[NDArray[np.uint64], NDArray[np.uint32]],
+    ]:
+        """The same of items by key, or of all in insertion order.
+
+        Keys stand in infos' place, and in that of `min_probability` where each row's last
+        record is: a chunk's number and the place in it. O(chunks that a row goes through).
+        """
     def gather(
         self,
         layout: RecordLayout,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import operator
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
+import optree
 from numpy.typing import ArrayLike
 
 from reverie import _core
@@ -15,7 +18,7 @@ from reverie.runtime.checks import as_array, as_keys, as_updates, check_int, che
 from reverie.runtime.waiting import wait_until
 from reverie.sample import Batch, SampleInfo, WeightedInfo
 from reverie.stored_buffer import MISFITS
-from reverie.views import Gathered, View
+from reverie.views import Episodes, Fields, Gathered, View
 from reverie.weights import importance_weights, sequence_priorities
 
 _log = logging.getLogger("reverie")
@@ -23,6 +26,7 @@ _PRIORITIZED = (
     "Make the buffer with sampler=reverie.samplers.Prioritized(), or leave "
     "update_priorities() out."
 )
+_FIRST = operator.itemgetter(0)
 _OWN: Any = object()
 """The buffer's own setting."""
 
@@ -192,7 +196,7 @@ class SampledBuffer(FilledBuffer):
         assert view is not None
         most, columns = self._plans.get(view) or self._plan(view)
         found = self._core.gather_view(self._layout, as_keys(keys), most, columns)
-        return view.arrange(fields, Gathered(found[0], *found[2:]))
+        return view.arrange(fields, Gathered(found[0], *found[2:4]))
 
     def steps(self, view: View | None = None) -> Batch:
         """Every item in the order of insertion, as a batch. Counts as no sample.
@@ -205,7 +209,9 @@ class SampledBuffer(FilledBuffer):
         view = view or self._view
         assert view is not None
         most, columns = self._plans.get(view) or self._plan(view)
-        arrays, keys, records, hows = self._core.gather_view(self._layout, None, most, columns)
+        arrays, keys, records, hows, _ = self._core.gather_view(
+            self._layout, None, most, columns
+        )
         items = self._core.items() if len(keys) else None
         nothing = np.zeros(len(keys))
         info = SampleInfo(
@@ -216,6 +222,45 @@ class SampledBuffer(FilledBuffer):
             np.zeros(len(keys), np.int32) if items is None else items["times_sampled"],
         )
         return Batch(view.arrange(fields, Gathered(arrays, records, hows)), info)
+
+    def episodes(self) -> Iterator[dict[str, Any]]:
+        """Every episode, by the age of its oldest step that is still there.
+
+        Each step is in one of them. The dict has the step's keys, `[T, *shape]`, and
+        `next_<state>`, the state after the last step, `terminated` and `truncated`, as
+        `views.Episodes` has them, without a batch axis. One that is still open holds its steps
+        so far. One episode is copied at a time; those that leave meanwhile are left out.
+
+        Raises:
+            InvalidArgumentError: the buffer is a manager's.
+            ClosedError: the buffer is closed.
+        """
+        fields = self._with_views("episodes()")
+        self._store.check_open()
+        return self._each_episode(fields)
+
+    def _each_episode(self, fields: Fields) -> Iterator[dict[str, Any]]:
+        view = Episodes()
+        most, columns = view.plan(fields)
+        _, keys, records, _, (chunks, places) = self._core.gather_view(
+            self._layout, None, most, []
+        )
+        ends = np.stack([chunks, places.astype(np.uint64)], axis=1)
+        # Of the items that end together, the first one holds all.
+        _, first = np.unique(ends, axis=0, return_index=True)
+        for key in keys[np.sort(first)]:
+            self._store.check_open()
+            try:
+                arrays, _, records, hows, _ = self._core.gather_view(
+                    self._layout, np.array([key]), most, columns
+                )
+            except KeyError:
+                continue
+            data = view.arrange(fields, Gathered(arrays, records, hows))
+            for name in ("mask", "burn_in_mask", "length"):
+                del data[name]
+            rows: Any = data
+            yield optree.tree_map(_FIRST, rows)
 
     def _check_weighted(self) -> None:
         sampler = self._table.settings.sampler

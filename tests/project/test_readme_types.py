@@ -38,7 +38,7 @@ def test_a_wrong_use_is_seen(tmp_path: Path) -> None:
     assert 'Unsupported operand types for + ("int" and "str")' in complaints(code, tmp_path)
 
 
-USE = '''
+USE = """
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ with reverie.ReplayBuffer(spec, 100, sampler=samplers.Prioritized(0.6), seed=0) 
     assert_type(weights.LinearSchedule(0.4, 1.0, 10)(3), float)
     assert_type(views.Sequences(80, burn_in=40).length, int)
 assert_type(reverie.open("folder").steps(), reverie.Batch)
-'''
+"""
 
 
 def test_what_users_get_back_has_its_types(tmp_path: Path) -> None:

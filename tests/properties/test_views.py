@@ -380,3 +380,27 @@ def test_the_comparison_sees(fault: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(holder, name, wrong)
     with pytest.raises(AssertionError):
         compare(buffer, model, view)
+
+
+@pytest.mark.parametrize("view", OWN_VIEWS, ids=repr)
+@given(data=st.data())
+def test_episodes_hold_each_step_once(view: View, data: st.DataObject) -> None:
+    driver = Driver(
+        view, data.draw(st.integers(1, 30)), data.draw(st.integers(1, 3)), data.draw
+    )
+    for _ in range(data.draw(st.integers(0, 40))):
+        driver.add() if data.draw(st.integers(0, 9)) else driver.add_episode()
+    wanted: list[tuple[Episode, int]] = []
+    for episode, start in driver.model.items:
+        if not any(other is episode for other, _ in wanted):
+            wanted.append((episode, start))
+    found = list(driver.buffer.episodes())
+    assert len(found) == len(wanted)
+    for data_of, (episode, start) in zip(found, wanted, strict=True):
+        row = expected(Episodes(), episode, start)
+        for name in ("mask", "burn_in_mask", "length"):
+            del row[name]
+        assert data_of.keys() == row.keys()
+        for key, value in row.items():
+            same(data_of[key], value, key)
+    driver.buffer.close()

@@ -145,7 +145,8 @@ def test_the_list_of_calls_is_complete() -> None:
 
 
 FILLING = {
-    "add", "add_step", "add_episode", "add_episodes", "end_episodes", "gather", "steps"
+    "add", "add_step", "add_episode", "add_episodes", "end_episodes", "episodes", "gather",
+    "steps",
 }  # fmt: skip
 
 
