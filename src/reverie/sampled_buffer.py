@@ -260,7 +260,8 @@ class SampledBuffer(FilledBuffer):
             for name in ("mask", "burn_in_mask", "length"):
                 del data[name]
             rows: Any = data
-            yield optree.tree_map(_FIRST, rows)
+            rows = optree.tree_map(_FIRST, rows)
+            yield rows
 
     def _check_weighted(self) -> None:
         sampler = self._table.settings.sampler
