@@ -29,7 +29,7 @@ import reverie
 from reverie import reverb
 
 STATM = Path("/proc/self/statm")
-SETTLE_S = 3.0
+SETTLE_S = 20.0
 _ROOT = Path(__file__).resolve().parents[2]
 _WORK, _LOAD = "work", "load"
 
