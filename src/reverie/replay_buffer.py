@@ -61,7 +61,7 @@ class ReplayBuffer(SampledBuffer):
             "SameStep", "Disabled" or gymnasium's AutoresetMode; None: "Disabled", as a
             single environment. `for_env` asks the environment.
         seed: of the choices, 0 to 2**64 - 1; None draws one.
-        checkpoint_dir: where `save` goes; None: nothing is written but by `save(path)`.
+        checkpoint_dir: where `save` goes; None: nothing is written but by `save(path=)`.
         max_to_keep: newest checkpoints that a save leaves; None keeps all.
         timeout: seconds that `sample` waits for the first step; 0: an error at once,
             None: as long as another thread may add.
@@ -117,7 +117,7 @@ class ReplayBuffer(SampledBuffer):
         check_keep(max_to_keep)
         view.check(Fields(nest, roles))
         check_savable(settings, nest)
-        saver: Any = _Unsaved(max_to_keep)
+        saver: Any = _Unsaved()
         if checkpoint_dir is not None:
             saver = Saver(folder_of("checkpoint_dir", checkpoint_dir), max_to_keep)
         table = Table(settings, nest=nest, seed=secrets.randbits(64) if seed is None else seed)
@@ -227,9 +227,6 @@ class ReplayBuffer(SampledBuffer):
 
 class _Unsaved:
     """In the place of a saver: there is no folder."""
-
-    def __init__(self, max_to_keep: int | None) -> None:
-        self._max_to_keep = max_to_keep
 
     def save(self, *_: Any, **__: Any) -> NoReturn:
         raise InvalidArgumentError(

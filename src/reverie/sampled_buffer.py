@@ -14,8 +14,7 @@ from numpy.typing import ArrayLike
 from reverie import _core
 from reverie.adding.filled_buffer import FilledBuffer
 from reverie.errors import InvalidArgumentError, WaitTimeoutError
-from reverie.runtime.checks import as_array, as_keys, as_updates, check_int, check_timeout
-from reverie.runtime.waiting import wait_until
+from reverie.runtime.checks import as_array, as_keys, as_updates, check_int
 from reverie.sample import Batch, SampleInfo, WeightedInfo
 from reverie.stored_buffer import MISFITS
 from reverie.views import Episodes, Fields, Gathered, View
@@ -116,8 +115,7 @@ class SampledBuffer(FilledBuffer):
         self._store.check_open()
         if type(batch_size) is not int or not 0 < batch_size < 2**31:
             batch_size = check_int("batch_size", batch_size, 1, 2**31 - 1)
-        view = view or self._view
-        most, columns = self._plans.get(view) or self._plan(view)
+        view, most, columns = self._planned(view)
         try:
             found = self._core.sample_view(self._layout, batch_size, most, columns)
             while found is None:
@@ -192,9 +190,7 @@ class SampledBuffer(FilledBuffer):
         """
         fields = self._with_views("gather()")
         self._store.check_open()
-        view = view or self._view
-        assert view is not None
-        most, columns = self._plans.get(view) or self._plan(view)
+        view, most, columns = self._planned(view)
         found = self._core.gather_view(self._layout, as_keys(keys), most, columns)
         return view.arrange(fields, Gathered(found[0], *found[2:4]))
 
@@ -206,9 +202,7 @@ class SampledBuffer(FilledBuffer):
         """
         fields = self._with_views("steps()")
         self._store.check_open()
-        view = view or self._view
-        assert view is not None
-        most, columns = self._plans.get(view) or self._plan(view)
+        view, most, columns = self._planned(view)
         arrays, keys, records, hows, _ = self._core.gather_view(
             self._layout, None, most, columns
         )
@@ -242,9 +236,7 @@ class SampledBuffer(FilledBuffer):
     def _each_episode(self, fields: Fields) -> Iterator[dict[str, Any]]:
         view = Episodes()
         most, columns = view.plan(fields)
-        _, keys, records, _, (chunks, places) = self._core.gather_view(
-            self._layout, None, most, []
-        )
+        _, keys, _, _, (chunks, places) = self._core.gather_view(self._layout, None, most, [])
         ends = np.stack([chunks, places.astype(np.uint64)], axis=1)
         # Of the items that end together, the first one holds all.
         _, first = np.unique(ends, axis=0, return_index=True)
@@ -281,6 +273,12 @@ class SampledBuffer(FilledBuffer):
                 count,
             )
 
+    def _planned(self, view: View | None) -> tuple[View, int, Any]:
+        """The view, the buffer's own for None, and what the core gathers for it."""
+        view = view or self._view
+        assert view is not None
+        return (view, *(self._plans.get(view) or self._plan(view)))
+
     def _plan(self, view: View) -> Any:
         assert self._fields is not None
         assert self._view is not None
@@ -299,14 +297,9 @@ class SampledBuffer(FilledBuffer):
 
     def _wait(self, batch_size: int, timeout: float | None) -> None:
         try:
-            wait_until(
-                lambda slice_s: self._core.wait(batch_size, slice_s),
-                timeout=check_timeout(timeout),
-                what=lambda: self._table.describe_sample_wait(f"{batch_size} ", ""),
-                progress=self._store.progress,
-            )
+            super()._wait(batch_size, timeout)
         except WaitTimeoutError as error:
-            if timeout != 0:
+            if timeout != 0 or self._view is None:
                 raise
             raise WaitTimeoutError(
                 f"The replay buffer is empty: add steps before you sample. ({error})"

@@ -350,6 +350,8 @@ class StoredBuffer(Handle):
 
     def describe_wait(self, batch_size: int) -> str:
         """What a sampler waits for, with the numbers."""
+        if self._table.settings.roles is not None:
+            return self._table.describe_sample_wait(f"{batch_size} ")
         needs = f"(each needs {self._sequence_length} consecutive steps of one episode)"
         return self._table.describe_sample_wait(f"{batch_size} ", needs)
 
@@ -379,16 +381,20 @@ class StoredBuffer(Handle):
         return self._layout, batch_size, length, piece, repeat_info, arrays, self._lengths
 
     def _wait_and_sample(self, call: tuple[Any, ...], timeout: float | None) -> Columns:
-        batch_size, batch = call[1], None
+        batch = None
         while batch is None:
-            wait_until(
-                lambda slice_s: self._core.wait(batch_size, slice_s),
-                timeout=check_timeout(timeout),
-                what=lambda: self.describe_wait(batch_size),
-                progress=self._store.progress,
-            )
+            self._wait(call[1], timeout)
             batch = self._core.sample(*call)
         return batch
+
+    def _wait(self, batch_size: int, timeout: float | None) -> None:
+        """Until so many may be sampled; errors as `sample`'s."""
+        wait_until(
+            lambda slice_s: self._core.wait(batch_size, slice_s),
+            timeout=check_timeout(timeout),
+            what=lambda: self.describe_wait(batch_size),
+            progress=self._store.progress,
+        )
 
     def _translated(self, error: Exception) -> Exception:
         """The public error for one of the core's."""
