@@ -197,6 +197,9 @@ class SampledBuffer(FilledBuffer):
     def steps(self, view: View | None = None) -> Batch:
         """Every item in the order of insertion, as a batch. Counts as no sample.
 
+        The data are of one point in time; probabilities are 0, and so are the priorities and
+        counts of items that left a moment later.
+
         Args:
             view: None: the buffer's own.
         """
@@ -206,15 +209,15 @@ class SampledBuffer(FilledBuffer):
         arrays, keys, records, hows, _ = self._core.gather_view(
             self._layout, None, most, columns
         )
-        items = self._core.items() if len(keys) else None
-        nothing = np.zeros(len(keys))
-        info = SampleInfo(
-            keys,
-            nothing,
-            np.full(len(keys), len(keys), np.int64),
-            nothing if items is None else items["priority"],
-            np.zeros(len(keys), np.int32) if items is None else items["times_sampled"],
+        # Looked up by key: a moment later some may have left, and others come.
+        items = self._core.items()
+        _, here, there = np.intersect1d(
+            keys, items["key"], assume_unique=True, return_indices=True
         )
+        priority, times = np.zeros(len(keys)), np.zeros(len(keys), np.int32)
+        priority[here], times[here] = items["priority"][there], items["times_sampled"][there]
+        sizes = np.full(len(keys), len(keys), np.int64)
+        info = SampleInfo(keys, np.zeros(len(keys)), sizes, priority, times)
         return Batch(view.arrange(fields, Gathered(arrays, records, hows)), info)
 
     def episodes(self) -> Iterator[dict[str, Any]]:

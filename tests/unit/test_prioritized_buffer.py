@@ -85,6 +85,27 @@ def test_new_steps_get_the_largest_priority_and_it_falls_when_the_largest_leaves
     assert buffer.item_info()["priority"].tolist() == [0.25, 2, 7, 7]
 
 
+def test_steps_beside_who_adds_have_their_own_priorities() -> None:
+    buffer = filled(3, capacity=3)
+    buffer.update_priorities(buffer.steps().key, [1.0, 2.0, 3.0])
+    core = buffer._core
+
+    class Late:
+        """A step comes, and the oldest leaves, before the items are asked for."""
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "items":
+                buffer.add(3, 3, 1.0, 4, False, False)
+                buffer.add(4, 4, 1.0, 5, False, False)
+            return getattr(core, name)
+
+    buffer._core = Late()  # type: ignore[assignment]
+    batch = buffer.steps()
+    assert batch.action.tolist() == [0, 1, 2]
+    assert batch.info.priority.tolist() == [0, 0, 3]
+    assert [len(field) for field in batch.info] == [3] * 5
+
+
 def test_an_initial_number_and_eps_are_what_they_say() -> None:
     buffer = filled(2, sampler=Prioritized(0.6, initial=3.0, eps=0.5))
     assert buffer.item_info()["priority"].tolist() == [3, 3]
