@@ -149,11 +149,18 @@ def vector(
     return make(makers, autoreset_mode=mode)
 
 
-def play(envs: Any, buffer: reverie.ReplayBuffer, calls: int, kind: str = "box") -> None:
-    """The loop of the README."""
+def play(
+    envs: Any,
+    buffer: reverie.ReplayBuffer,
+    calls: int,
+    kind: str = "box",
+    before: Callable[[int], None] = lambda _: None,
+) -> None:
+    """The loop of the README; `before` is told the number of each call."""
     mode = envs.metadata["autoreset_mode"].value
     obs, _ = envs.reset()
-    for _ in range(calls):
+    for call in range(calls):
+        before(call)
         action = policy(KINDS[kind].decode(obs))
         next_obs, reward, terminated, truncated, infos = envs.step(action)
         buffer.add(obs, action, reward, next_obs, terminated, truncated, infos)

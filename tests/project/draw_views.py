@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from tests.project.draw_windows import BASE_STYLE
 from tests.project.rooms import ROOT
 
 import reverie
@@ -18,13 +19,8 @@ PICTURE = ROOT / "docs" / "img" / "views.svg"
 EPISODES = ((4, "terminated"), (2, "truncated"))
 LEFT, BOX, GAP, BREAK = 118, 84, 8, 30
 TOP, ROW, LANE = 28, 22, 30
-STYLE = (
-    "text{font:13px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;fill:#7d8b99}"
-    ".middle{text-anchor:middle}"
-    "rect{fill:#eaf1f8;stroke:#4f7ba6}"
-    "g text{fill:#1b2733;text-anchor:middle}"
-    ".first rect{stroke-dasharray:5 4}"
-    ".ends rect{fill:#f6e3c5;stroke:#b07d2b}"
+STYLE = BASE_STYLE + (
+    ".first rect{stroke-dasharray:5 4}.ends rect{fill:#f6e3c5;stroke:#b07d2b}"
 )
 VIEWS: tuple[tuple[str, View], ...] = (
     ("Transitions()", Transitions()),

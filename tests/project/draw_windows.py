@@ -19,13 +19,14 @@ SEQUENCE_LENGTH = 2
 ROWS = ("observation", "action", "reward", "discount")
 LEFT, BOX, GAP, BREAK = 100, 92, 10, 36
 TOP, ROW, LANE = 40, 22, 30
-STYLE = (
+BASE_STYLE = (
     "text{font:13px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;fill:#7d8b99}"
     ".middle{text-anchor:middle}"
     "rect{fill:#eaf1f8;stroke:#4f7ba6}"
     "g text{fill:#1b2733;text-anchor:middle}"
-    ".boundary rect{stroke-dasharray:5 4}"
-    ".saved rect{fill:#f6e3c5;stroke:#b07d2b}"
+)
+STYLE = BASE_STYLE + (
+    ".boundary rect{stroke-dasharray:5 4}.saved rect{fill:#f6e3c5;stroke:#b07d2b}"
 )
 
 Record = tuple[int, int]  # the episode, and which of its records

@@ -243,18 +243,13 @@ def test_a_reset_of_all_in_the_middle_begins_new_episodes(mode: str, when: int) 
 def test_what_comes_after_clear_is_right(mode: str, when: int) -> None:
     envs = vector(SCRIPTS, mode)
     buffer = reverie.ReplayBuffer.for_env(envs, 1000)
-    obs, _ = envs.reset()
-    for call in range(20):
+
+    def clear(call: int) -> None:
         if call == when:
             buffer.clear()
             assert len(buffer) == 0
-        action = policy(obs.astype(np.int64))
-        next_obs, reward, terminated, truncated, infos = envs.step(action)
-        buffer.add(obs, action, reward, next_obs, terminated, truncated, infos)
-        obs = next_obs
-        over = terminated | truncated
-        if mode == "Disabled" and over.any():
-            obs, _ = envs.reset(options={"reset_mask": over})
+
+    play(envs, buffer, 20, before=clear)
     whole = expected(SCRIPTS, 20, mode)
     gone = [len(steps) for steps in expected(SCRIPTS, when, mode)]
     check(buffer, [steps[n:] for steps, n in zip(whole, gone, strict=True)])
