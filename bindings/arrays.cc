@@ -9,6 +9,13 @@
 #include "aligned_memory.h"
 
 namespace reverie_py {
+namespace tracing {
+
+// Up to Python 3.12 its header has it as a function of C++.
+extern "C" int PyTraceMalloc_Track(unsigned domain, std::uintptr_t memory, std::size_t nbytes);
+
+}  // namespace tracing
+
 namespace {
 
 using reverie::Number;
@@ -55,6 +62,31 @@ PyObject* AlignedHandler() {
   static PyObject* const capsule = PyCapsule_New(&handler, "mem_handler", nullptr);
   if (capsule == nullptr) throw nb::python_error();
   return capsule;
+}
+
+constexpr unsigned kTraceDomain = 389047;  // numpy.lib.tracemalloc_domain
+
+// What PyArray_Empty() makes, from our allocator, which the array remembers. To set that as
+// NumPy's for as long, PyDataMem_SetHandler(), takes longer than a small batch's arrays do.
+// Steals `descr`.
+PyObject* NewAligned(PyArray_Descr* descr, int ndim, npy_intp* dims) {
+  nb::object handler = nb::borrow(AlignedHandler());
+  const auto cells = static_cast<std::size_t>(PyArray_OverflowMultiplyList(dims, ndim));
+  const auto item_nbytes = static_cast<std::size_t>(PyDataType_ELSIZE(descr));
+  const bool fits = cells <= PTRDIFF_MAX / item_nbytes;  // -1 does not
+  const std::size_t nbytes = cells * item_nbytes;
+  void* const bytes = fits ? AlignedMalloc(nullptr, nbytes) : nullptr;
+  if (bytes == nullptr) return PyArray_Empty(ndim, dims, descr, 0);  // which knows what to say
+  PyObject* const object = PyArray_NewFromDescr(&PyArray_Type, descr, ndim, dims, nullptr, bytes,
+                                                NPY_ARRAY_CARRAY, nullptr);
+  if (object == nullptr) {
+    AlignedFree(nullptr, bytes, nbytes);
+    return nullptr;
+  }
+  tracing::PyTraceMalloc_Track(kTraceDomain, reinterpret_cast<std::uintptr_t>(bytes), nbytes);
+  PyArray_ENABLEFLAGS(reinterpret_cast<PyArrayObject*>(object), NPY_ARRAY_OWNDATA);
+  reinterpret_cast<PyArrayObject_fields*>(object)->mem_handler = handler.release().ptr();
+  return object;
 }
 
 // The memory that new arrays of this thread are cut from, if any; an OutputMemory.
@@ -154,12 +186,6 @@ Number NumberOfType(int type_num) {
   }
 }
 
-AlignedArrays::AlignedArrays() : before_(nb::steal(PyDataMem_SetHandler(AlignedHandler()))) {
-  if (!before_.is_valid()) throw nb::python_error();
-}
-
-AlignedArrays::~AlignedArrays() { Py_XDECREF(PyDataMem_SetHandler(before_.ptr())); }
-
 void InitNumpy() {
   if (_import_array() < 0) throw nb::python_error();
 }
@@ -181,6 +207,7 @@ TypedLayout::TypedLayout(nb::sequence columns) {
     }
     column.type_num = descr->type_num;
     column.number = NumberOfType(descr->type_num);
+    column.scalar = column.number == Number::kNone ? nullptr : descr->typeobj;
     column.item_nbytes = static_cast<std::size_t>(PyDataType_ELSIZE(descr));
     column.nbytes = column.item_nbytes;
     for (nb::handle dim : nb::borrow<nb::sequence>(nb::object(entry[1]))) {
@@ -232,7 +259,7 @@ nb::object CellType::NewArray(const std::vector<std::ptrdiff_t>& leading, void**
     PyArray_SetBaseObject(reinterpret_cast<PyArrayObject*>(array),
                           in_use->memory().inc_ref().ptr());
   } else {
-    array = PyArray_Empty(static_cast<int>(ndim), dims, descr, 0);
+    array = NewAligned(descr, static_cast<int>(ndim), dims);
     if (array == nullptr) throw nb::python_error();
   }
   *bytes = PyArray_DATA(reinterpret_cast<PyArrayObject*>(array));

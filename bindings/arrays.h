@@ -16,19 +16,6 @@ namespace reverie_py {
 
 namespace nb = nanobind;
 
-// While there is one, NumPy takes the memory of new arrays, in this thread's context, from our
-// allocator, and remembers that with each: they begin at a multiple of 64 bytes.
-class AlignedArrays {
- public:
-  AlignedArrays();
-  ~AlignedArrays();
-  AlignedArrays(const AlignedArrays&) = delete;
-  AlignedArrays& operator=(const AlignedArrays&) = delete;
-
- private:
-  nb::object before_;
-};
-
 // Memory of the caller's, such as a device's driver copies from, that the arrays of batches
 // are cut from while a thread has entered it; those that do not fit have their own. Each
 // array keeps the memory alive; entering it anew writes over them.
@@ -63,6 +50,7 @@ struct CellType {
   nb::object dtype;
   int type_num;
   reverie::Number number;  // kNone for those that NumPy has from other packages
+  PyTypeObject* scalar;    // the type of NumPy's own scalars of the dtype; null for others
   std::vector<std::ptrdiff_t> shape;
   std::size_t item_nbytes;
   std::size_t nbytes;
@@ -77,8 +65,8 @@ struct CellType {
   // Whether this is the type of an array, its byte order aside.
   bool IsTypeOf(PyObject* array) const;
 
-  // A new array of shape (leading..., *shape), and its bytes: its own, or a piece of the
-  // OutputMemory that this thread entered.
+  // A new array of shape (leading..., *shape), and its bytes: its own, which begin at a multiple
+  // of 64, or a piece of the OutputMemory that this thread entered.
   nb::object NewArray(const std::vector<std::ptrdiff_t>& leading, void** bytes) const;
 };
 

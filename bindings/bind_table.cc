@@ -32,7 +32,6 @@ const std::int64_t* CheckLengths(const TypedLayout& layout, const Lengths& lengt
 // New arrays for a batch of n items, or those of `out`, and their bytes.
 nb::list Outputs(const TypedLayout& layout, std::ptrdiff_t n, const BatchSpec& spec, nb::object out,
                  std::vector<void*>* outputs) {
-  const AlignedArrays aligned;
   nb::list columns;
   std::vector<std::ptrdiff_t> leading{n, 0};
   outputs->resize(layout.num_columns());

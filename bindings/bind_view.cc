@@ -39,7 +39,6 @@ nb::tuple Gathered(const Reader& reader, const TypedLayout& layout,
   const std::uint32_t longest = reader->longest();
   std::vector<ViewColumn> columns;
   std::vector<void*> outputs;
-  const AlignedArrays aligned;
   nb::list arrays;
   std::size_t nbytes = 0;
   for (const auto& [field, first, steps, spare, squeeze] : wanted) {

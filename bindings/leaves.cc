@@ -288,6 +288,11 @@ const void* LeafBytes(const CellType& column, const std::vector<std::ptrdiff_t>&
   const Extents extents(leading, column.shape);
   const Way way{column, extents, taken, space};
   if (PyArray_CheckExact(leaf)) return ArrayBytes(way, leaf);
+  if (Py_TYPE(leaf) == column.scalar && extents.size() == 0) {
+    void* const to = space->Room(column.item_nbytes);
+    PyArray_ScalarAsCtype(leaf, to);
+    return to;
+  }
   Element element;
   if (Read(leaf, &element)) {
     if (extents.size() != 0) return nullptr;

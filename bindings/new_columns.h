@@ -26,7 +26,6 @@ class NewColumns {
 
   // Of the next items that were added, which are alike, along a first axis.
   nb::list Stacked(std::size_t num_columns, std::size_t items) {
-    const AlignedArrays aligned;
     return Arrays(num_columns, items, {static_cast<std::ptrdiff_t>(items)});
   }
 

@@ -28,6 +28,8 @@ _PRIORITIZED = (
 _FIRST = operator.itemgetter(0)
 _OWN: Any = object()
 """The buffer's own setting."""
+_tuple: Any = tuple.__new__
+"""A NamedTuple of what is a tuple already, in a third of the time of `_make`."""
 
 
 class SampledBuffer(FilledBuffer):
@@ -100,13 +102,11 @@ class SampledBuffer(FilledBuffer):
                     batch = self._wait_and_sample(call, timeout)
             except MISFITS as error:
                 raise self._translated(error) from None
-            info = SampleInfo._make(batch[1])
+            info: Any = _tuple(SampleInfo, batch[1])
             if beta is not None:
-                return Batch(
-                    self._nest.unflatten(batch[0]),
-                    _weighted(info, beta, normalize, self._core.min_probability()),
-                )
-            return Batch(self._nest.unflatten(batch[0]), info)
+                info = _weighted(info, beta, normalize, self._core.min_probability())
+            made: Batch = _tuple(Batch, (self._nest.unflatten(batch[0]), info))
+            return made
         if num_steps is not None or out is not None:
             raise InvalidArgumentError(
                 "num_steps= and out= are for the windows of a manager's buffer. The view says "
@@ -125,8 +125,11 @@ class SampledBuffer(FilledBuffer):
             raise self._store.closed_error() from None
         arrays, facts, records, hows, least = found
         data = view.arrange(self._with_views("sample()"), Gathered(arrays, records, hows))
-        info = SampleInfo._make(facts)
-        return Batch(data, info if beta is None else _weighted(info, beta, normalize, least))
+        info = _tuple(SampleInfo, facts)
+        if beta is not None:
+            info = _weighted(info, beta, normalize, least)
+        made = _tuple(Batch, (data, info))
+        return made
 
     def update_priorities(
         self,

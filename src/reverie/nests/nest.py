@@ -54,6 +54,7 @@ class Nest:
         boundary: where a Trajectory-like step says that it is one, else None.
         flatten_up_to: the leaves of a step in that order; raises ValueError or
             TypeError where its structure is another, see `explain`.
+        unflatten: the nest with these leaves, one per column.
 
     Raises:
         SpecError: the spec cannot be stored; the message holds the path.
@@ -64,17 +65,20 @@ class Nest:
         columns = columns_of(self.spec)
         self._treespec: Any = optree.tree_structure(self.spec)
         self.flatten_up_to: Callable[[Any], list[Any]] = self._treespec.flatten_up_to
+        self.unflatten: Callable[[Sequence[Any]], Any] = self._treespec.unflatten
         order = _sorted_leaves(self._treespec.unflatten(range(len(columns))))
-        self._place: list[int] | None = None  # of optree's i-th leaf, where that is not i
         if order != sorted(order):
-            self._place = sorted(range(len(order)), key=order.__getitem__)
-            natural = self.flatten_up_to
+            place = sorted(range(len(order)), key=order.__getitem__)  # of optree's i-th leaf
+            flatten, build = self.flatten_up_to, self.unflatten
 
             def flatten_up_to(step: Any) -> list[Any]:
-                leaves = natural(step)
+                leaves = flatten(step)
                 return [leaves[i] for i in order]
 
-            self.flatten_up_to = flatten_up_to
+            def unflatten(leaves: Sequence[Any]) -> Any:
+                return build([leaves[i] for i in place])
+
+            self.flatten_up_to, self.unflatten = flatten_up_to, unflatten
         self.columns: tuple[Column, ...] = tuple(columns[i] for i in order)
         self.types = [(column.spec.dtype, column.spec.shape) for column in self.columns]
         self.record_dtype = record_dtype(self.columns)
@@ -94,12 +98,6 @@ class Nest:
             return self.flatten_up_to(step)
         except (ValueError, TypeError):
             raise self.explain(step) from None
-
-    def unflatten(self, leaves: Sequence[Any]) -> Any:
-        """The nest with these leaves, one per column."""
-        if self._place is not None:
-            leaves = [leaves[i] for i in self._place]
-        return self._treespec.unflatten(leaves)
 
     def out_leaves(self, out: Any, leading: Sequence[tuple[int, ...]]) -> list[Any]:
         """The arrays of `out`, fit to be filled with a batch.

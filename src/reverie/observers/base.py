@@ -23,6 +23,8 @@ _WAY_OUT = (
     "nobody could sample to let them in. They are kept and go in by themselves as soon as "
     "samples permit it: sample from another thread, or choose a rate limiter that permits more."
 )
+ASKS_COLUMN = -1
+"""Tells the core that the step's boundary column says whether it is a boundary."""
 
 
 class Observer(Handle):
@@ -66,7 +68,8 @@ class Observer(Handle):
         self._target = Target(py_client, table_name)
         self._writer: _core.Writer | None = None
         self._is_open = False
-        self._asks_column = False
+        # What the core is told of a step that comes without `last`, if that is always so.
+        self._ends_unsaid: int | None = None
         self._starting = threading.Lock()
         self._target.prepare(self._settings["sequence_length"], fixed=items != _core.EPISODES)
         self.open()
@@ -140,7 +143,10 @@ class Observer(Handle):
         records = self._target.records
         assert records is not None
         nest = records.nest
-        self._asks_column = nest.boundary is not None
+        if nest.boundary is not None:
+            self._ends_unsaid = ASKS_COLUMN
+        elif type(nest.spec) is dict:  # whose steps have no `is_boundary`
+            self._ends_unsaid = 0
         self._nest = nest
         self._flatten = nest.flatten_up_to
         self._writer = self._target.writer(self, **self._settings)

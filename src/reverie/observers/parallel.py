@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from reverie import _core
 from reverie.errors import InvalidArgumentError
-from reverie.observers.base import Observer, misused
+from reverie.observers.base import ASKS_COLUMN, Observer, misused
 from reverie.observers.single import too_long
 from reverie.runtime.checks import as_array, check_int, describe
 
@@ -153,7 +153,7 @@ class ParallelObserver(Observer):
         ids = None if env_ids is None else self._ids(env_ids)
         size = self._num_envs if ids is None else len(ids)
         lasts = None
-        if not self._asks_column or last is not None:
+        if self._ends_unsaid != ASKS_COLUMN or last is not None:
             lasts = self._boundaries(steps, last, (size,)).view(np.uint8)
         fates = np.empty(size, np.uint8) if self._episodes else None
         try:

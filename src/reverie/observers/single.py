@@ -65,7 +65,9 @@ class StepObserver(Observer):
             leaves: list[Any] = self._flatten(step)
         except (ValueError, TypeError):
             raise self._nest.explain(step) from None
-        ends = -1 if self._asks_column and last is None else self._ends(step, last)
+        ends = self._ends_unsaid if last is None else None
+        if ends is None:
+            ends = self._ends(step, last)
         try:
             result = writer.append(leaves, ends)
             if result >= 0:
