@@ -1,6 +1,7 @@
 #ifndef REVERIE_ITEMS_ITEM_STORE_H_
 #define REVERIE_ITEMS_ITEM_STORE_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -32,6 +33,17 @@ class LazyColumn {
     if (uniform_) return common_;
     const T* const value = values_.Find(slot);
     return value == nullptr ? common_ : *value;
+  }
+
+  // Those of n slots from the first one on, which is a multiple of n; n is a power of 2 and at
+  // most a page.
+  void GetRun(std::uint32_t first, std::size_t n, T* values) const {
+    const T* const stored = uniform_ ? nullptr : values_.Find(first);
+    if (stored == nullptr) {
+      std::fill_n(values, n, common_);
+    } else {
+      std::copy_n(stored, n, values);
+    }
   }
 
   // Makes room for Set() with the same arguments, which then cannot fail. `others`:

@@ -62,21 +62,28 @@ void Prioritized::Reserve(std::uint32_t slot) {
 }
 
 Prioritized::Bounds Prioritized::BoundsOf(std::size_t index, std::size_t level) const {
-  Bounds bounds;
-  for (std::size_t i = 0; i < kFanout; ++i) {
-    double least;
-    double largest = 0;
-    if (level == 0) {
-      least = levels_[0][index].child[i];
-      // What a slot without an item had as its priority may still stand there.
-      if (least > 0) largest = priorities_.Get(static_cast<std::uint32_t>(index * kFanout + i));
-    } else {
-      least = bounds_[level - 1][index].least[i];
-      largest = bounds_[level - 1][index].largest[i];
-    }
-    if (least > 0 && (bounds.least == 0 || least < bounds.least)) bounds.least = least;
-    bounds.largest = std::max(bounds.largest, largest);
+  double priorities[kFanout];
+  const double* least = nullptr;
+  const double* largest = priorities;
+  if (level == 0) {
+    least = levels_[0][index].child;
+    priorities_.GetRun(static_cast<std::uint32_t>(index * kFanout), kFanout, priorities);
+    // What a slot without an item had as its priority may still stand there.
+    for (std::size_t i = 0; i < kFanout; ++i) priorities[i] = least[i] > 0 ? priorities[i] : 0;
+  } else {
+    const ChildBounds& node = bounds_[level - 1][index];
+    least = node.least;
+    largest = node.largest;
   }
+  // No branches, as they could not be predicted.
+  constexpr double kNone = std::numeric_limits<double>::infinity();
+  Bounds bounds{kNone, 0};
+  for (std::size_t i = 0; i < kFanout; ++i) {
+    const double weight = least[i] > 0 ? least[i] : kNone;
+    bounds.least = weight < bounds.least ? weight : bounds.least;
+    bounds.largest = largest[i] > bounds.largest ? largest[i] : bounds.largest;
+  }
+  if (bounds.least == kNone) bounds.least = 0;
   return bounds;
 }
 

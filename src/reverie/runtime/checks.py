@@ -71,6 +71,8 @@ def as_keys(keys: ArrayLike) -> NDArray[np.uint64]:
         InvalidArgumentError: they are no integers of one or two dimensions, or an array
             of a dtype that cannot hold a key.
     """
+    if type(keys) is np.ndarray and keys.ndim == 1 and keys.dtype == np.uint64:
+        return np.ascontiguousarray(keys)  # as a batch holds them
     array = as_array("keys", keys)
     if array.dtype.kind in "fO" and _are_keys(keys):
         array = np.array(keys, np.uint64)  # NumPy makes floats of ints from 2**63 on
@@ -190,8 +192,8 @@ def as_updates(
             "wanted one for each, or one number for all."
         )
     lowest, highest = priority_range(True)
-    bad = np.flatnonzero(~((lowest <= values) & (values <= highest)))
-    if len(bad):
+    if len(values) and not (lowest <= values.min() and values.max() <= highest):  # or NaN
+        bad = np.flatnonzero(~((lowest <= values) & (values <= highest)))
         raise InvalidArgumentError(
             f"priorities[{bad[0]}] is {values[bad[0]]}; wanted a finite number that is not "
             "negative. No priority was changed."
