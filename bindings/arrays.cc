@@ -141,6 +141,11 @@ nb::object NewVector(const std::vector<std::ptrdiff_t>& shape, double** values) 
   return NewOf(NPY_DOUBLE, shape, values);
 }
 
+nb::object NewVector(const std::vector<std::ptrdiff_t>& shape, bool** values) {
+  static_assert(sizeof(bool) == 1);
+  return NewOf(NPY_BOOL, shape, values);
+}
+
 nb::tuple NewInfo(const std::vector<std::ptrdiff_t>& shape, reverie::SampleInfo* info) {
   return nb::make_tuple(NewVector(shape, &info->key), NewVector(shape, &info->probability),
                         NewVector(shape, &info->table_size), NewVector(shape, &info->priority),

@@ -101,11 +101,12 @@ void InitNumpy();
 template <typename T>
 using Vector = nb::ndarray<nb::numpy, T, nb::ndim<1>>;
 
-// A new array of one of the types of SampleInfo, and its values.
+// A new array of this type, and its values.
 nb::object NewVector(const std::vector<std::ptrdiff_t>& shape, std::uint64_t** values);
 nb::object NewVector(const std::vector<std::ptrdiff_t>& shape, std::int64_t** values);
 nb::object NewVector(const std::vector<std::ptrdiff_t>& shape, std::int32_t** values);
 nb::object NewVector(const std::vector<std::ptrdiff_t>& shape, double** values);
+nb::object NewVector(const std::vector<std::ptrdiff_t>& shape, bool** values);
 
 // New arrays for the five facts about each of some items, and their values.
 nb::tuple NewInfo(const std::vector<std::ptrdiff_t>& shape, reverie::SampleInfo* info);

@@ -19,68 +19,78 @@ using namespace nb::literals;
 using reverie::ViewColumn;
 using Reader = Spared<std::unique_ptr<reverie::Store::ViewReader>>;
 
-// (field, first record or -1: the last, steps or 0: as many as the longest row has, spare,
-// whether it has no time axis)
+// (field, first record, from the end where negative, steps or 0: as many as the longest row
+// has, spare, whether it has no time axis)
 using Wanted = std::tuple<std::uint32_t, std::int64_t, std::uint32_t, std::uint32_t, bool>;
 
-void CheckWanted(const TypedLayout& layout, const std::vector<Wanted>& wanted) {
-  for (const auto& [field, first, steps, spare, squeeze] : wanted) {
-    if (field >= layout.num_columns() || first < -1 || first >= 0xffffffff ||
+// What is gathered for a view.
+struct ViewPlan {
+  TypedLayout layout;
+  std::vector<Wanted> columns;
+  std::uint32_t most;  // records of a row
+  std::uint32_t lead;  // of them, before the row's step
+
+  Reader NewReader(const TableHandle& table) const {
+    return Reader(
+        std::make_unique<reverie::Store::ViewReader>(table.store, layout.layout().get(), most));
+  }
+};
+
+ViewPlan NewPlan(const TypedLayout& layout, std::vector<Wanted> columns, std::uint32_t most,
+                 std::uint32_t lead) {
+  if (most <= lead) throw nb::value_error("a row has one record at least, and its lead");
+  for (const auto& [field, first, steps, spare, squeeze] : columns) {
+    if (field >= layout.num_columns() || first <= -0xffffffffLL || first >= 0xffffffffLL ||
         (squeeze && steps != 1)) {
       throw nb::value_error("no such column of a view");
     }
   }
+  return {layout, std::move(columns), most, lead};
 }
 
-// New arrays, filled; how many records each row has; how its episode ended with the last.
-nb::tuple Gathered(const Reader& reader, const TypedLayout& layout,
-                   const std::vector<Wanted>& wanted) {
+// New arrays, filled; how many steps each row has; whether the episode terminated, or was
+// truncated, with the last of them.
+nb::tuple Gathered(const Reader& reader, const ViewPlan& plan) {
   const auto n = static_cast<std::ptrdiff_t>(reader->reach().size());
-  const std::uint32_t longest = reader->longest();
+  const std::int64_t longest = reader->longest();
   std::vector<ViewColumn> columns;
   std::vector<void*> outputs;
   nb::list arrays;
   std::size_t nbytes = 0;
-  for (const auto& [field, first, steps, spare, squeeze] : wanted) {
-    const auto from = first < 0 ? ViewColumn::kLast : static_cast<std::uint32_t>(first);
+  for (const auto& [field, first, steps, spare, squeeze] : plan.columns) {
     std::uint32_t cells = steps;
     if (steps == 0) {
-      const std::uint32_t without = spare + (first < 0 ? longest - 1 : from);
-      cells = longest > without ? longest - without : 0;
+      const std::int64_t rest = (first < 0 ? -first : longest - first) - std::int64_t{spare};
+      cells = static_cast<std::uint32_t>(std::clamp<std::int64_t>(rest, 0, longest));
     }
-    columns.push_back({field, from, cells, spare});
+    columns.push_back({field, first, cells, spare});
     std::vector<std::ptrdiff_t> leading{n};
     if (!squeeze) leading.push_back(cells);
-    const CellType& type = layout.column(field);
+    const CellType& type = plan.layout.column(field);
     void* bytes = nullptr;
     arrays.append(type.NewArray(leading, &bytes));
     outputs.push_back(bytes);
     nbytes += static_cast<std::size_t>(n) * cells * type.nbytes;
   }
-  std::int64_t* records = nullptr;
-  nb::object reached = NewVector({n}, &records);
-  std::int32_t* hows = nullptr;
-  nb::object ended = NewVector({n}, &hows);
+  std::int64_t* steps = nullptr;
+  bool* terminated = nullptr;
+  bool* truncated = nullptr;
+  const nb::object all_steps = NewVector({n}, &steps);
+  const nb::object all_terminated = NewVector({n}, &terminated);
+  const nb::object all_truncated = NewVector({n}, &truncated);
   for (const reverie::ChunkStore::Reach& row : reader->reach()) {
-    *records++ = row.records;
-    *hows++ = static_cast<std::int32_t>(row.how);
+    *steps++ = row.records <= plan.lead ? 0 : std::int64_t{row.records} - 1 - plan.lead;
+    *terminated++ = row.how == reverie::How::kTerminated;
+    *truncated++ = row.how != reverie::How::kGoesOn && row.how != reverie::How::kTerminated;
   }
   const bool is_long = static_cast<std::size_t>(n) >= kLongItems || nbytes >= kLongBytes;
   Check(Interruptible(is_long, [&] { return reader->Gather(columns, outputs.data()); }));
-  return nb::make_tuple(arrays, reached, ended);
+  return nb::make_tuple(arrays, all_steps, all_terminated, all_truncated);
 }
 
-Reader NewReader(const TableHandle& self, const TypedLayout& layout, std::uint32_t most) {
-  if (most == 0) throw nb::value_error("a row has one record at least");
-  return Reader(
-      std::make_unique<reverie::Store::ViewReader>(self.store, layout.layout().get(), most));
-}
-
-nb::object SampleView(TableHandle& self, const TypedLayout& layout, std::uint32_t batch_size,
-                      std::uint32_t most, const std::vector<Wanted>& wanted) {
+nb::object SampleView(TableHandle& self, const ViewPlan& plan, std::uint32_t batch_size) {
   if (batch_size == 0) throw nb::value_error("batch_size must be positive");
-  CheckWanted(layout, wanted);
-  const Reader reader = NewReader(self, layout, most);
+  const Reader reader = plan.NewReader(self);
   reverie::SampleInfo info{};
   info.repeat = 1;
   double least = 0;
@@ -90,20 +100,17 @@ nb::object SampleView(TableHandle& self, const TypedLayout& layout, std::uint32_
       batch_size >= kLongItems, [&] { return reader->Sample(self.table.get(), batch_size, info); });
   Check(status);
   if (!status.ok()) return nb::none();
-  const nb::tuple found = Gathered(reader, layout, wanted);
-  return nb::make_tuple(found[0], infos, found[1], found[2], least);
+  return nb::make_tuple(Gathered(reader, plan), infos, least);
 }
 
-nb::tuple GatherView(TableHandle& self, const TypedLayout& layout,
-                     std::optional<InVector<std::uint64_t>> keys, std::uint32_t most,
-                     const std::vector<Wanted>& wanted) {
-  CheckWanted(layout, wanted);
-  const Reader reader = NewReader(self, layout, most);
+nb::tuple GatherView(TableHandle& self, const ViewPlan& plan,
+                     std::optional<InVector<std::uint64_t>> keys) {
+  const Reader reader = plan.NewReader(self);
   const std::size_t n = keys ? keys->size() : kLongItems;
   Check(Interruptible(n >= kLongItems, [&] {
     return reader->Select(self.table.get(), keys ? keys->data() : nullptr, keys ? keys->size() : 0);
   }));
-  const nb::tuple found = Gathered(reader, layout, wanted);
+  const nb::tuple found = Gathered(reader, plan);
   std::vector<std::uint64_t> of = reader->keys();
   std::vector<std::uint64_t> chunks;
   std::vector<std::uint32_t> steps;
@@ -111,20 +118,23 @@ nb::tuple GatherView(TableHandle& self, const TypedLayout& layout,
     chunks.push_back(row.chunk);
     steps.push_back(row.step);
   }
-  return nb::make_tuple(found[0], ToNumpy(std::move(of)), found[1], found[2],
+  return nb::make_tuple(found, ToNumpy(std::move(of)),
                         nb::make_tuple(ToNumpy(std::move(chunks)), ToNumpy(std::move(steps))));
 }
 
 }  // namespace
 
 void BindView(nb::module_& m) {
+  nb::class_<ViewPlan>(m, "ViewPlan")
+      .def(nb::new_(&NewPlan), "layout"_a, "columns"_a, "most"_a, "lead"_a = 0);
+
   nb::object table = m.attr("Table");
   table.attr("sample_view") =
       nb::cpp_function(&SampleView, nb::name("sample_view"), nb::scope(table), nb::is_method(),
-                       "layout"_a, "batch_size"_a, "most"_a, "columns"_a);
+                       "plan"_a, "batch_size"_a);
   table.attr("gather_view") =
       nb::cpp_function(&GatherView, nb::name("gather_view"), nb::scope(table), nb::is_method(),
-                       "layout"_a, "keys"_a.none(), "most"_a, "columns"_a);
+                       "plan"_a, "keys"_a.none());
 }
 
 }  // namespace reverie_py

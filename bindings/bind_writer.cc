@@ -205,7 +205,7 @@ void BindWriter(nb::module_& m) {
          std::uint32_t sequence_length, std::uint32_t stride_length, std::optional<double> priority,
          bool pad_end, bool tile_end, nb::bytes pad_record, std::int64_t boundary_column,
          std::int32_t boundary_value, int items, std::uint32_t num_streams,
-         std::int64_t discount_column) {
+         std::int64_t discount_column, std::uint32_t lead, bool lead_is_zero) {
         const auto is_four_bytes = [&layout](std::int64_t column) {  // or none
           if (column < 0) return true;
           const auto& columns = layout.layout()->columns();
@@ -226,10 +226,11 @@ void BindWriter(nb::module_& m) {
           targets.push_back(table->table);
         }
         const Writer::Config config{
-            sequence_length, stride_length,  AsPriority(priority),
-            pad_end,         tile_end,       {pad, pad + pad_record.size()},
-            boundary_column, boundary_value, static_cast<Writer::Items>(items),
-            num_streams,     discount_column};
+            sequence_length, stride_length,   AsPriority(priority),
+            pad_end,         tile_end,        {pad, pad + pad_record.size()},
+            boundary_column, boundary_value,  static_cast<Writer::Items>(items),
+            num_streams,     discount_column, lead,
+            lead_is_zero};
         return WriterHandle{self.store, layout, GilToSpare([&] {
                               return std::make_unique<Writer>(self.store, layout.layout(),
                                                               std::move(targets), config);
@@ -238,7 +239,7 @@ void BindWriter(nb::module_& m) {
       nb::name("create_writer"), nb::scope(store), nb::is_method(), "layout"_a, "tables"_a,
       nb::kw_only(), "sequence_length"_a, "stride_length"_a, "priority"_a.none(), "pad_end"_a,
       "tile_end"_a, "pad_record"_a, "boundary_column"_a, "boundary_value"_a, "items"_a = 0,
-      "num_streams"_a = 1, "discount_column"_a = -1);
+      "num_streams"_a = 1, "discount_column"_a = -1, "lead"_a = 0, "lead_is_zero"_a = false);
 }
 
 }  // namespace reverie_py

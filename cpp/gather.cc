@@ -274,12 +274,14 @@ void GatherView(const RecordLayout& layout, const BatchRows& batch,
       const ViewColumn& column = columns[c];
       const RecordLayout::Column& field = layout.columns()[column.field];
       auto* to = static_cast<std::uint8_t*>(outputs[c]) + i * column.steps * field.nbytes;
-      const std::uint32_t first = column.first == ViewColumn::kLast ? records - 1 : column.first;
+      const std::int64_t first = column.first < 0 ? records + column.first : column.first;
       const std::uint32_t end = records - std::min(records, column.spare);
-      std::uint32_t left = first < end ? std::min(column.steps, end - first) : 0;
+      const bool has_some = first >= 0 && first < std::int64_t{end};
+      std::uint32_t left =
+          has_some ? std::min(column.steps, end - static_cast<std::uint32_t>(first)) : 0;
       const std::size_t missing = (column.steps - left) * field.nbytes;
       Row row = batch.rows[i];
-      if (left != 0) AdvanceRow(&row, first);
+      if (left != 0) AdvanceRow(&row, static_cast<std::uint32_t>(first));
       while (left != 0) {
         const std::uint32_t run = std::min(left, row.here);
         const std::uint8_t* from = row.record + field.offset;

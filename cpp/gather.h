@@ -63,13 +63,11 @@ struct BatchRows {
 };
 
 // What a view takes of each of its rows: `steps` cells of a field from the row's record
-// `first` on, or (kLast) its last record's. Cells of records that the row has not, or that
-// are among its last `spare`, are zeros.
+// `first` on, counted from its end where that is negative: -1 is its last. Cells of records
+// that the row has not, or that are among its last `spare`, are zeros.
 struct ViewColumn {
-  static constexpr std::uint32_t kLast = 0xffffffffu;
-
   std::uint32_t field;
-  std::uint32_t first;
+  std::int64_t first;
   std::uint32_t steps;
   std::uint32_t spare;
 };

@@ -62,8 +62,7 @@ std::vector<Row> Rows(const std::shared_ptr<Store>& store, Table* table, std::ui
   }
   const std::size_t n = reader.reach().size();
   std::vector<std::uint64_t> first(n), led(n), last(n), all(n * most);
-  const std::vector<ViewColumn> columns{
-      {0, 0, 1, 0}, {1, 1, 1, 0}, {0, ViewColumn::kLast, 1, 0}, {0, 0, most, 0}};
+  const std::vector<ViewColumn> columns{{0, 0, 1, 0}, {1, 1, 1, 0}, {0, -1, 1, 0}, {0, 0, most, 0}};
   const std::array<void*, 4> outputs{first.data(), led.data(), last.data(), all.data()};
   REQUIRE(reader.Gather(columns, outputs.data()).ok());
   std::vector<Row> rows;
@@ -174,6 +173,71 @@ void RunsAreStoredAsSteps() {
   CHECK_EQ(table->size(), 70u * 15);
 }
 
+// What a stack of frames holds at state t of episode e, from the oldest one on.
+std::vector<std::uint64_t> Stack(std::uint64_t state, std::uint32_t lead, bool zero) {
+  const std::uint64_t t = state % kEpisode;
+  std::vector<std::uint64_t> found;
+  for (std::uint64_t back = lead + 1; back-- > 0;) {
+    found.push_back(back <= t ? state - back : zero ? 0 : state - t);
+  }
+  return found;
+}
+
+void EpisodesHaveTheirLead(std::uint32_t stride, std::uint32_t lead, bool zero) {
+  const auto store = std::make_shared<Store>(Store::Options{256, 1});
+  const auto table = store->CreateTable(TableConfig(60));
+  Writer::Config config = Anchors(stride, 1);
+  config.sequence_length += lead;
+  config.lead = lead;
+  config.lead_is_zero = zero;
+  Writer writer(store, kArrival, {table}, config);
+  std::uint64_t wanted = 0;
+  for (std::uint64_t e = 1; e <= 30; ++e) {
+    const std::uint64_t steps = 1 + e * 7 % 23;
+    wanted += (steps + stride - 1) / stride;
+    if (e % 3 == 0) {
+      std::vector<std::uint64_t> states(steps + 1), led(steps + 1);
+      for (std::uint64_t t = 0; t <= steps; ++t) states[t] = led[t] = kEpisode * e + t;
+      const std::array<const void*, 2> columns{states.data(), led.data()};
+      const std::uint64_t length = steps + 1;
+      const auto last = static_cast<std::uint8_t>(How::kTerminated);
+      CHECK(writer.AppendRuns(columns.data(), 0, &length, &last, 1).ok());
+    } else {
+      for (std::uint64_t t = 0; t < steps; ++t) {
+        const std::uint64_t state = kEpisode * e + t;
+        const bool ends = t + 1 == steps && e % 3 == 1;
+        CHECK(Arrive(&writer, 0, state, state + 1, ends ? How::kTerminated : How::kGoesOn).ok());
+      }
+      std::uint64_t uncovered = 1;
+      if (e % 3 == 2) CHECK(writer.Reset(true, &uncovered).ok());
+    }
+    Store::ViewReader reader(store, kArrival.get(), 5 + lead);
+    REQUIRE(reader.Select(table.get(), nullptr, 0).ok());
+    const std::size_t n = reader.reach().size();
+    CHECK_EQ(n, std::min<std::uint64_t>(wanted, 60));
+    const std::uint32_t depth = lead + 1;
+    std::vector<std::uint64_t> now(n * depth), then(n * depth), state(n), next(n);
+    const std::vector<ViewColumn> columns{{0, 0, depth, 0},
+                                          {0, -std::int64_t{depth}, depth, 0},
+                                          {0, lead, 1, 0},
+                                          {1, lead + 1, 1, 0}};
+    const std::array<void*, 4> outputs{now.data(), then.data(), state.data(), next.data()};
+    REQUIRE(reader.Gather(columns, outputs.data()).ok());
+    for (std::size_t i = 0; i < n; ++i) {
+      const auto of = [&](const std::vector<std::uint64_t>& all) {
+        const auto begin = all.begin() + static_cast<std::ptrdiff_t>(i * depth);
+        return std::vector<std::uint64_t>(begin, begin + depth);
+      };
+      CHECK_EQ(next[i], state[i] + 1);
+      CHECK_EQ(state[i] % kEpisode % stride, 0u);
+      CHECK(of(now) == Stack(state[i], lead, zero));
+      const std::uint32_t steps_on = reader.reach()[i].records - 1 - lead;
+      CHECK(steps_on >= 1 && steps_on <= 4);
+      CHECK(of(then) == Stack(state[i] + steps_on, lead, zero));
+    }
+  }
+}
+
 void ReadersSeeWholeRowsBesideWriters() {
   const auto store = std::make_shared<Store>(Store::Options{1024, 2});
   const auto table = store->CreateTable(TableConfig(500));
@@ -216,6 +280,12 @@ int main() {
       RowsAreWhatWasStored(stride, capacity, true);
       RowsAreWhatWasStored(stride, capacity, false, SelectorKind::kUniform);
       RowsAreWhatWasStored(stride, capacity, true, SelectorKind::kUniform);
+    }
+  }
+  for (const std::uint32_t stride : {1u, 3u}) {
+    for (const std::uint32_t lead : {1u, 3u, 40u}) {
+      EpisodesHaveTheirLead(stride, lead, false);
+      EpisodesHaveTheirLead(stride, lead, true);
     }
   }
   TailsBecomeItems();

@@ -31,8 +31,7 @@ void Writer::EndBefore(Stream* stream, How how, Store::Locked* store) {
   if (stream->cached != 0) {
     const std::uint64_t end = stream->chain.next();
     const bool is_left = config_.items == Items::kEpisodes ||
-                         (config_.items == Items::kAnchors &&
-                          stream->cached > std::max<std::uint64_t>(stream->covered, 1));
+                         (config_.items == Items::kAnchors && stream->cached > Anchored(*stream));
     if (is_left && !stream->too_long) {
       MakeItem(stream, ItemLength(*stream, stream->cached), end, store);
     }
@@ -43,6 +42,28 @@ void Writer::EndBefore(Stream* stream, How how, Store::Locked* store) {
   }
   Forget(stream, store);
   stream->too_long = false;
+}
+
+void Writer::Begin(Stream* stream, const void* const* cells, std::size_t row, bool lead_alone,
+                   Store::Locked* store) {
+  try {
+    for (std::uint32_t k = lead_alone ? 1 : 0; k <= config_.lead; ++k) {
+      if (stream->chain.full()) Roll(stream, store);
+      std::uint8_t* const record = stream->chain.open()->record(stream->chain.fill());
+      std::memcpy(record, config_.pad_record.data(), config_.pad_record.size());
+      const bool is_first = !lead_alone && k == config_.lead;
+      std::size_t c = 0;
+      for (const RecordLayout::Column& column : layout_->columns()) {
+        const auto* const values = static_cast<const std::uint8_t*>(cells[c++]);
+        if (values == nullptr || (config_.lead_is_zero && !is_first)) continue;
+        std::memcpy(record + column.offset, values + row * column.nbytes, column.nbytes);
+      }
+      Advance(stream, How::kGoesOn, store);
+    }
+  } catch (...) {
+    Forget(stream, store);  // or the next step would follow a part of the lead
+    throw;
+  }
 }
 
 Status Writer::AppendArrivals(const void* const* before, const void* const* columns,
@@ -60,16 +81,7 @@ Status Writer::AppendArrivals(const void* const* before, const void* const* colu
     Store::Locked store = store_->Lock();
     if (store.closed(life_)) return Status::Of(Code::kClosed);
     EndBefore(&stream, How::kTruncated, &store);
-    if (stream.chain.full()) Roll(&stream, &store);
-    std::uint8_t* const record = stream.chain.open()->record(stream.chain.fill());
-    std::memcpy(record, config_.pad_record.data(), config_.pad_record.size());
-    std::size_t c = 0;
-    for (const RecordLayout::Column& column : layout_->columns()) {
-      const auto* const cells = static_cast<const std::uint8_t*>(before[c++]);
-      if (cells == nullptr) continue;
-      std::memcpy(record + column.offset, cells + i * column.nbytes, column.nbytes);
-    }
-    Advance(&stream, How::kGoesOn, &store);
+    Begin(&stream, before, i, false, &store);
   }
   return AppendChecked(columns, streams, n, lasts, nullptr, blocked);
 }
@@ -102,6 +114,7 @@ Status Writer::AppendRuns(const void* const* columns, std::uint32_t index,
       Store::Locked store = store_->Lock();
       if (store.closed(life_)) return Status::Of(Code::kClosed);
       const std::uint64_t until = std::min(lengths[r], done + kStepsPerLock);
+      if (done == 0) Begin(&stream, columns, row, true, &store);
       for (; done < until; ++done, ++row) {
         if (stream.chain.full()) Roll(&stream, &store);
         std::uint8_t* const record = stream.chain.open()->record(stream.chain.fill());

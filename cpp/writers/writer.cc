@@ -76,8 +76,7 @@ How Writer::AskColumn(const Stream& stream, const void* const* columns, std::siz
 bool Writer::Completes(const Stream& stream, bool ends) const {
   const std::uint64_t steps = stream.cached + 1;
   if (config_.items == Items::kEpisodes) return ends;
-  if (config_.items == Items::kAnchors && ends)
-    return steps > std::max<std::uint64_t>(stream.covered, 1);
+  if (config_.items == Items::kAnchors && ends) return steps > Anchored(stream);
   return steps >= config_.sequence_length &&
          (config_.stride_length == 1 ||
           (steps - config_.sequence_length) % config_.stride_length == 0);
@@ -86,8 +85,7 @@ bool Writer::Completes(const Stream& stream, bool ends) const {
 std::uint32_t Writer::ItemLength(const Stream& stream, std::uint64_t steps) const {
   std::uint64_t length = config_.sequence_length;
   if (config_.items == Items::kEpisodes) length = steps;
-  if (config_.items == Items::kAnchors)
-    length = steps - std::max<std::uint64_t>(stream.covered, 1) + 1;
+  if (config_.items == Items::kAnchors) length = steps - Anchored(stream) + 1 + config_.lead;
   return static_cast<std::uint32_t>(length);
 }
 
@@ -266,13 +264,13 @@ Status Writer::Reset(std::uint32_t index, bool write_cached_steps, std::uint64_t
   Stream& stream = streams_[index];
   Store::Locked store = store_->Lock();
   *uncovered = 0;
-  const bool makes_items = config_.items == Items::kEpisodes || config_.pad_end;
+  const bool has_rest = config_.items == Items::kEpisodes || config_.items == Items::kAnchors;
   Status status;
-  if (write_cached_steps && stream.cached > 0 && makes_items) {
+  if (write_cached_steps && stream.cached > 0 && (has_rest || config_.pad_end)) {
     if (store.closed(life_)) {
       status = Status::Of(Code::kClosed);
-    } else if (config_.items == Items::kEpisodes) {
-      MakeItem(&stream, static_cast<std::uint32_t>(stream.cached), stream.chain.next(), &store);
+    } else if (has_rest) {
+      EndBefore(&stream, How::kCut, &store);
     } else {
       Pad(&stream, &store);
     }

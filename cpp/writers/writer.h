@@ -33,6 +33,11 @@ namespace reverie {
 // next `stride_length` steps are there or the episode has ended. `sequence_length` is
 // stride_length + 1: items hold all that is stored, and each one the first step of the next.
 //
+// With `lead`, for views that look back from a step, as stacks of frames do: before an
+// episode's first record come so many copies of it, or records of zeros, and each item begins
+// that much before its step. So what it looks back to is there as long as it is, and always as
+// far away. Only of AppendArrivals() and AppendRuns(); `sequence_length` is the longer by it.
+//
 // Chunk::ends tells where episodes end, so that they can be found again: at the last
 // step of each, of kStream too, and, as kCut, where one stops for another reason. The
 // padding after an episode is set apart by a kCut of its own:
@@ -63,6 +68,8 @@ class Writer {
     // record before tells how: kTerminated if 0, else kTruncated; kEnded without one (-1), or
     // without such a record.
     std::int64_t discount_column = -1;
+    std::uint32_t lead = 0;
+    bool lead_is_zero = false;
   };
   // What became of a step. kTooLong: with it the episode has more than
   // `sequence_length` steps; all of them are dropped. kIgnored: so is this, which
@@ -116,8 +123,9 @@ class Writer {
                     const std::uint8_t* lasts, std::size_t num_runs);
 
   // Ends a stream's episode. `write_cached_steps`: pads it first if pad_end says so;
-  // of kEpisodes, it becomes an item as it is. `*uncovered`: how many of its last
-  // steps are in no item, for want of padding. Requires stream < num_streams.
+  // of kEpisodes, it becomes an item as it is, of kAnchors the steps that are in none yet.
+  // `*uncovered`: how many of its last steps are in no item, for want of padding. Requires stream <
+  // num_streams.
   Status Reset(std::uint32_t stream, bool write_cached_steps, std::uint64_t* uncovered);
   Status Reset(bool write_cached_steps, std::uint64_t* uncovered) {
     return Reset(0, write_cached_steps, uncovered);
@@ -162,6 +170,14 @@ class Writer {
   bool GoesOn(const Stream& stream, const void* const* before, std::size_t row) const;
   // Ends the stream's episode where its last record is, with the item that this completes.
   void EndBefore(Stream* stream, How how, Store::Locked* store);
+  // The first records of an episode, the lead and one with the cells of `row`; null cells are
+  // those of the pad record. The lead alone: without the last one.
+  void Begin(Stream* stream, const void* const* cells, std::size_t row, bool lead_alone,
+             Store::Locked* store);
+  // Steps of the open episode up to the next item's first, of kAnchors.
+  std::uint64_t Anchored(const Stream& stream) const {
+    return std::max<std::uint64_t>(stream.covered, 1 + config_.lead);
+  }
   void Rehome();
   void PackBatch(const void* const* columns, std::size_t n);
 

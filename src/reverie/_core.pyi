@@ -112,12 +112,17 @@ class Store:
         items: int = 0,
         num_streams: int = 1,
         discount_column: int = -1,
+        lead: int = 0,
+        lead_is_zero: bool = False,
     ) -> Writer:
         """A writer of `num_streams` independent streams; `items` is one of the kinds above.
 
         Where the boundary column says that an episode ended, the discount (a float32 scalar)
         of the record before tells how: TERMINATED where it is 0, else TRUNCATED. Without a
         discount column, or a record before in the episode, it is ENDED.
+        Of arrivals, `lead` copies of each episode's first record come before it (of zeros
+        with `lead_is_zero`), and each item begins so many before its step; `sequence_length`
+        is the longer by them.
         `priority` None: an item has, from when a table takes it, the largest priority of that
         table's items now, 1.0 where there are none or no selector is PRIORITIZED. NaN is
         refused with ValueError, here and in all that takes a priority of new items.
@@ -237,49 +242,21 @@ class Table:
         with max_times_sampled, where the items chosen before the one at fault stay counted.
         """
     def sample_view(
-        self,
-        layout: RecordLayout,
-        batch_size: int,
-        most: int,
-        columns: Sequence[tuple[int, int, int, int, bool]],
-    ) -> (
-        tuple[
-            list[NDArray[Any]],
-            tuple[NDArray[Any], ...],
-            NDArray[np.int64],
-            NDArray[np.int32],
-            float,
-        ]
-        | None
-    ):
+        self, plan: ViewPlan, batch_size: int
+    ) -> tuple[_Rows, tuple[NDArray[Any], ...], float] | None:
         """One batch of rows that begin at items' first records, whatever their lengths; None
-        as from `sample`.
+        as from `sample`. Rows, infos as `sample`'s (B,), and what `min_probability` was.
 
-        A row has at most `most` records: to the end of its episode, or to the newest one. A
-        column is (field, first, steps, spare, squeeze): cells of the row's records from
-        `first` on (-1: of its last one), `steps` of them (0: as many as the longest row has);
-        zeros for those that the row has not, its last `spare` ones included. It comes as
-        (B, steps, *shape), or (B, *shape) with squeeze.
-        Returns columns, infos as `sample`'s (B,), the rows' records (B,), how the episode
-        ended with the last of them (B,), 0: it goes on, and what `min_probability` was.
+        Rows are the plan's columns, how many steps each one has (B,), and whether its episode
+        terminated, or was truncated, with the last of them (B,).
         """
     def gather_view(
-        self,
-        layout: RecordLayout,
-        keys: NDArray[np.uint64] | None,
-        most: int,
-        columns: Sequence[tuple[int, int, int, int, bool]],
-    ) -> tuple[
-        list[NDArray[Any]],
-        NDArray[np.uint64],
-        NDArray[np.int64],
-        NDArray[np.int32],
-        tuple[NDArray[np.uint64], NDArray[np.uint32]],
-    ]:
+        self, plan: ViewPlan, keys: NDArray[np.uint64] | None
+    ) -> tuple[_Rows, NDArray[np.uint64], tuple[NDArray[np.uint64], NDArray[np.uint32]]]:
         """The same of items by key, or of all in insertion order.
 
-        Keys stand in infos' place, and in that of `min_probability` where each row's last
-        record is: a chunk's number and the place in it. O(chunks that a row goes through).
+        Rows, keys, and where each row's last record is: a chunk's number and the place in it.
+        O(chunks that a row goes through).
         """
     def gather(
         self,
@@ -325,6 +302,27 @@ class Table:
         trajectory that does not fit; the table is empty then. `key` may be None: fresh keys
         are issued. Arrays of trajectories (all of them) and `touched` may be left out.
         """
+
+_Rows = tuple[list[NDArray[Any]], NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]
+
+class ViewPlan:
+    """What is gathered for a view: a row goes on from its item's first record to the end of
+    its episode, or to the newest record, but has at most `most`, of which the first `lead` are
+    before its step.
+
+    A column is (field, first, steps, spare, squeeze): cells of the row's records from `first`
+    on (negative: from its end), `steps` of them (0: as many as the longest row has); zeros for
+    those that the row has not, its last `spare` ones included. It comes as (B, steps, *shape),
+    or (B, *shape) with squeeze. Raises ValueError.
+    """
+
+    def __init__(
+        self,
+        layout: RecordLayout,
+        columns: Sequence[tuple[int, int, int, int, bool]],
+        most: int,
+        lead: int = 0,
+    ) -> None: ...
 
 class Writer:
     """Streams of steps and the items over them; see cpp/writers/writer.h."""
@@ -391,7 +389,8 @@ class Writer:
     ) -> int:
         """Stores whole episodes of so many records, one after the other in the arrays."""
     def reset(self, write_cached_steps: bool, stream: int = 0) -> int:
-        """Ends the episode (CUT). Returns how many of its last steps are in no item."""
+        """Ends the episode (CUT), with an item of the rest where items are of any length.
+        Returns how many of its last steps are in no item."""
     def close(self) -> None:
         """Ends all episodes (CUT). Idempotent."""
 

@@ -31,7 +31,7 @@ from reverie.runtime.checks import check_int
 from reverie.tables.signature import columns_of
 from reverie.tables.store import Store
 from reverie.tables.table import Table
-from reverie.views import check_roles
+from reverie.views.saved import check_roles
 
 
 def open_buffer(

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from reverie import views
 from reverie.adding.autoreset import Autoreset
 from reverie.adding.environments import STANDARD, settings_of, spec_of
 from reverie.checkpoint.folder.place import folder_of
@@ -23,7 +22,9 @@ from reverie.tables.selectors import ItemSelector, UniformSelector
 from reverie.tables.settings import MAX_ITEMS, TableSettings
 from reverie.tables.store import Store
 from reverie.tables.table import Table
-from reverie.views import Fields, Transitions, View
+from reverie.views import Transitions
+from reverie.views.base import Fields, View
+from reverie.views.saved import as_json
 
 
 class ReplayBuffer(SampledBuffer):
@@ -115,7 +116,7 @@ class ReplayBuffer(SampledBuffer):
         )
         check_timeout(timeout)
         check_keep(max_to_keep)
-        view.check(Fields(nest, roles))
+        view.check(Fields(nest, roles, view))
         check_savable(settings, nest)
         saver: Any = _Unsaved()
         if checkpoint_dir is not None:
@@ -285,6 +286,6 @@ def _roles(
         state[0] if len(state) == 1 else None,
         named["action"],
         named["reward"],
-        view=views.as_json(view),
+        view=as_json(view),
         autoreset=autoreset,
     )

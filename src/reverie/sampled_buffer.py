@@ -17,7 +17,8 @@ from reverie.errors import InvalidArgumentError, WaitTimeoutError
 from reverie.runtime.checks import as_array, as_keys, as_updates, check_int
 from reverie.sample import Batch, SampleInfo, WeightedInfo
 from reverie.stored_buffer import MISFITS
-from reverie.views import Episodes, Fields, Gathered, View
+from reverie.views import Episodes
+from reverie.views.base import ANY, Fields, Gathered, View, plan_of
 from reverie.weights import importance_weights, sequence_priorities
 
 _log = logging.getLogger("reverie")
@@ -43,7 +44,7 @@ class SampledBuffer(FilledBuffer):
     def _begin(self, timeout: float | None, num_envs: int | None) -> None:
         self._set_up(num_envs)
         self._timeout = timeout
-        self._plans: dict[View, Any] = {}
+        self._plans: dict[View, _core.ViewPlan] = {}
         self._told_stale = False
 
     def sample(
@@ -115,16 +116,16 @@ class SampledBuffer(FilledBuffer):
         self._store.check_open()
         if type(batch_size) is not int or not 0 < batch_size < 2**31:
             batch_size = check_int("batch_size", batch_size, 1, 2**31 - 1)
-        view, most, columns = self._planned(view)
+        view, plan = self._planned(view)
         try:
-            found = self._core.sample_view(self._layout, batch_size, most, columns)
+            found = self._core.sample_view(plan, batch_size)
             while found is None:
                 self._wait(batch_size, timeout)
-                found = self._core.sample_view(self._layout, batch_size, most, columns)
+                found = self._core.sample_view(plan, batch_size)
         except _core.Closed:
             raise self._store.closed_error() from None
-        arrays, facts, records, hows, least = found
-        data = view.arrange(self._with_views("sample()"), Gathered(arrays, records, hows))
+        rows, facts, least = found
+        data = view.arrange(self._with_views("sample()"), _tuple(Gathered, rows))
         info = _tuple(SampleInfo, facts)
         if beta is not None:
             info = _weighted(info, beta, normalize, least)
@@ -193,9 +194,9 @@ class SampledBuffer(FilledBuffer):
         """
         fields = self._with_views("gather()")
         self._store.check_open()
-        view, most, columns = self._planned(view)
-        found = self._core.gather_view(self._layout, as_keys(keys), most, columns)
-        return view.arrange(fields, Gathered(found[0], *found[2:4]))
+        view, plan = self._planned(view)
+        rows, _, _ = self._core.gather_view(plan, as_keys(keys))
+        return view.arrange(fields, Gathered(*rows))
 
     def steps(self, view: View | None = None) -> Batch:
         """Every item in the order of insertion, as a batch. Counts as no sample.
@@ -208,10 +209,8 @@ class SampledBuffer(FilledBuffer):
         """
         fields = self._with_views("steps()")
         self._store.check_open()
-        view, most, columns = self._planned(view)
-        arrays, keys, records, hows, _ = self._core.gather_view(
-            self._layout, None, most, columns
-        )
+        view, plan = self._planned(view)
+        rows, keys, _ = self._core.gather_view(plan, None)
         # Looked up by key: a moment later some may have left, and others come.
         items = self._core.items()
         _, here, there = np.intersect1d(
@@ -221,7 +220,7 @@ class SampledBuffer(FilledBuffer):
         priority[here], times[here] = items["priority"][there], items["times_sampled"][there]
         sizes = np.full(len(keys), len(keys), np.int64)
         info = SampleInfo(keys, np.zeros(len(keys)), sizes, priority, times)
-        return Batch(view.arrange(fields, Gathered(arrays, records, hows)), info)
+        return Batch(view.arrange(fields, Gathered(*rows)), info)
 
     def episodes(self) -> Iterator[dict[str, Any]]:
         """Every episode, by the age of its oldest step that is still there.
@@ -241,25 +240,23 @@ class SampledBuffer(FilledBuffer):
 
     def _each_episode(self, fields: Fields) -> Iterator[dict[str, Any]]:
         view = Episodes()
-        most, columns = view.plan(fields)
-        _, keys, _, _, (chunks, places) = self._core.gather_view(self._layout, None, most, [])
+        whole, plan = _core.ViewPlan(self._layout, [], ANY), plan_of(view, fields, self._layout)
+        _, keys, (chunks, places) = self._core.gather_view(whole, None)
         ends = np.stack([chunks, places.astype(np.uint64)], axis=1)
         # Of the items that end together, the first one holds all.
         _, first = np.unique(ends, axis=0, return_index=True)
         for key in keys[np.sort(first)]:
             self._store.check_open()
             try:
-                arrays, _, records, hows, _ = self._core.gather_view(
-                    self._layout, np.array([key]), most, columns
-                )
+                rows, _, _ = self._core.gather_view(plan, np.array([key]))
             except KeyError:
                 continue
-            data = view.arrange(fields, Gathered(arrays, records, hows))
+            data = view.arrange(fields, Gathered(*rows))
             for name in ("mask", "burn_in_mask", "length"):
                 del data[name]
-            rows: Any = data
-            rows = optree.tree_map(_FIRST, rows)
-            yield rows
+            episode: Any = data
+            episode = optree.tree_map(_FIRST, episode)
+            yield episode
 
     def _check_weighted(self) -> None:
         sampler = self._table.settings.sampler
@@ -279,13 +276,13 @@ class SampledBuffer(FilledBuffer):
                 count,
             )
 
-    def _planned(self, view: View | None) -> tuple[View, int, Any]:
+    def _planned(self, view: View | None) -> tuple[View, _core.ViewPlan]:
         """The view, the buffer's own for None, and what the core gathers for it."""
         view = view or self._view
         assert view is not None
-        return (view, *(self._plans.get(view) or self._plan(view)))
+        return view, self._plans.get(view) or self._plan(view)
 
-    def _plan(self, view: View) -> Any:
+    def _plan(self, view: View) -> _core.ViewPlan:
         assert self._fields is not None
         assert self._view is not None
         if not isinstance(view, View):
@@ -298,7 +295,7 @@ class SampledBuffer(FilledBuffer):
                 f"{self._view!r:.200}. Make one with view={view!r:.100} for that."
             )
         view.check(self._fields)
-        self._plans[view] = plan = view.plan(self._fields)
+        self._plans[view] = plan = plan_of(view, self._fields, self._layout)
         return plan
 
     def _wait(self, batch_size: int, timeout: float | None) -> None:

@@ -13,7 +13,8 @@ from tests.project.draw_windows import BASE_STYLE
 from tests.project.rooms import ROOT
 
 import reverie
-from reverie.views import Sequences, Transitions, View
+from reverie.views import Sequences, Transitions
+from reverie.views.base import View
 
 PICTURE = ROOT / "docs" / "img" / "views.svg"
 EPISODES = ((4, "terminated"), (2, "truncated"))

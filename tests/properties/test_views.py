@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 import reverie
 from reverie import ArraySpec, ReplayBuffer
-from reverie.views import Episodes, Gathered, Sequences, Transitions, View
+from reverie.views import Episodes, Sequences, Transitions
+from reverie.views.base import Fields, Gathered, View
 
 SPEC = {
     "observation": {"a": ArraySpec((2,), np.float32), "b": ArraySpec((), np.uint8)},
@@ -101,8 +102,8 @@ def expected(view: View, episode: Episode, start: int) -> dict[str, Any]:
         rewards = [done(number)["reward"] for number in episode.steps[start : start + m]]
         return {
             **step,
-            "observation": state(episode.states[start]),
-            "next_observation": state(episode.states[start + m]),
+            "observation": seen(view, episode, start),
+            "next_observation": seen(view, episode, start + m),
             "reward": np.float32(sum(view.gamma**k * r for k, r in enumerate(rewards))),
             "discount": np.float32(0 if ends == "terminated" else view.gamma**m),
             "terminated": ends == "terminated",
@@ -115,7 +116,7 @@ def expected(view: View, episode: Episode, start: int) -> dict[str, Any]:
     m = min(length, left)
     ends = episode.how if m == left else ""
     rows = [
-        {**done(episode.steps[start + k]), "observation": state(episode.states[start + k])}
+        {**done(episode.steps[start + k]), "observation": seen(view, episode, start + k)}
         for k in range(m)
     ]
     row: dict[str, Any] = {}
@@ -123,12 +124,27 @@ def expected(view: View, episode: Episode, start: int) -> dict[str, Any]:
         row[key] = rows[0][key] if key in once else stacked([each[key] for each in rows])
         if key not in once:
             row[key] = padded(row[key], length)
-    row["next_observation"] = state(episode.states[start + m])
+    row["next_observation"] = seen(view, episode, start + m)
     places = np.arange(length)
     row |= {"mask": places < m, "burn_in_mask": (places < m) & (places < burn_in), "length": m}
     for how in ("terminated", "truncated"):
         row[how] = (places == m - 1) & (ends == how)
     return row
+
+
+def seen(view: View, episode: Episode, place: int) -> Any:
+    """The state at a place of an episode, or a stack of those up to there."""
+    count = view.stacks.get("observation")
+    if count is None:
+        return state(episode.states[place])
+    places = range(place - count + 1, place + 1)
+    frames = [state(episode.states[max(each, 0)]) for each in places]
+    if view.stack_padding == "zeros":
+        nothing = {key: value * 0 for key, value in state(0).items()}
+        frames = [
+            frame if each >= 0 else nothing for each, frame in zip(places, frames, strict=True)
+        ]
+    return stacked(frames)
 
 
 def padded(leaf: Any, length: int) -> Any:
@@ -180,6 +196,11 @@ OWN_VIEWS = [
     Sequences(5, burn_in=2, once=("hidden",)),
     Sequences(3, stride=2),
     Episodes(),
+    Transitions(2, 0.5, stack={"observation": 4}),
+    Transitions(stack={"observation": 2}, stack_padding="zeros"),
+    Sequences(4, burn_in=1, stack={"observation": 3}),
+    Sequences(3, stride=1, stack={"observation": 1}),
+    Episodes(stack={"observation": 3}, stack_padding="zeros"),
 ]
 OTHERS = [
     Transitions(),
@@ -278,8 +299,11 @@ def test_a_view_is_what_its_words_say(view: View, data: st.DataObject) -> None:
     others = [] if isinstance(view, Episodes) else OTHERS
     if isinstance(view, Episodes):
         others = [Episodes(max_length=3)]
-    for seen in (view, *others):
-        compare(driver.buffer, driver.model, seen)
+    elif view.lead:
+        fewer = {"stack": {"observation": view.lead}, "stack_padding": view.stack_padding}
+        others = [*others, Transitions(3, 0.9, **fewer), Sequences(4, **fewer)]
+    for each in (view, *others):
+        compare(driver.buffer, driver.model, each)
     driver.buffer.close()
 
 
@@ -337,17 +361,25 @@ def test_a_saved_buffer_has_the_same_steps(view: View, seed: int, tmp_path: Path
     compare(reverie.open(tmp_path), model, view)
 
 
+_COLUMNS = Fields.columns
 FAULTS = {
     "every end is a termination": (
         Gathered,
         "terminated",
-        property(lambda self: self.hows != 0),
+        property(lambda self: self[2] | self[3]),
     ),
-    "no end is a truncation": (Gathered, "truncated", property(lambda self: self.hows < 0)),
+    "no end is a truncation": (Gathered, "truncated", property(lambda self: self[3] & False)),
+    "the next stack ends a frame too early": (
+        Fields,
+        "columns",
+        lambda self, key, first, *rest, **named: _COLUMNS(
+            self, key, first - (first < 0 and named.get("back", 0) > 0), *rest, **named
+        ),
+    ),
     "gamma^n though cut short": (
         Transitions,
         "_discounts",
-        lambda self: np.full(self.n_step + 1, self.gamma**self.n_step, np.float32),
+        lambda self, found: np.where(found.terminated, 0, self.gamma**self.n_step),
     ),
     "the first reward is discounted": (
         Transitions,
@@ -361,7 +393,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_comparison_sees(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    view = Transitions(3, 0.5)
+    view = Transitions(3, 0.5, stack={"observation": 2})
     buffer, model = new_buffer(view, 9)
     for k, how in enumerate(("", "", "terminated", "", "truncated")):
         step, at = done(k + 1), (k, k + 1)
@@ -376,6 +408,7 @@ def test_the_comparison_sees(fault: str, monkeypatch: pytest.MonkeyPatch) -> Non
         )
         model.add(0, at[0], k + 1, at[1], how)
     compare(buffer, model, view)
+    buffer._plans.clear()
     holder, name, wrong = FAULTS[fault]
     monkeypatch.setattr(holder, name, wrong)
     with pytest.raises(AssertionError):

@@ -14,7 +14,7 @@ from reverie.errors import InvalidArgumentError, StepMismatchError
 from reverie.nests.casts import convert
 from reverie.nests.difference import kind_name
 from reverie.nests.specs import ArraySpec, Column
-from reverie.views import Fields
+from reverie.views.base import Fields
 
 
 class Runs(NamedTuple):

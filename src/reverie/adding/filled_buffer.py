@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from reverie import _core, views
+from reverie import _core
 from reverie.adding.arrivals import as_flags, count_of
 from reverie.adding.autoreset import Autoreset
 from reverie.adding.episodes import runs_of
@@ -20,7 +20,8 @@ from reverie.nests.difference import kind_name
 from reverie.runtime.checks import as_array
 from reverie.stored_buffer import StoredBuffer
 from reverie.tables.info import BufferInfo
-from reverie.views import Fields, View
+from reverie.views.base import Fields, View
+from reverie.views.saved import from_json
 
 
 class FilledBuffer(StoredBuffer):
@@ -42,8 +43,11 @@ class FilledBuffer(StoredBuffer):
         self._adding = threading.Lock()
         roles = self._table.settings.roles
         self._autoreset = Autoreset(None if roles is None else roles.autoreset)
-        self._fields = None if roles is None else Fields(self._nest, roles)
-        self._view: View | None = None if roles is None else views.from_json(roles.view)
+        self._fields: Fields | None = None
+        self._view: View | None = None
+        if roles is not None:
+            self._view = from_json(roles.view)
+            self._fields = Fields(self._nest, roles, self._view)
 
     def add(
         self,
@@ -253,7 +257,6 @@ class FilledBuffer(StoredBuffer):
     def _first(self, step: Mapping[str, Any], env_ids: ArrayLike | None) -> Adder:
         """The streams, once the first step shows whether there is a batch axis."""
         assert self._fields is not None
-        assert self._view is not None
         count = self._num_envs
         if count is None:
             side = "obs" if self._fields.roles.observation else "step"
@@ -270,14 +273,13 @@ class FilledBuffer(StoredBuffer):
                     "many there are. Make the buffer with num_envs=, or for_env(), or open it "
                     "with num_envs=. Nothing was stored."
                 )
-        return Adder(self._table, self._fields, self._view, count, self._first_priority)
+        return Adder(self._table, self._fields, count, self._first_priority)
 
     def _bulk_adder(self) -> Adder:
         """Streams of their own for whole episodes."""
         assert self._fields is not None
-        assert self._view is not None
         self._store.check_open()
-        return Adder(self._table, self._fields, self._view, None, self._first_priority)
+        return Adder(self._table, self._fields, None, self._first_priority)
 
     def _check_extra(self, extra: Any, wanted: Sequence[str]) -> None:
         """Raises InvalidArgumentError where `extra` are not the step's other keys."""

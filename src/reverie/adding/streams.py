@@ -14,12 +14,11 @@ from reverie.adding.arrivals import Arrivals, as_flags, as_ids
 from reverie.errors import InvalidArgumentError, ReverieError, StepMismatchError
 from reverie.nests.nest import Nest
 from reverie.tables.table import Table
-from reverie.views import Fields, View
+from reverie.views.base import ANY, Fields
 
 _log = logging.getLogger("reverie")
 _BROKEN = 2  # Writer::Begun
 _TRUNCATED = np.uint8(_core.TRUNCATED)
-_ANY = 2**32 - 1
 
 
 class Adder:
@@ -28,7 +27,6 @@ class Adder:
     Args:
         table: where items go.
         fields: where the leaves of a step stand.
-        view: the buffer's own.
         num_envs: environments of a batch; None: one, whose steps have no batch axis.
         priority: of new items; None: the largest in the table.
 
@@ -44,11 +42,10 @@ class Adder:
         self,
         table: Table,
         fields: Fields,
-        view: View,
         num_envs: int | None,
         priority: float | None,
     ) -> None:
-        nest, roles = fields.nest, fields.roles
+        nest, roles, view = fields.nest, fields.roles, fields.own
         self.num_envs = num_envs
         self.broken = 0
         self._table, self._nest, self._state = table, nest, roles.state
@@ -60,7 +57,7 @@ class Adder:
         self._writer: _core.Writer | None = table.store.core.create_writer(
             self._layout,
             [table.core],
-            sequence_length=_ANY if episodes else view.stride + 1,
+            sequence_length=ANY if episodes else view.stride + 1 + view.lead,
             stride_length=view.stride,
             priority=priority,
             pad_end=False,
@@ -70,6 +67,8 @@ class Adder:
             boundary_value=0,
             items=view.items,
             num_streams=num_envs or 1,
+            lead=view.lead,
+            lead_is_zero=view.stack_padding == "zeros",
         )
         self._warned = False
         table.owned_by(self)

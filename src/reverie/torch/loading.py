@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
     from reverie.replay_buffer import ReplayBuffer
-    from reverie.views import View
+    from reverie.views.base import View
 else:
     torch = require("torch", "torch", "reverie.torch")
 

@@ -1,0 +1,201 @@
+"""What views have in common: the columns of a step, and how they look back from one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reverie import _core
+from reverie.errors import InvalidArgumentError
+from reverie.nests.nest import Nest
+from reverie.runtime.checks import check_int
+from reverie.tables.roles import Roles
+
+ANY = 2**32 - 1
+"""Records of a row: as many as there are."""
+NEXT = "next_"
+
+Padding = Literal["first", "zeros"]
+Stack = Mapping[str, int] | Sequence[tuple[str, int]] | None
+Column = tuple[int, int, int, int, bool]
+
+
+class Gathered(NamedTuple):
+    """What the core gathers for a view.
+
+    Attributes:
+        arrays: one for each column that the plan asks for.
+        steps: int64 `[B]`, of each row.
+        terminated: bool `[B]`, of each row's last step.
+        truncated: bool `[B]`, likewise: the episode ended there for another reason.
+    """
+
+    arrays: list[NDArray[Any]]
+    steps: NDArray[np.int64]
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+
+
+class Fields:
+    """Where the leaves of a step stand among a record's columns.
+
+    Args:
+        nest: of a step, a dict at its top.
+        roles: of its keys.
+        own: the buffer's own view.
+    """
+
+    def __init__(self, nest: Nest, roles: Roles, own: View) -> None:
+        self.nest, self.roles, self.own = nest, roles, own
+        numbers = nest.unflatten(list(range(len(nest.columns))))
+        self.places: dict[str, list[int]] = {}
+        self._parts: dict[str, Nest] = {}
+        for key, spec in nest.spec.items():
+            self._parts[key] = part = Nest({key: spec})
+            self.places[key] = part.leaves({key: numbers[key]})
+
+    def columns(
+        self,
+        key: str,
+        first: int,
+        steps: int,
+        spare: int = 0,
+        *,
+        back: int = 0,
+        squeeze: bool = False,
+    ) -> list[Column]:
+        """A key's columns, as `_core.ViewPlan` wants them.
+
+        Args:
+            key: of the step.
+            first: the first record, counted from the row's step, or from its end.
+            steps: records; 0: as many as the longest row has.
+            spare: of its last ones, zeros.
+            back: so many more records before the first.
+            squeeze: no time axis.
+        """
+        first += (self.own.lead if first >= 0 else 0) - back
+        count = steps + back if steps else 0
+        return [(place, first, count, spare, squeeze) for place in self.places[key]]
+
+    def take(self, key: str, arrays: list[NDArray[Any]]) -> Any:
+        """Removes a key's arrays from the front of the list; as its part of a step."""
+        part = self._parts[key]
+        count = len(part.columns)
+        found, arrays[:] = arrays[:count], arrays[count:]
+        return part.unflatten(found)[key]
+
+
+class View:
+    """Base of the views: values, without a state of their own."""
+
+    kind = ""
+    stack: Stack = None
+    stack_padding: Padding = "first"
+
+    def __repr__(self) -> str:
+        """`Transitions(n_step=3, gamma=0.99)`."""
+        hidden = () if self.stack else ("stack", "stack_padding")
+        names = [field.name for field in fields(self) if field.name not in hidden]  # type: ignore[arg-type]
+        parts = [f"{name}={getattr(self, name)!r}" for name in names if name != "stack"]
+        if self.stack:
+            parts.insert(-1, f"stack={self.stacks!r}")
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    @property
+    def stride(self) -> int:
+        """Steps from one item to the next, in a buffer whose own view it is."""
+        return 1
+
+    @property
+    def items(self) -> int:
+        """What items a buffer with this view is filled with: `_core.ANCHORS` or EPISODES."""
+        return _core.ANCHORS
+
+    @property
+    def stacks(self) -> dict[str, int]:
+        """How many frames of a state are stacked, by key."""
+        return dict(self.stack or ())
+
+    @property
+    def lead(self) -> int:
+        """Records before a step that it looks back to."""
+        return max(self.stacks.values(), default=1) - 1
+
+    def check(self, fields: Fields) -> None:
+        """Raises InvalidArgumentError where the steps lack what the view needs."""
+
+    def plan(self, fields: Fields) -> tuple[int, list[Column]]:
+        """The most records of a row from its step on, and the columns."""
+        raise NotImplementedError
+
+    def arrange(self, fields: Fields, found: Gathered) -> dict[str, Any]:
+        """The data of a batch."""
+        raise NotImplementedError
+
+    def _settle_stack(self) -> None:
+        """Makes `stack` a value that can be compared.
+
+        Raises:
+            InvalidArgumentError: it is no mapping of keys to numbers, or the padding unknown.
+        """
+        stack: Any = self.stack
+        try:
+            pairs = sorted(dict(stack or ()).items())
+        except (TypeError, ValueError):
+            raise InvalidArgumentError(
+                f"stack: found {stack!r:.200}, wanted how many frames of a state, by key, as "
+                'stack={"observation": 4}.'
+            ) from None
+        pairs = [(k, check_int(f"stack[{k!r:.100}]", n, 1, 10_000)) for k, n in pairs]
+        object.__setattr__(self, "stack", tuple(pairs))
+        if self.stack_padding not in ("first", "zeros"):
+            raise InvalidArgumentError(
+                f"stack_padding: found {self.stack_padding!r:.200}, wanted 'first' or 'zeros'."
+            )
+
+
+def plan_of(view: View, fields: Fields, layout: _core.RecordLayout) -> _core.ViewPlan:
+    """What the core gathers for a view that fits."""
+    most, columns = view.plan(fields)
+    return _core.ViewPlan(layout, columns, min(ANY, most + fields.own.lead), fields.own.lead)
+
+
+def check_stack(view: View, fields: Fields) -> None:
+    """Raises InvalidArgumentError where frames of something else are stacked, or too many."""
+    odd = [key for key in view.stacks if key not in fields.roles.state]
+    if odd:
+        raise InvalidArgumentError(
+            f"stack: found {odd!r:.200}, wanted states: {list(fields.roles.state)!r:.200}. "
+            "Name those of your own as next_of=."
+        )
+    own = fields.own
+    if view.lead > own.lead or (view.lead and view.stack_padding != own.stack_padding):
+        raise InvalidArgumentError(
+            f"{view!r}: this buffer keeps {own.lead} frames before a step, and before an "
+            f"episode {own.stack_padding!r}: those of its own view, {own!r:.200}. Make it with "
+            f"view={view!r:.200}; views with smaller stacks then fit, too."
+        )
+
+
+def check_states(view: View, fields: Fields) -> None:
+    """Raises InvalidArgumentError where a step has no state."""
+    if not fields.roles.state:
+        raise InvalidArgumentError(
+            f"{view!r}: found the keys {list(fields.places)!r:.200}, wanted one or more that "
+            'are states, whose value is there after a step, too. Name them as next_of=("obs",).'
+        )
+
+
+def check_names(view: View, fields: Fields, taken: set[str]) -> None:
+    """Raises InvalidArgumentError where a step has a key that the view itself gives."""
+    clash = sorted(taken & fields.places.keys() - {"terminated", "truncated"})
+    if clash:
+        raise InvalidArgumentError(
+            f"{view!r}: the step has keys {clash!r:.200}, which are names of what the view "
+            "gives beside the step's own. Give them others."
+        )
