@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "outer_lock.h"
+#include "prefetch.h"
 #include "selectors/make_selector.h"
 #include "stop.h"
 
@@ -13,6 +14,7 @@ namespace {
 
 // Fewer items than these are deleted one by one.
 constexpr std::uint32_t kFewItems = 4096;
+constexpr std::size_t kUpdatesAhead = 16;  // whose memory is asked for
 
 bool IsHeap(const SelectorConfig& selector) {
   return selector.kind == SelectorKind::kMinHeap || selector.kind == SelectorKind::kMaxHeap;
@@ -205,11 +207,19 @@ void Table::Remove(std::uint32_t slot, Garbage* garbage) {
 std::size_t Table::UpdatePriorities(const std::uint64_t* keys, const double* priorities,
                                     std::size_t n) {
   std::size_t stale = 0;
+  const auto expect = [&](std::size_t i) {
+    const auto slot = static_cast<std::uint32_t>(keys[i]);
+    Prefetch(own_->items.address(slot));
+    Prefetch(own_->items.priority.address(slot));
+    own_->sampler->Expect(slot);
+  };
+  for (std::size_t i = 0; i < std::min(n, kUpdatesAhead); ++i) expect(i);
   for (std::size_t i = 0; i < n; ++i) {
     if (i % 256 == 255) {
       OuterLock::Tick();
       if (Stop::Asked()) break;
     }
+    if (i + kUpdatesAhead < n) expect(i + kUpdatesAhead);
     const std::uint32_t slot = own_->items.Find(keys[i]);
     if (slot == kNoSlot) {
       ++stale;

@@ -35,6 +35,8 @@ class LazyColumn {
     return value == nullptr ? common_ : *value;
   }
 
+  const T* address(std::uint32_t slot) const { return values_.Find(slot); }  // or null
+
   // Those of n slots from the first one on, which is a multiple of n; n is a power of 2 and at
   // most a page.
   void GetRun(std::uint32_t first, std::size_t n, T* values) const {

@@ -109,6 +109,20 @@ double Prioritized::LargestPriority() const {
   return order_.size() == 0 ? 1.0 : BoundsOf(0, height_ - 1).largest;
 }
 
+void Prioritized::Expect(std::uint32_t slot) const {
+  // Above these, nodes are few.
+  constexpr std::size_t kLevels = 3;
+  std::size_t index = slot / kFanout;
+  for (std::size_t level = 0; level < std::min(height_, kLevels); ++level, index /= kFanout) {
+    Prefetch(levels_[level].Find(index));
+    if (level == 0) continue;
+    if (const ChildBounds* const bounds = bounds_[level - 1].Find(index)) {
+      Prefetch(&bounds->least);
+      Prefetch(&bounds->largest);
+    }
+  }
+}
+
 void Prioritized::Set(std::uint32_t slot, double weight) {
   std::size_t index = slot;
   for (std::size_t i = 0; i < height_; ++i) {

@@ -42,6 +42,7 @@ class Prioritized final : public Selector {
   void Insert(std::uint32_t slot, double priority) override { Set(slot, Weight(priority)); }
   void Update(std::uint32_t slot, double priority) override { Set(slot, Weight(priority)); }
   void Delete(std::uint32_t slot) override { Set(slot, 0.0); }
+  void Expect(std::uint32_t slot) const override;
   void Select(Rng* rng, std::size_t n, std::uint32_t* slots, double* probabilities) const override;
   double MinProbability() const override;
   double LargestPriority() const override;

@@ -59,6 +59,9 @@ class Selector {
   // items are inserted in the order of their numbers chooses as this one does. O(pages).
   virtual PagedView<std::uint64_t> ShareTouched() { return {}; }
 
+  // Asks for the memory that Update() of this slot, of an item that may be gone, will touch.
+  virtual void Expect(std::uint32_t slot) const { static_cast<void>(slot); }
+
   // Makes room for changes of this slot while a snapshot is alive. Throws std::bad_alloc.
   virtual void Own(std::uint32_t slot) { static_cast<void>(slot); }
 
