@@ -19,7 +19,7 @@ from reverie.sample import Batch, SampleInfo, WeightedInfo
 from reverie.stored_buffer import MISFITS
 from reverie.views import Episodes
 from reverie.views.base import ANY, Fields, Gathered, View, plan_of
-from reverie.weights import importance_weights, sequence_priorities
+from reverie.weights import sequence_priorities, weights_of
 
 _log = logging.getLogger("reverie")
 _PRIORITIZED = (
@@ -105,7 +105,9 @@ class SampledBuffer(FilledBuffer):
                 raise self._translated(error) from None
             info: Any = _tuple(SampleInfo, batch[1])
             if beta is not None:
-                info = _weighted(info, beta, normalize, self._core.min_probability())
+                # Told a moment later, it may be another's.
+                least = min(self._core.min_probability(), float(info.probability.min()))
+                info = _weighted(info, beta, normalize, least)
             made: Batch = _tuple(Batch, (self._nest.unflatten(batch[0]), info))
             return made
         if num_steps is not None or out is not None:
@@ -314,10 +316,6 @@ def _weighted(
     beta: float,
     normalize: Literal["buffer", "batch"] | None,
     least: float,
-) -> WeightedInfo:
-    # Of a manager's the least may have been told a moment later.
-    least = min(least, float(info.probability.min()))
-    weight = importance_weights(
-        info.probability, info.table_size, beta, normalize=normalize, min_probability=least
-    )
-    return WeightedInfo(*info, weight)
+) -> Any:
+    weight = weights_of(info.probability, info.table_size, beta, normalize, least)
+    return _tuple(WeightedInfo, (*info, weight))

@@ -18,6 +18,9 @@ from reverie.runtime.checks import as_array, as_float, as_int, describe
 
 __all__ = ["LinearSchedule", "importance_weights", "sequence_priorities"]
 
+_SMALLEST = float(np.finfo(np.float32).tiny)
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 def importance_weights(
     probability: ArrayLike,
@@ -58,24 +61,49 @@ def importance_weights(
             differ; `min_probability` is missing, out of range, or larger than a probability;
             `normalize` is another word.
     """
+    chances = _chances(probability)
+    sizes = _sizes(table_size, chances)
+    least = _least(min_probability, chances) if normalize == "buffer" else 0.0
+    return weights_of(chances, sizes, beta, normalize, least)
+
+
+def weights_of(
+    chances: NDArray[np.float64],
+    sizes: NDArray[Any],
+    beta: float,
+    normalize: Literal["buffer", "batch"] | None,
+    least: float,
+) -> NDArray[np.float32]:
+    """`importance_weights` of numbers that are known to be good, as those of a batch are.
+
+    Args:
+        chances: the probabilities `[B]`.
+        sizes: N.
+        beta: see there.
+        normalize: see there.
+        least: the smallest probability, for "buffer".
+
+    Raises:
+        TypeError: see there.
+        InvalidArgumentError: `beta` or `normalize`.
+    """
     if normalize not in ("buffer", "batch", None):
         raise InvalidArgumentError(
             f"normalize: found {normalize!r:.200}, wanted 'buffer', 'batch' or None."
         )
     exponent = _within("beta", beta, "0 (no correction) to 1 (a full one)")
-    chances = _chances(probability)
-    scaled = chances * _sizes(table_size, chances)
+    highest = 1.0
     if normalize == "buffer":
         # N stands in both weights, so that what is left is the ratio of probabilities.
-        weights = (_least(min_probability, chances) / chances) ** exponent
+        weights = (least / chances) ** exponent
     elif normalize == "batch":
+        scaled = chances * sizes
         weights = (scaled.min(initial=math.inf) / scaled) ** exponent
     else:
+        highest = _LARGEST
         with np.errstate(over="ignore"):
-            weights = scaled**-exponent
-    limits = np.finfo(np.float32)
-    highest = float(limits.max) if normalize is None else 1.0
-    return np.clip(weights, float(limits.tiny), highest).astype(np.float32)
+            weights = (chances * sizes) ** -exponent
+    return np.minimum(np.maximum(weights, _SMALLEST), highest).astype(np.float32)
 
 
 def sequence_priorities(

@@ -130,9 +130,6 @@ class Transitions(View):
         if self.n_step == 1:
             return np.asarray(rewards, np.float32)
         weights = self.gamma ** np.arange(self.n_step)
-        exact = rewards.astype(np.float64, copy=False)
-        return (
-            np.tensordot(exact, weights, (1, 0)).astype(np.float32)
-            if (rewards.ndim == 2)
-            else np.moveaxis(exact, 1, -1).dot(weights).astype(np.float32)
-        )
+        exact = np.moveaxis(rewards, 1, -1).astype(np.float64, copy=False)
+        result: NDArray[np.float32] = exact.dot(weights).astype(np.float32)
+        return result
