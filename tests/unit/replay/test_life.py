@@ -124,7 +124,7 @@ def test_what_several_threads_add_is_never_torn(view: Any, clears: bool) -> None
 
     def adds(env: int) -> None:
         try:
-            while time.monotonic() < end:
+            while time.monotonic() < end or added[env] <= 20:  # locks need not be fair
                 at = added[env]
                 assert add(buffer, env, at, last=at % 7 == 6) == 1
                 added[env] += 1
@@ -145,11 +145,10 @@ def test_what_several_threads_add_is_never_torn(view: Any, clears: bool) -> None
         if clears and batches % 5 == 0:
             buffer.clear()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
     assert not errors
     assert batches > 3
-    assert min(added) > 20
     assert buffer.info().broken_episodes == 0
     look(buffer.steps(), view)
 
