@@ -218,7 +218,7 @@ void BindTable(nb::module_& m) {
   nb::class_<TableHandle>(m, "Table")
       .def_prop_ro("size", [](const TableHandle& self) { return SizeOf(self); })
       .def_prop_ro("max_size",
-                   [](const TableHandle& self) { return self.table->config().max_size; })
+                   [](const TableHandle& self) { return self.table->max_size(); })
       .def("info", &Info)
       .def("sample", &Sample, "layout"_a, "batch_size"_a, "steps"_a, "piece"_a, "repeat_info"_a,
            "out"_a.none(), "lengths"_a = nb::none())
@@ -267,6 +267,14 @@ void BindTable(nb::module_& m) {
             });
           },
           "keys"_a)
+      .def(
+          "resize",
+          [](TableHandle& self, std::uint32_t max_size) {
+            if (max_size == 0) throw nb::value_error("max_size must be positive");
+            Check(Interruptible(SizeOf(self) >= kLongItems,
+                                [&] { return self.store->Resize(self.table.get(), max_size); }));
+          },
+          "max_size"_a)
       .def("clear",
            [](TableHandle& self) {
              Check(Interruptible(SizeOf(self) >= kLongItems,

@@ -174,6 +174,20 @@ Status Store::Clear(Table* table) {
   return DropCleared();
 }
 
+Status Store::Resize(Table* table, std::uint32_t max_size) {
+  constexpr std::size_t kAtOnce = 1024;
+  for (;;) {
+    GiveWay();
+    OuterLock::Tick();
+    if (Stop::Asked()) return Status::Of(Code::kInterrupted);
+    Locked locked = Lock();
+    if (closed_) return Status::Of(Code::kClosed);
+    const bool fits = table->Resize(max_size, kAtOnce, locked.garbage());
+    Moved(table, &locked);
+    if (fits) return Status();
+  }
+}
+
 Status Store::DropCleared() {
   constexpr std::size_t kAtOnce = 1024;
   for (;;) {
@@ -216,7 +230,7 @@ Store::Info Store::info() const {
 
 Store::TableInfo Store::table_info(const Table& table) const {
   std::lock_guard<Mutex> lock(mutex_);
-  return {table.size(), table.config().max_size, table.limiter().config(),
+  return {table.size(), table.max_size(), table.limiter().config(),
           table.limiter().counters(), table.stats()};
 }
 

@@ -251,6 +251,8 @@ class Store : public std::enable_shared_from_this<Store> {
   std::size_t Delete(Table* table, const std::uint64_t* keys, std::size_t n);
   // Interrupted, the table is empty all the same, and the store's keeper does the rest.
   Status Clear(Table* table);
+  // See Table::Resize(). Interrupted, some of those that are too many have left.
+  Status Resize(Table* table, std::uint32_t max_size);
 
   Info info() const;
   TableInfo table_info(const Table& table) const;

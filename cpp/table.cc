@@ -37,6 +37,7 @@ Table::Contents::Contents(const Config& config, ChunkStore* chunks, std::uint32_
 
 Table::Table(const Config& config, ChunkStore* chunks)
     : config_(config),
+      max_size_(config.max_size),
       chunks_(chunks),
       own_(std::make_unique<Contents>(config, chunks, 0)),
       limiter_(config.limiter),
@@ -161,7 +162,17 @@ void Table::Place(NewItem&& added, Garbage* garbage) noexcept {
   own_->remover->Insert(slot, added.priority);
   remaining_samples_ += config_.max_times_sampled;
   limiter_.Inserted();
-  if (size() > config_.max_size) Evict(garbage);
+  if (size() > max_size_) Evict(garbage);
+}
+
+bool Table::Resize(std::uint32_t max_size, std::size_t at_once, Garbage* garbage) {
+  for (; size() > max_size; --at_once) {
+    if (at_once == 0) return false;
+    chunks_->pages()->ReserveCopies(kCopies);
+    Evict(garbage);
+  }
+  max_size_ = max_size;
+  return true;
 }
 
 void Table::Evict(Garbage* garbage) {

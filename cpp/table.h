@@ -2,6 +2,7 @@
 #define REVERIE_TABLE_H_
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -131,6 +132,11 @@ class Table {
   // n-th table, from 1 on, for which that is done at once.
   void ReserveInsert(std::uint32_t length, double priority, std::size_t nth = 1);
 
+  // From now on it holds at most so many, > 0. Those that are too many are removed, at most
+  // `at_once` of them; false: there still are some, and all is as before but for those. Throws
+  // std::bad_alloc likewise.
+  bool Resize(std::uint32_t max_size, std::size_t at_once, Garbage* garbage);
+
   // Adds the item now if the limiter permits, else queues it; queued items go in,
   // in their order, by Drain(). Takes references on its chunks at once. False: it
   // was queued, and counts in `progress` until it is in. In a full table the remover
@@ -249,6 +255,8 @@ class Table {
 
   std::uint32_t size() const { return own_->items.size(); }
   const Config& config() const { return config_; }
+  // As Resize() left it.
+  std::uint32_t max_size() const { return max_size_; }
   const RateLimiter& limiter() const { return limiter_; }
   Stats stats() const {
     return {num_unique_samples_, static_cast<std::int64_t>(own_->episodes.size()),
@@ -296,6 +304,7 @@ class Table {
   static constexpr std::size_t kCopies = 16;
 
   const Config config_;
+  std::atomic<std::uint32_t> max_size_;  // read without the store's mutex, too
   ChunkStore* const chunks_;
   std::unique_ptr<Contents> own_;
   RateLimiter limiter_;

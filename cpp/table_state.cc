@@ -98,7 +98,7 @@ Status Table::Restore(const TableState& state, const RestoredStreams& streams,
   const ItemColumns& from = state.items;
   const std::size_t n = from.offset.size();
   if (size() != 0 || own_->items.num_slots() != 0) return Status::Invalid("table not fresh", -1);
-  if (n > config_.max_size) return Status::Invalid("more items than max_size", -1);
+  if (n > max_size_) return Status::Invalid("more items than max_size", -1);
   *refused = std::make_unique<Contents>(config_, chunks_, 0);
   struct Undone {  // a table half filled must not be used: it becomes empty again
     Table* table;

@@ -62,6 +62,9 @@ class CoreStore:
     def settings(self) -> list[TableSettings]:
         return [one.settings for one in self.tables]
 
+    def snapshot(self) -> tuple[_core.Snapshot, list[TableSettings], list[Nest]]:
+        return self.core.snapshot(), self.settings, self.nests
+
     def check_open(self) -> None:
         pass
 

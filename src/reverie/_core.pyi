@@ -288,6 +288,9 @@ class Table:
         """Returns how many keys were stale."""
     def delete(self, keys: NDArray[np.uint64]) -> int:
         """Returns how many keys were stale."""
+    def resize(self, max_size: int) -> None:
+        """At most so many items from now on. Interrupted, or where memory is short, some of
+        those that are too many have left, and the size stays."""
     def clear(self) -> None: ...
     def wait(self, batch_size: int, timeout_s: float) -> bool:
         """Waits, without the GIL, until so many samples are allowed; False at the timeout."""

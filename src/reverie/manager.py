@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from numpy.typing import ArrayLike
 
@@ -26,7 +26,7 @@ from reverie.observers import TrajectoryObserver
 from reverie.replay_buffer import ReplayBuffer
 from reverie.runtime.handle import Handle
 from reverie.runtime.process_lock import ProcessLock
-from reverie.sample import SampleInfo
+from reverie.sample import Batch
 from reverie.tables.info import BufferInfo
 from reverie.tables.limiters import Limiter
 from reverie.tables.settings import Remover, Sampler
@@ -260,8 +260,14 @@ class ReplayBufferManager(Handle, ManagerAttributes):
         num_steps: int | None = None,
         out: Any = None,
         timeout: float | None = None,
-    ) -> tuple[Any, SampleInfo]:
+        *,
+        beta: float | None = None,
+        normalize: Literal["buffer", "batch"] | None = "buffer",
+    ) -> Batch:
         """A batch in NumPy; everything is as in `ReplayBuffer.sample`.
+
+        On `backend="reverb"` a batch's weights are relative to its own largest one, or as
+        they are: normalize="batch" or None.
 
         Raises:
             NotInitializedError: nothing was created or loaded yet.
@@ -272,7 +278,18 @@ class ReplayBufferManager(Handle, ManagerAttributes):
         while True:  # not `_on`, whose frames each batch would pay for
             backend = self._require("sample")
             try:
-                return backend.buffer.sample(batch_size, num_steps, out=out, timeout=timeout)
+                if beta is None:
+                    return backend.buffer.sample(
+                        batch_size, num_steps, out=out, timeout=timeout
+                    )
+                return backend.buffer.sample(
+                    batch_size,
+                    num_steps,
+                    out=out,
+                    timeout=timeout,
+                    beta=beta,
+                    normalize=normalize,
+                )
             except ClosedError:
                 self._check_replaced(backend)
                 if timeout:

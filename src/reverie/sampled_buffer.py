@@ -15,11 +15,11 @@ from reverie import _core
 from reverie.adding.filled_buffer import FilledBuffer
 from reverie.errors import InvalidArgumentError, WaitTimeoutError
 from reverie.runtime.checks import as_array, as_keys, as_updates, check_int
-from reverie.sample import Batch, SampleInfo, WeightedInfo
+from reverie.sample import Batch, SampleInfo
 from reverie.stored_buffer import MISFITS
 from reverie.views import Episodes
 from reverie.views.base import ANY, Fields, Gathered, View, plan_of
-from reverie.weights import sequence_priorities, weights_of
+from reverie.weights import sequence_priorities, with_weights
 
 _log = logging.getLogger("reverie")
 _PRIORITIZED = (
@@ -92,7 +92,7 @@ class SampledBuffer(FilledBuffer):
         """
         timeout = self._timeout if timeout is _OWN else timeout
         if beta is not None:
-            self._check_weighted()
+            self._table.settings.check_weighted()
         if self._view is None:
             if view is not None:
                 self._with_views("view=")
@@ -107,7 +107,7 @@ class SampledBuffer(FilledBuffer):
             if beta is not None:
                 # Told a moment later, it may be another's.
                 least = min(self._core.min_probability(), float(info.probability.min()))
-                info = _weighted(info, beta, normalize, least)
+                info = with_weights(info, beta, normalize, least)
             made: Batch = _tuple(Batch, (self._nest.unflatten(batch[0]), info))
             return made
         if num_steps is not None or out is not None:
@@ -130,7 +130,7 @@ class SampledBuffer(FilledBuffer):
         data = view.arrange(self._with_views("sample()"), _tuple(Gathered, rows))
         info = _tuple(SampleInfo, facts)
         if beta is not None:
-            info = _weighted(info, beta, normalize, least)
+            info = with_weights(info, beta, normalize, least)
         made = _tuple(Batch, (data, info))
         return made
 
@@ -260,15 +260,6 @@ class SampledBuffer(FilledBuffer):
             episode = optree.tree_map(_FIRST, episode)
             yield episode
 
-    def _check_weighted(self) -> None:
-        sampler = self._table.settings.sampler
-        if sampler.kind != "prioritized":
-            raise InvalidArgumentError(
-                f"beta: found the sampler {sampler!r}, wanted a prioritized one: importance "
-                "weights correct for its choice. Leave beta out, or make the buffer with "
-                "sampler=reverie.samplers.Prioritized()."
-            )
-
     def _tell_stale(self, count: int) -> None:
         told, self._told_stale = self._told_stale, True
         if not told:
@@ -309,13 +300,3 @@ class SampledBuffer(FilledBuffer):
             raise WaitTimeoutError(
                 f"The replay buffer is empty: add steps before you sample. ({error})"
             ) from None
-
-
-def _weighted(
-    info: SampleInfo,
-    beta: float,
-    normalize: Literal["buffer", "batch"] | None,
-    least: float,
-) -> Any:
-    weight = weights_of(info.probability, info.table_size, beta, normalize, least)
-    return _tuple(WeightedInfo, (*info, weight))

@@ -15,10 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from reverie.errors import InvalidArgumentError
 from reverie.runtime.checks import as_array, as_float, as_int, describe
+from reverie.sample import SampleInfo, WeightedInfo
 
 __all__ = ["LinearSchedule", "importance_weights", "sequence_priorities"]
 
 _SMALLEST = float(np.finfo(np.float32).tiny)
+_tuple: Any = tuple.__new__  # a third of the time of `_make`
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -104,6 +106,18 @@ def weights_of(
         with np.errstate(over="ignore"):
             weights = (chances * sizes) ** -exponent
     return np.minimum(np.maximum(weights, _SMALLEST), highest).astype(np.float32)
+
+
+def with_weights(
+    info: SampleInfo,
+    beta: float,
+    normalize: Literal["buffer", "batch"] | None,
+    least: float,
+) -> WeightedInfo:
+    """Facts about a batch, with its weights; arguments and errors as `weights_of`'s."""
+    weight = weights_of(info.probability, info.table_size, beta, normalize, least)
+    made: WeightedInfo = _tuple(WeightedInfo, (*info, weight))
+    return made
 
 
 def sequence_priorities(

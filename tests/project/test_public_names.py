@@ -41,7 +41,7 @@ PUBLIC_NAMES_OF = {
     ],
     "samplers": ["Fifo", "Lifo", "MaxHeap", "MinHeap", "Prioritized", "Uniform"],
     "removers": ["Fifo", "Lifo", "MaxHeap", "MinHeap", "Prioritized", "Uniform"],
-    "views": ["Episodes", "Sequences", "Transitions"],
+    "views": ["Episodes", "Sequences", "Transitions", "Windows"],
     "limiters": ["Limiter", "MinSize", "Queue", "SampleToInsertRatio"],
     "weights": ["LinearSchedule", "importance_weights", "sequence_priorities"],
 }

@@ -118,6 +118,22 @@ def test_each_buffer_updates_the_priorities_of_its_own_table(tmp_path: Path) -> 
         assert found == [{2.0}, {3.0}]
 
 
+def test_weights_are_relative_to_the_batch(tmp_path: Path) -> None:
+    with make(tmp_path, sampler=Prioritized(1.0)) as manager:
+        add(manager, *episode(4))
+        keys = np.array([key for key, _ in manager.iter_items()], np.uint64)
+        manager.update_priorities(keys, np.arange(1.0, len(keys) + 1))
+        batch = manager.sample(50, beta=0.5, normalize="batch")
+        chances = batch.probability
+        np.testing.assert_allclose(batch.weight, (chances.min() / chances) ** 0.5, rtol=1e-6)
+        with pytest.raises(InvalidArgumentError, match="pass 'batch' or None"):
+            manager.sample(5, beta=0.5)
+    with make(tmp_path / "uniform") as manager:
+        add(manager, *episode(4))
+        with pytest.raises(InvalidArgumentError, match="beta: found the sampler"):
+            manager.sample(5, beta=0.5, normalize="batch")
+
+
 def test_a_forked_child_is_told_so(tmp_path: Path) -> None:
     with make(tmp_path) as manager:
         buffer, observer = manager.create_replay_buffer()

@@ -203,3 +203,27 @@ def test_priorities_and_what_new_steps_get_are_saved(tmp_path: Path) -> None:
     assert again.table.settings.sampler == Prioritized(0.6, eps=0.25)
     again.add(9, 9, 1.0, 10, False, False)
     assert again.item_info()["priority"].tolist() == [5.25, 1.25, 0.25, 5.25]
+
+
+def test_a_managers_batches_have_weights_too(tmp_path: Path) -> None:
+    spec = {"x": reverie.ArraySpec((), np.float32)}
+    manager = reverie.ReplayBufferManager(
+        spec, 10, tmp_path, 1, sampler=reverie.samplers.Prioritized(1.0)
+    )
+    buffer, observer = manager.create_replay_buffer()
+    for value in range(4):
+        observer({"x": np.float32(value)})
+    keys = buffer.item_info()["key"]
+    manager.update_priorities(keys, [1.0, 2.0, 3.0, 4.0])
+    data, info = batch = manager.sample(40, beta=0.5)
+    chances = (data["x"][:, 0] + 1) / 10
+    np.testing.assert_allclose(info.probability, chances)
+    np.testing.assert_allclose(batch.weight, (0.1 / chances) ** 0.5, rtol=1e-6)
+    raw = manager.sample(40, beta=0.5, normalize=None)
+    np.testing.assert_allclose(raw.weight, (4 * raw.probability) ** -0.5, rtol=1e-6)
+    manager.close()
+    uniform = reverie.ReplayBufferManager(spec, 10, tmp_path / "u", 1)
+    uniform.create_replay_buffer()[1]({"x": np.float32(1)})
+    with pytest.raises(InvalidArgumentError, match="beta: found the sampler"):
+        uniform.sample(1, beta=0.5)
+    uniform.close()

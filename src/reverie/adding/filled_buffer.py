@@ -17,9 +17,10 @@ from reverie.adding.episodes import runs_of
 from reverie.adding.streams import Adder, states_among, states_of
 from reverie.errors import InvalidArgumentError, StepMismatchError
 from reverie.nests.difference import kind_name
-from reverie.runtime.checks import as_array
+from reverie.runtime.checks import as_array, check_int
 from reverie.stored_buffer import StoredBuffer
 from reverie.tables.info import BufferInfo
+from reverie.tables.settings import MAX_ITEMS
 from reverie.views.base import Fields, View
 from reverie.views.saved import from_json
 
@@ -230,6 +231,26 @@ class FilledBuffer(StoredBuffer):
         return replace(super().info(), broken_episodes=adder.broken if adder else 0)
 
     get_table_info = info
+
+    def resize(self, capacity: int) -> None:
+        """Holds at most so many steps from now on.
+
+        Fewer than there are: the oldest leave. O(those that leave). Threads that add and
+        sample go on meanwhile. Interrupted by Ctrl-C, some have left, and the capacity stays.
+
+        Args:
+            capacity: as the buffer was made with.
+
+        Raises:
+            InvalidArgumentError: it is out of range, or the buffer is a manager's.
+            ClosedError: the buffer is closed.
+        """
+        self._with_views("resize()")
+        capacity = check_int("capacity", capacity, 1, MAX_ITEMS)
+        try:
+            self._table.resize(capacity)
+        except _core.Closed:
+            raise self._store.closed_error() from None
 
     def clear(self) -> None:
         """Empties it; episodes begin anew. Checkpoints on disk stay."""

@@ -53,11 +53,10 @@ class Adder:
         self.states = states_of(fields)
         self.places = places_of(fields)
         self._layout = _core.RecordLayout(nest.types)
-        episodes = view.items == _core.EPISODES
         self._writer: _core.Writer | None = table.store.core.create_writer(
             self._layout,
             [table.core],
-            sequence_length=ANY if episodes else view.stride + 1 + view.lead,
+            sequence_length=min(ANY, view.item_records + view.lead),
             stride_length=view.stride,
             priority=priority,
             pad_end=False,

@@ -9,14 +9,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from numpy.typing import ArrayLike
 
 from reverie.backends.settings import BufferSettings
 from reverie.checkpoint.format.snapshot import Progress
 from reverie.errors import InvalidArgumentError
-from reverie.sample import SampleInfo
+from reverie.sample import Batch
 from reverie.tables.info import BufferInfo
 
 BACKENDS = {
@@ -41,7 +41,9 @@ class Buffer(Protocol):
         *,
         out: Any = None,
         timeout: float | None = None,
-    ) -> tuple[Any, SampleInfo]:
+        beta: float | None = None,
+        normalize: Literal["buffer", "batch"] | None = "buffer",
+    ) -> Batch:
         """One batch in NumPy."""
 
     def gather_all(self) -> Any:

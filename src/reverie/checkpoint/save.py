@@ -164,14 +164,12 @@ class Saver(BackgroundSaver):
         store.check_open()
 
         def begin() -> Callable[[], Path]:
-            snapshot = store.core.snapshot()
-            settings, nests = list(store.settings), list(store.nests)
-            # What is in the snapshot is laid out where it is written, not here. A table that
-            # is made after it stands behind those that are in it.
+            snapshot, settings, nests = store.snapshot()
+            # What is in the snapshot is laid out where it is written, not here.
             return lambda: write_checkpoint(
                 self._root,
                 snapshot,
-                settings=settings[: len(snapshot.tables)],
+                settings=settings,
                 nests=nests,
                 saved_at=_now(),
                 max_to_keep=self._max_to_keep,

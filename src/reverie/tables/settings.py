@@ -135,3 +135,16 @@ class TableSettings:
                 f"{self.sampler!r} and the remover {self.remover!r}, wanted one of the two to "
                 f"read priorities: an update would change nothing. {way_out}"
             )
+
+    def check_weighted(self) -> None:
+        """Raises where importance weights correct for nothing.
+
+        Raises:
+            InvalidArgumentError: the sampler is not prioritized.
+        """
+        if self.sampler.kind != "prioritized":
+            raise InvalidArgumentError(
+                f"beta: found the sampler {self.sampler!r}, wanted a prioritized one: "
+                "importance weights correct for its choice. Leave beta out, or make the buffer "
+                "with sampler=reverie.samplers.Prioritized()."
+            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from dataclasses import replace
 from typing import Any, Protocol
 
 from reverie import _core
@@ -62,7 +63,7 @@ class Store:
         else:
             self.core, self.settings = before.core, before.settings
             self.nests, self._tables = before.nests, before._tables
-        self._creating = threading.Lock()  # so that `settings` stand in the core's order
+        self._settling = threading.Lock()  # so that `settings` are those of the core's tables
         self._error = error
         self._way_out = way_out
         self._anew = anew
@@ -125,11 +126,24 @@ class Store:
 
     def create_table(self, settings: TableSettings, seed: int) -> _core.Table:
         """A new, empty table in the core's store; `settings` tells of it from now on."""
-        with self._creating:
+        with self._settling:
             table = core_table(self.core, settings, seed)
             self._tables.append(table)
             self.settings.append(settings)
         return table
+
+    def resize_table(self, table: _core.Table, max_size: int) -> None:
+        """At most so many items from now on; see the core's `resize`."""
+        with self._settling:
+            table.resize(max_size)
+            place = self._tables.index(table)
+            self.settings[place] = replace(self.settings[place], max_size=max_size)
+
+    def snapshot(self) -> tuple[_core.Snapshot, list[TableSettings], list[Nest]]:
+        """A point in time of all tables, their settings then, and all nests."""
+        with self._settling:
+            snapshot = self.core.snapshot()
+            return snapshot, list(self.settings), list(self.nests)
 
     def watch(self, writer: Watched) -> None:
         """Keeps a forked child from touching the core of `writer`."""

@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from reverie import _core
@@ -194,6 +195,12 @@ class Table(Handle):
     def owned_by(self, owner: EpisodeOwner) -> None:
         """`owner` adds steps: it is told when the table is cleared."""
         self._owners.add(owner)
+
+    def resize(self, max_size: int) -> None:
+        """Holds at most so many items from now on; the remover chooses who leaves for it."""
+        self.check_open()
+        self.store.resize_table(self.core, max_size)
+        self.settings = replace(self.settings, max_size=max_size)
 
     def clear(self) -> None:
         """Deletes all items, drops the open episodes' steps, resets the limiter."""

@@ -113,8 +113,13 @@ class View:
 
     @property
     def items(self) -> int:
-        """What items a buffer with this view is filled with: `_core.ANCHORS` or EPISODES."""
+        """What items a buffer with this view is filled with: one of the core's kinds."""
         return _core.ANCHORS
+
+    @property
+    def item_records(self) -> int:
+        """How many records an item has from its step on, at most."""
+        return self.stride + 1
 
     @property
     def stacks(self) -> dict[str, int]:

@@ -9,7 +9,7 @@ from typing import Any
 from reverie.nests.nest import Nest
 from reverie.tables.roles import Roles
 from reverie.views.base import Fields, View
-from reverie.views.sequences import Episodes, Sequences
+from reverie.views.sequences import Episodes, Sequences, Windows
 from reverie.views.transitions import Transitions
 
 
@@ -32,7 +32,7 @@ def from_json(value: Mapping[str, Any]) -> View:
         ValueError: it is no view; says why.
     """
     kinds: dict[object, type[View]] = {
-        each.kind: each for each in (Transitions, Sequences, Episodes)
+        each.kind: each for each in (Transitions, Sequences, Windows, Episodes)
     }
     settings = dict(value)
     kind = settings.pop("kind", None)

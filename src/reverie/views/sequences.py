@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -105,14 +106,84 @@ class Sequences(View):
 
 
 @dataclass(frozen=True, repr=False)
+class Windows(View):
+    """Runs of just `length` steps of one episode: no padding, no mask.
+
+    Leaves are `[B, T, *shape]`, T = `length`: each state, and what was done in it. Beside
+    them `next_<state>` `[B, *shape]`, the state after the last step, and `terminated` and
+    `truncated`, bool `[B, T]`. In a buffer whose own view this is, an item comes with each
+    `stride`-th step of an episode from its `length`-th on. So the tail of an episode that
+    fills no window of its own is in none, nor is an episode of fewer steps: `Sequences` has
+    them. A checkpoint leaves such steps out; a window that they followed is truncated in it.
+
+    Args:
+        length: T.
+        stride: steps from one window to the next, at most `length`.
+        stack: see `Sequences`.
+        stack_padding: likewise.
+
+    Raises:
+        InvalidArgumentError: a number is out of range.
+    """
+
+    length: int
+    stride: int = 1
+    stack: Stack = None
+    stack_padding: Padding = "first"
+    kind = "windows"
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        length = check_int("length", self.length, 1, 2**31 - 2)
+        object.__setattr__(self, "length", length)
+        object.__setattr__(self, "stride", check_int("stride", self.stride, 1, length))
+        self._settle_stack()
+
+    @property
+    def items(self) -> int:
+        """See the base."""
+        return _core.WINDOWS
+
+    @property
+    def item_records(self) -> int:
+        """See the base."""
+        return self.length + 1
+
+    def check(self, fields: Fields) -> None:
+        """See the base."""
+        Sequences(1, stack=self.stack, stack_padding=self.stack_padding).check(fields)
+        own = fields.own
+        if not isinstance(own, Windows) or own.length < self.length:
+            raise InvalidArgumentError(
+                f"{self!r}: not every item of this buffer has {self.length} steps; its view is "
+                f"{own!r:.200}. Take Sequences({self.length}), with a mask, or make the buffer "
+                f"with view={self!r:.200}."
+            )
+
+    def plan(self, fields: Fields) -> tuple[int, list[Column]]:
+        """See the base."""
+        return self.length + 1, _columns(self, fields, self.length)
+
+    def arrange(self, fields: Fields, found: Gathered) -> dict[str, Any]:
+        """See the base."""
+        data = _arranged(self, fields, found, self.length)
+        return {key: value for key, value in data.items() if key not in _MASKS}
+
+
+@dataclass(frozen=True, repr=False)
 class Episodes(View):
-    """Whole episodes, padded to the longest of the batch.
+    """Whole episodes, padded to the longest of the batch, or one after the other.
 
     An item is an episode, and there once it has ended. What a batch holds is what
     `Sequences` gives, T being the steps of the longest episode in it, at most `max_length`.
+    With `ragged` there is neither padding nor mask: leaves are `[sum of T, *shape]`, the
+    episodes' steps one after the other, those of the i-th from `offsets[i]` up to
+    `offsets[i + 1]`, int64 `[B + 1]`; next_<state> is `[B, *shape]` and `length` `[B]` as
+    before.
 
     Args:
         max_length: steps of each that are taken, from its first; None: all.
+        ragged: whether they stand one after the other.
         stack: see `Sequences`.
         stack_padding: likewise.
 
@@ -121,6 +192,7 @@ class Episodes(View):
     """
 
     max_length: int | None = None
+    ragged: bool = False
     stack: Stack = None
     stack_padding: Padding = "first"
     kind = "episodes"
@@ -129,6 +201,7 @@ class Episodes(View):
         """Checks the number."""
         if self.max_length is not None:
             check_int("max_length", self.max_length, 1, 2**31 - 2)
+        object.__setattr__(self, "ragged", bool(self.ragged))
         self._settle_stack()
 
     @property
@@ -136,9 +209,15 @@ class Episodes(View):
         """See the base."""
         return _core.EPISODES
 
+    @property
+    def item_records(self) -> int:
+        """See the base."""
+        return ANY
+
     def check(self, fields: Fields) -> None:
         """See the base."""
         Sequences(1, stack=self.stack, stack_padding=self.stack_padding).check(fields)
+        check_names(self, fields, {"offsets"} if self.ragged else set())
 
     def plan(self, fields: Fields) -> tuple[int, list[Column]]:
         """See the base."""
@@ -147,7 +226,19 @@ class Episodes(View):
 
     def arrange(self, fields: Fields, found: Gathered) -> dict[str, Any]:
         """See the base."""
-        return _arranged(self, fields, found, int(found.steps.max(initial=0)))
+        data = _arranged(self, fields, found, int(found.steps.max(initial=0)))
+        if not self.ragged:
+            return data
+        alone = {NEXT + key for key in fields.roles.state} | {"length"}
+        mask = data.pop("mask")
+        del data["burn_in_mask"]
+        for key in data.keys() - alone:
+            data[key] = optree.tree_map(operator.itemgetter(mask), data[key])
+        data["offsets"] = np.concatenate([[0], np.cumsum(found.steps)])
+        return data
+
+
+_MASKS = ("mask", "burn_in_mask", "length")
 
 
 def _columns(view: View, fields: Fields, steps: int, once: Sequence[str] = ()) -> list[Column]:

@@ -7,7 +7,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,12 +18,13 @@ from reverie.backends.reverb.settings import StepSpec
 from reverie.backends.settings import BufferSettings
 from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.reverb_files.source import ReverbSource, reverb_source
-from reverie.errors import UnsupportedError
+from reverie.errors import InvalidArgumentError, UnsupportedError
 from reverie.runtime.checks import as_updates, check_int, check_num_steps, check_timeout
 from reverie.runtime.waiting import wait_until
-from reverie.sample import SampleInfo
+from reverie.sample import Batch, SampleInfo
 from reverie.tables.info import BufferInfo
 from reverie.tables.table import unstackable
+from reverie.weights import with_weights
 
 _POLL_S = 0.002
 _INFO_DTYPES = (np.uint64, np.float64, np.int64, np.float64, np.int32)
@@ -132,8 +133,17 @@ class ReverbBackend:
         *,
         out: Any = None,
         timeout: float | None = None,
-    ) -> tuple[Any, SampleInfo]:
+        beta: float | None = None,
+        normalize: Literal["buffer", "batch"] | None = "buffer",
+    ) -> Batch:
         """One batch in NumPy; another process may take part of what this one waited for."""
+        if beta is not None:
+            self._settings.table.check_weighted()
+            if normalize == "buffer":
+                raise InvalidArgumentError(
+                    "normalize: found 'buffer', but no server tells the least probability of "
+                    "its items. On backend=\"reverb\" pass 'batch' or None."
+                )
         batch_size = check_int("batch_size", batch_size, 1, 2**31 - 1)
         length = self._settings.sequence_length
         piece = self._piece(num_steps)
@@ -162,8 +172,10 @@ class ReverbBackend:
                     )
                 array[row] = values[start : start + piece]
         fields = zip(zip(*infos, strict=True), _INFO_DTYPES, strict=True)
-        info = SampleInfo._make(np.array(values, dtype) for values, dtype in fields)
-        return self._spec.nest.unflatten(arrays), info
+        info: Any = SampleInfo._make(np.array(values, dtype) for values, dtype in fields)
+        if beta is not None:
+            info = with_weights(info, beta, normalize, 0.0)
+        return Batch(self._spec.nest.unflatten(arrays), info)
 
     def gather_all(self) -> Any:
         """Every item, stacked."""

@@ -66,27 +66,14 @@ class SnapshotLike(Protocol):
         """All tables, in the order of their creation."""
 
 
-class CoreLike(Protocol):
-    """A core store that can be saved."""
-
-    def snapshot(self) -> SnapshotLike:
-        """A consistent point in time of all its tables."""
-
-
 class StoreLike(Protocol):
     """A store with its tables, that can be saved."""
 
-    @property
-    def core(self) -> CoreLike:
-        """The core's store."""
+    def snapshot(self) -> tuple[SnapshotLike, Sequence[TableSettings], Sequence[Nest]]:
+        """A consistent point in time of all tables, and their settings in that order.
 
-    @property
-    def settings(self) -> Sequence[TableSettings]:
-        """Of its tables, in the order of the core's."""
-
-    @property
-    def nests(self) -> Sequence[Nest]:
-        """Nests of the steps that live in it, for the names of columns."""
+        Beside them the nests of the steps that live in it, for the names of columns.
+        """
 
     def check_open(self) -> None:
         """Raises where it was closed, or is a forked child's."""
