@@ -55,7 +55,7 @@ def main(
         peers = {name: importlib.import_module(f"benchmarks.peers.{name}") for name in TITLES}
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--peer", action="append", choices=list(peers), help="these alone")
-    parser.add_argument("--capacity", type=int, default=1_000_000)
+    parser.add_argument("--capacity", type=int, default=1_000_000, help="not below 12,800")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--calls", type=int, default=200)
     parser.add_argument("--json", type=Path, help="a file that keeps the figures of all")

@@ -3,8 +3,7 @@
 Each call is compiled once, the state is given away to it (`donate_argnums`), the random key is
 split within, and the result is waited for. Item buffers, as flat ones hold no final states;
 importance weights, of which it returns the probabilities, are computed in the same call.
-Actions are int32: JAX has no int64 by default. In a program that is compiled as a whole, with
-its environment, a call costs less.
+Actions are int32: JAX has no int64 by default.
 """
 
 from __future__ import annotations
@@ -111,7 +110,11 @@ def rows(capacity: int) -> Rows:
     sequences = Held(trajectories, one, lambda state, batch: batch.experience)
     filled(sequences.add, in_time, capacity)
     return {
-        "add": Row(add),
+        "add": Row(
+            add,
+            note="called from Python, as all of its figures; compiled with all else"
+            " into one program it costs less",
+        ),
         "transitions": Row(uniform.sample, dict),
         "n-step": "it has none",
         "prioritized": Row(prioritized.sample, _weighted),

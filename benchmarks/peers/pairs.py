@@ -12,7 +12,7 @@ from benchmarks.peers.scenario import ENVS, ROWS, Row, Rows, check
 
 TITLES = {
     "limit": "A plain C++ loop",
-    "plain": "A ring of NumPy columns",
+    "plain": "A ring of NumPy",
     "sb3": "Stable-Baselines3",
     "cpprb": "cpprb",
     "torchrl": "TorchRL",
@@ -70,14 +70,16 @@ def _paired(
 
 
 def title(name: str, found: Mapping[str, Any]) -> str:
-    """A peer and its version."""
-    versions = (f"{package} {number}" for package, number in found["versions"].items())
-    return ", ".join([TITLES.get(name, name), *versions])
+    """A peer, its version, and those of what it stands on."""
+    versions = list(found["versions"].items())
+    said = " ".join([TITLES.get(name, name), *(number for _, number in versions[:1])])
+    on = ", ".join(f"{package} {number}" for package, number in versions[1:])
+    return f"{said} ({on})" if on else said
 
 
 def told(name: str, found: Mapping[str, Any]) -> str:
     """A peer's figures, for people."""
-    lines = [f"{title(name, found):52}{'theirs':>12}{'ours':>12}  times"]
+    lines = [f"{title(name, found):62}{'theirs':>12}{'ours':>12}  times"]
     for row, label in ROWS.items():
         figures = found["rows"][row]
         cells = [f"{figures['ours_us']:9.3f} us"]
@@ -86,19 +88,19 @@ def told(name: str, found: Mapping[str, Any]) -> str:
         else:
             cells = [f"{'-':>12}", *cells, f"{'-':>6}"]
         said = f"  ({figures['said']})" if figures["said"] else ""
-        lines.append(f"  {label:50}{''.join(cells)}{said}")
+        lines.append(f"  {label:60}{''.join(cells)}{said}")
     return "\n".join(lines)
 
 
 def table(peers: Mapping[str, Any]) -> str:
-    """Markdown: microseconds, and how many times ours they are; below it, what was said."""
+    """Markdown: microseconds, how many times ours, bold below one, and what was said."""
     lines = [f"| µs | {' | '.join(ROWS.values())} |", f"|{'---|' * (1 + len(ROWS))}"]
     ours = {
         row: statistics.median(found["rows"][row]["ours_us"] for found in peers.values())
         for row in ROWS
     }
     reverie = sorted({found["machine"]["reverie"] for found in peers.values()})
-    cells = [f"{figure:.3g}" for figure in ours.values()]
+    cells = [_short(figure) for figure in ours.values()]
     lines.append(f"| **Reverie {' and '.join(reverie)}** | {' | '.join(cells)} |")
     order = [*TITLES, *peers]
     notes: list[str] = []
@@ -108,7 +110,8 @@ def table(peers: Mapping[str, Any]) -> str:
         for figures in rows.values():
             cell = "-"
             if "times" in figures:
-                cell = f"{figures['theirs_us']:.3g} ({figures['times']:.2g} x)"
+                cell = f"{_short(figures['theirs_us'])} ({figures['times']:.2g} x)"
+                cell = f"**{cell}**" if figures["times"] < 1 else cell
             if figures["said"]:
                 said = f"{TITLES.get(name, name)}: {figures['said']}"
                 if said not in notes:
@@ -118,6 +121,10 @@ def table(peers: Mapping[str, Any]) -> str:
         lines.append(f"| {title(name, peers[name])} | {' | '.join(cells)} |")
     lines += ["", *(f"{number}. {note}." for number, note in enumerate(notes, 1)), ""]
     return "\n".join([*lines, *_circumstances(peers)])
+
+
+def _short(figure: float) -> str:
+    return f"{figure:,.0f}" if figure >= 1000 else f"{figure:.3g}"
 
 
 def _circumstances(peers: Mapping[str, Any]) -> list[str]:
