@@ -20,7 +20,7 @@ class Plain:
     """A ring of columns."""
 
     def __init__(self, capacity: int) -> None:
-        self.columns = {
+        self.columns: dict[str, np.ndarray[Any, Any]] = {
             "observation": np.zeros((capacity, 4), np.float32),
             "action": np.zeros(capacity, np.int64),
             "reward": np.zeros(capacity, np.float32),
