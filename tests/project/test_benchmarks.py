@@ -53,16 +53,6 @@ def test_the_figures_of_windows_are_all_there(tmp_path: Path, is_compiler_there:
         assert is_compiler_there or said
 
 
-def test_the_figures_of_a_replay_buffer_are_all_there(tmp_path: Path) -> None:
-    run = [sys.executable, "-m", "benchmarks.replay_buffer", "--capacity", "6400"]
-    run += ["--rounds", "1", "--calls", "2", "--json", str(tmp_path / "found")]
-    subprocess.run(run, capture_output=True, check=True, cwd=ROOT)
-    found = json.loads((tmp_path / "found").read_text("utf-8"))
-    assert found.pop("capacity") == 6400
-    assert len(found) == 8
-    assert min(found.values()) > 0
-
-
 def test_without_a_gpu_the_figures_of_devices_are_none_and_that_is_said() -> None:
     run = [sys.executable, "-m", "benchmarks.device", "--rounds", "1", "--repeat", "2"]
     done = subprocess.run(run, capture_output=True, text=True, check=True, cwd=ROOT)
