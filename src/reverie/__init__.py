@@ -29,6 +29,7 @@ from reverie._version import __version__
 from reverie.errors import ReverieError
 from reverie.install import install_as_reverb
 from reverie.manager import ReplayBufferManager
+from reverie.mixtures import Mixture, mix
 from reverie.nests.specs import ArraySpec
 from reverie.nests.trajectory import Trajectory
 from reverie.opening import open_buffer as open
@@ -44,6 +45,7 @@ __all__ = [
     "ArraySpec",
     "Batch",
     "BufferInfo",
+    "Mixture",
     "ReplayBuffer",
     "ReplayBufferManager",
     "ReverieError",
@@ -53,6 +55,7 @@ __all__ = [
     "errors",
     "install_as_reverb",
     "limiters",
+    "mix",
     "observers",
     "open",
     "removers",

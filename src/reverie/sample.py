@@ -49,6 +49,29 @@ class WeightedInfo(NamedTuple):
     weight: NDArray[np.float32]
 
 
+class MixedInfo(NamedTuple):
+    """Facts about items of several buffers.
+
+    Attributes:
+        key: see SampleInfo, as for the next four: of the buffer that the item is of.
+        probability: see there.
+        table_size: see there.
+        priority: see there.
+        times_sampled: see there.
+        weight: float32 `[B]`: of its own buffer; 1 where that is not prioritized, or without
+            `beta=`.
+        source: int64 `[B]`, which buffer, in the mixture's order.
+    """
+
+    key: NDArray[np.uint64]
+    probability: NDArray[np.float64]
+    table_size: NDArray[np.int64]
+    priority: NDArray[np.float64]
+    times_sampled: NDArray[np.int32]
+    weight: NDArray[np.float32]
+    source: NDArray[np.int64]
+
+
 class Batch(NamedTuple):
     """Sampled data, and facts about it: `data, info = batch`.
 
@@ -59,11 +82,12 @@ class Batch(NamedTuple):
     Attributes:
         data: the nest of a step, each leaf with a batch axis in front; of a view a dict,
             see there.
-        info: of `[B]` fields; with `beta=` one more, the weights.
+        info: of `[B]` fields; with `beta=` one more, the weights; of a mixture another one,
+            which buffer each item is of.
     """
 
     data: Any
-    info: SampleInfo | WeightedInfo
+    info: SampleInfo | WeightedInfo | MixedInfo
 
     def _of(self, name: str) -> Any:
         try:
@@ -128,6 +152,13 @@ class Batch(NamedTuple):
                 "This batch has no weights: sample(batch_size, beta=0.4) gives them."
             )
         return self.info.weight
+
+    @property
+    def source(self) -> NDArray[np.int64]:
+        """int64 `[B]`: which buffer of a mixture each item is of."""
+        if not isinstance(self.info, MixedInfo):
+            raise AttributeError("This batch is of one buffer; reverie.mix() mixes several.")
+        return self.info.source
 
     @property
     def key(self) -> NDArray[np.uint64]:

@@ -24,7 +24,7 @@ FLOORS = (
     ("sampled_buffer",),
     ("replay_buffer",),
     ("backends", "sb3"),
-    ("manager", "opening"),
+    ("manager", "mixtures", "opening"),
     ("__init__",),
     ("cli", "testing"),
 )
