@@ -217,8 +217,7 @@ nb::dict Info(const TableHandle& self) {
 void BindTable(nb::module_& m) {
   nb::class_<TableHandle>(m, "Table")
       .def_prop_ro("size", [](const TableHandle& self) { return SizeOf(self); })
-      .def_prop_ro("max_size",
-                   [](const TableHandle& self) { return self.table->max_size(); })
+      .def_prop_ro("max_size", [](const TableHandle& self) { return self.table->max_size(); })
       .def("info", &Info)
       .def("sample", &Sample, "layout"_a, "batch_size"_a, "steps"_a, "piece"_a, "repeat_info"_a,
            "out"_a.none(), "lengths"_a = nb::none())

@@ -19,6 +19,8 @@ using namespace nb::literals;
 using reverie::ViewColumn;
 using Reader = Spared<std::unique_ptr<reverie::Store::ViewReader>>;
 
+using Other = reverie::BatchSpec::Other;
+
 // (field, first record, from the end where negative, steps or 0: as many as the longest row
 // has, spare, whether it has no time axis)
 using Wanted = std::tuple<std::uint32_t, std::int64_t, std::uint32_t, std::uint32_t, bool>;
@@ -29,23 +31,26 @@ struct ViewPlan {
   std::vector<Wanted> columns;
   std::uint32_t most;  // records of a row
   std::uint32_t lead;  // of them, before the row's step
+  Other other;
 
   Reader NewReader(const TableHandle& table) const {
-    return Reader(
-        std::make_unique<reverie::Store::ViewReader>(table.store, layout.layout().get(), most));
+    return Reader(std::make_unique<reverie::Store::ViewReader>(table.store, layout.layout().get(),
+                                                               most, lead, other));
   }
 };
 
 ViewPlan NewPlan(const TypedLayout& layout, std::vector<Wanted> columns, std::uint32_t most,
-                 std::uint32_t lead) {
+                 std::uint32_t lead, int other) {
+  if (other < 0 || other > static_cast<int>(Other::kAny)) throw nb::value_error("unknown other");
   if (most <= lead) throw nb::value_error("a row has one record at least, and its lead");
   for (const auto& [field, first, steps, spare, squeeze] : columns) {
-    if (field >= layout.num_columns() || first <= -0xffffffffLL || first >= 0xffffffffLL ||
-        (squeeze && steps != 1)) {
+    const bool is_other = first == ViewColumn::kOther;
+    if (field >= layout.num_columns() || first >= 0xffffffffLL || (squeeze && steps != 1) ||
+        (is_other ? other == 0 || !squeeze : first <= -0xffffffffLL)) {
       throw nb::value_error("no such column of a view");
     }
   }
-  return {layout, std::move(columns), most, lead};
+  return {layout, std::move(columns), most, lead, static_cast<Other>(other)};
 }
 
 // New arrays, filled; how many steps each row has; whether the episode terminated, or was
@@ -105,6 +110,7 @@ nb::object SampleView(TableHandle& self, const ViewPlan& plan, std::uint32_t bat
 
 nb::tuple GatherView(TableHandle& self, const ViewPlan& plan,
                      std::optional<InVector<std::uint64_t>> keys) {
+  if (plan.other != Other::kNone) throw nb::value_error("other records are drawn for samples");
   const Reader reader = plan.NewReader(self);
   const std::size_t n = keys ? keys->size() : kLongItems;
   Check(Interruptible(n >= kLongItems, [&] {
@@ -126,7 +132,11 @@ nb::tuple GatherView(TableHandle& self, const ViewPlan& plan,
 
 void BindView(nb::module_& m) {
   nb::class_<ViewPlan>(m, "ViewPlan")
-      .def(nb::new_(&NewPlan), "layout"_a, "columns"_a, "most"_a, "lead"_a = 0);
+      .def(nb::new_(&NewPlan), "layout"_a, "columns"_a, "most"_a, "lead"_a = 0, "other"_a = 0);
+  m.attr("OTHER_LATER") = static_cast<int>(Other::kLater);
+  m.attr("OTHER_OF_EPISODE") = static_cast<int>(Other::kEpisode);
+  m.attr("OTHER_OF_ANY") = static_cast<int>(Other::kAny);
+  m.attr("OTHER") = ViewColumn::kOther;
 
   nb::object table = m.attr("Table");
   table.attr("sample_view") =

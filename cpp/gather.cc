@@ -274,6 +274,10 @@ void GatherView(const RecordLayout& layout, const BatchRows& batch,
       const ViewColumn& column = columns[c];
       const RecordLayout::Column& field = layout.columns()[column.field];
       auto* to = static_cast<std::uint8_t*>(outputs[c]) + i * column.steps * field.nbytes;
+      if (column.first == ViewColumn::kOther) {
+        CopyBytes(to, batch.others[i].record + field.offset, field.nbytes);
+        continue;
+      }
       const std::int64_t first = column.first < 0 ? records + column.first : column.first;
       const std::uint32_t end = records - std::min(records, column.spare);
       const bool has_some = first >= 0 && first < std::int64_t{end};
@@ -298,6 +302,7 @@ void GatherView(const RecordLayout& layout, const BatchRows& batch,
       std::min(kLinesAhead, 1 + row_nbytes / kLine);  // records stand side by side
   const auto prefetch = [&](std::size_t i) {
     for (std::size_t at = 0; at <= lines; ++at) Prefetch(batch.rows[i].record + at * kLine);
+    if (!batch.others.empty()) Prefetch(batch.others[i].record);
   };
   const std::size_t rows_per_tick = std::clamp<std::size_t>(
       kBytesPerTick / std::max<std::size_t>(row_nbytes, 1), 1, kRowsPerTick);

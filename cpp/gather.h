@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -22,6 +23,10 @@ struct BatchSpec {
   const std::int64_t* lengths = nullptr;  // instead, by column: then no run fits
   // Rows begin where items do, which must be runs, and go on whatever the items' length.
   bool is_view = false;
+  // Of a view whose rows have so many records before their step, another record at random for
+  // each row: of those after its step, of those of its episode, or of any item's next one.
+  enum class Other { kNone, kLater, kEpisode, kAny } other = Other::kNone;
+  std::uint32_t lead = 0;
 
   // `of_columns`, one per column, may be null; where all are equal they are mere steps.
   BatchSpec(const RecordLayout* records, std::uint32_t num_steps,
@@ -44,6 +49,9 @@ struct Row {
     return {place.data + offset * place.layout->record_nbytes(), place.chunk, offset,
             place.capacity - offset};
   }
+  static Row Of(const Chunk* chunk, std::uint32_t offset) {
+    return {chunk->record(offset), chunk, offset, chunk->capacity - offset};
+  }
   // The first record of the chunk in which the row goes on.
   static Row After(const Row& row) {
     const Chunk* const next = row.chunk->next;
@@ -60,12 +68,16 @@ struct BatchRows {
   std::vector<Row> rows;
   std::vector<OfTrajectory> trajectories;
   std::vector<ChunkStore::Reach> reach;  // of each row, of a view
+  std::vector<Row> others;               // likewise, with BatchSpec::other
 };
 
 // What a view takes of each of its rows: `steps` cells of a field from the row's record
 // `first` on, counted from its end where that is negative: -1 is its last. Cells of records
 // that the row has not, or that are among its last `spare`, are zeros.
+// kOther: the row's other record.
 struct ViewColumn {
+  static constexpr std::int64_t kOther = std::numeric_limits<std::int64_t>::min();
+
   std::uint32_t field;
   std::int64_t first;
   std::uint32_t steps;

@@ -230,8 +230,8 @@ Store::Info Store::info() const {
 
 Store::TableInfo Store::table_info(const Table& table) const {
   std::lock_guard<Mutex> lock(mutex_);
-  return {table.size(), table.max_size(), table.limiter().config(),
-          table.limiter().counters(), table.stats()};
+  return {table.size(), table.max_size(), table.limiter().config(), table.limiter().counters(),
+          table.stats()};
 }
 
 TableState Store::table_state(const std::shared_ptr<Table>& table) {

@@ -206,9 +206,13 @@ class Store : public std::enable_shared_from_this<Store> {
   class ViewReader {
    public:
     // `most`: records of a row; see ChunkStore::ReachFrom().
-    ViewReader(std::shared_ptr<Store> store, const RecordLayout* layout, std::uint32_t most)
+    // `lead`, `other`: of BatchSpec; Select() picks none.
+    ViewReader(std::shared_ptr<Store> store, const RecordLayout* layout, std::uint32_t most,
+               std::uint32_t lead = 0, BatchSpec::Other other = BatchSpec::Other::kNone)
         : store_(std::move(store)), visit_(store_.get()), spec_(layout, most) {
       spec_.is_view = true;
+      spec_.lead = lead;
+      spec_.other = other;
     }
 
     // As Store::Sample().

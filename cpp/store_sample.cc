@@ -18,6 +18,7 @@ Status Store::Choose(Table* table, const BatchSpec& spec, std::uint32_t piece, V
   const Status status = table->Sample(spec, rows, info, locked.garbage());
   Moved(table, &locked);
   if (status.ok() && piece != 0) table->PickPieces(rows, spec.steps, piece);
+  if (status.ok() && spec.other != BatchSpec::Other::kNone) table->PickOthers(spec, rows);
   return status;
 }
 
@@ -38,6 +39,7 @@ Status Store::Sample(Table* table, BatchSpec spec, std::size_t n, std::uint32_t 
 Status Store::ViewReader::Sample(Table* table, std::size_t n, const SampleInfo& info) {
   rows_.rows.resize(n);
   rows_.reach.resize(n);
+  if (spec_.other != BatchSpec::Other::kNone) rows_.others.resize(n);
   if (n >= OuterLock::kLongRows) OuterLock::LetGo();
   return store_->Choose(table, spec_, 0, &visit_, &rows_, info);
 }

@@ -182,6 +182,8 @@ class Table {
 
   // Moves each row to one of its item's steps / piece disjoint pieces, at random.
   void PickPieces(BatchRows* rows, std::uint32_t steps, std::uint32_t piece);
+  // Gives each row of a view another record: see BatchSpec. There is room for them.
+  void PickOthers(const BatchSpec& spec, BatchRows* rows);
 
   // The items by key (null: all, in insertion order), as `spec` says; spec->steps 0
   // takes the first one's. Appends to `rows` and `found`; counts nothing.
@@ -269,6 +271,8 @@ class Table {
   Status SampleSome(const BatchSpec& spec, std::size_t first, std::size_t n, BatchRows* rows,
                     const SampleInfo& info, Garbage* garbage);
   Row RowOf(std::uint32_t slot, BatchRows* rows) const;
+  // Makes room for drawing n items.
+  void Draw(std::size_t n);
   // Makes room for counting a sample of the item, which may be its last.
   void ReserveCount(std::uint32_t slot);
   SampledItem Sampled(std::uint32_t slot) const;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "prefetch.h"
+#include "selectors/ordered.h"
 #include "stop.h"
 #include "table.h"
 
@@ -88,13 +89,16 @@ Status Table::Sample(const BatchSpec& spec, BatchRows* rows, const SampleInfo& i
   return Status();
 }
 
+void Table::Draw(std::size_t n) {
+  if (slots_.size() >= n) return;
+  probabilities_.resize(n);
+  chosen_.resize(n);
+  slots_.resize(n);  // last, as its size tells whether all are long enough
+}
+
 Status Table::SampleSome(const BatchSpec& spec, std::size_t first, std::size_t n, BatchRows* to,
                          const SampleInfo& info, Garbage* garbage) {
-  if (slots_.size() < n) {
-    probabilities_.resize(n);
-    chosen_.resize(n);
-    slots_.resize(n);  // last, as its size tells whether all are long enough
-  }
+  Draw(n);
   Row* const rows = to->rows.data() + first;
   ItemStore& items = own_->items;
   // A batch that fails must not use up randomness: the next one is as it was.
@@ -243,6 +247,35 @@ void Table::PickPieces(BatchRows* rows, std::uint32_t steps, std::uint32_t piece
     } else {
       rows->trajectories[row.offset].skip = skip;
     }
+  }
+}
+
+void Table::PickOthers(const BatchSpec& spec, BatchRows* rows) {
+  const std::size_t n = rows->rows.size();
+  const bool any = spec.other == BatchSpec::Other::kAny && size() != 0;
+  if (any) {
+    Draw(n);
+    SelectUniformly(own_->order, &rng_, n, slots_.data(), probabilities_.data());
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    Row other = rows->rows[i];
+    std::uint64_t records = rows->reach[i].records;
+    if (spec.other == BatchSpec::Other::kEpisode) {
+      const ChunkStore::Begin begin = chunks_->BeginOf(other.chunk, other.offset);
+      records = std::min<std::uint64_t>(records + begin.records, kNoSlot);
+      other = Row::Of(begin.chunk, begin.offset);
+    } else if (any) {
+      const std::uint32_t chunk = own_->items.at(slots_[i]).chunk;
+      if (chunk != kNoSlot && chunks_->place(chunk).layout == spec.layout) {
+        other = RowOf(slots_[i], rows);
+        records = std::min<std::uint64_t>(own_->items.length.Get(slots_[i]), spec.lead + 2);
+      }
+    }
+    // Shorter ones were forged.
+    const std::uint64_t first = std::min<std::uint64_t>(spec.lead + 1, records - 1);
+    const auto choice = rng_.Below(static_cast<std::uint32_t>(records - first));
+    AdvanceRow(&other, static_cast<std::uint32_t>(first + choice));
+    rows->others[i] = other;
   }
 }
 

@@ -57,6 +57,8 @@ struct Chunk final : Shed, std::enable_shared_from_this<Chunk> {
   Chunk* next = nullptr;
   std::uint64_t next_id = 0;
   std::uint32_t next_slot = kNoSlot;
+  std::uint64_t previous_id = 0;  // of the chunk that went on here, if any; it may be gone
+  std::uint32_t previous_slot = kNoSlot;
   std::shared_ptr<const RecordLayout> layout;
   std::uint8_t* data = nullptr;
   std::shared_ptr<Arena> memory;
@@ -71,6 +73,8 @@ struct Chunk final : Shed, std::enable_shared_from_this<Chunk> {
     next = after;
     next_id = after->id;
     next_slot = after->slot;
+    after->previous_id = id;
+    after->previous_slot = slot;
   }
 
   // Makes room for an end and one more, which then cannot fail to be added. Throws

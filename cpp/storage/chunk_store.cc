@@ -192,4 +192,25 @@ ChunkStore::Reach ChunkStore::ReachFrom(const Chunk* chunk, std::uint32_t offset
   }
 }
 
+ChunkStore::Begin ChunkStore::BeginOf(const Chunk* chunk, std::uint32_t offset) const {
+  for (std::uint64_t after = 0;;) {  // records in later chunks
+    const auto& ends = chunk->ends;
+    const auto end =
+        std::lower_bound(ends.begin(), ends.end(), offset,
+                         [](const Chunk::End& one, std::uint32_t step) { return one.step < step; });
+    const std::uint32_t begin = end == ends.begin() ? 0 : std::prev(end)->step + 1;
+    after += offset - begin;
+    const Begin here{chunk, begin, after};
+    if (begin != 0 || chunk->previous_slot >= num_slots_) return here;
+    const Chunk* const before = at(chunk->previous_slot);
+    if (before == nullptr || before->id != chunk->previous_id || before->next_id != chunk->id ||
+        before->count == 0) {
+      return here;
+    }
+    if (!before->ends.empty() && before->ends.back().step + 1 == before->count) return here;
+    chunk = before;
+    offset = before->count;
+  }
+}
+
 }  // namespace reverie

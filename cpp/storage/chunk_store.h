@@ -117,6 +117,14 @@ class ChunkStore {
     std::uint64_t chunk;
   };
   Reach ReachFrom(const Chunk* chunk, std::uint32_t offset, std::uint32_t most) const;
+  // The first record of that record's episode that is still there and can be come by, and how
+  // many of them are before it. O(chunks between).
+  struct Begin {
+    const Chunk* chunk;
+    std::uint32_t offset;
+    std::uint64_t records;
+  };
+  Begin BeginOf(const Chunk* chunk, std::uint32_t offset) const;
 
   // Brackets a gather: what was referenced at Enter() stays readable until
   // Exit(), whatever is evicted meanwhile.

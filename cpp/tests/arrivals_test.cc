@@ -238,6 +238,60 @@ void EpisodesHaveTheirLead(std::uint32_t stride, std::uint32_t lead, bool zero) 
   }
 }
 
+// Each row's other record: later in its episode, anywhere in it, or of any.
+void RowsHaveAnotherRecord(BatchSpec::Other other, std::uint32_t lead, bool tidy) {
+  const auto store = std::make_shared<Store>(Store::Options{256, 1});
+  const auto table = store->CreateTable(TableConfig(150));
+  Writer::Config config = Anchors(1, 2);
+  config.sequence_length += lead;
+  config.lead = lead;
+  Writer writer(store, kArrival, {table}, config);
+  std::array<std::uint64_t, 2> at{kEpisode, 2 * kEpisode};
+  std::uint64_t episodes = 2;
+  std::array<std::size_t, 3> seen{};  // before the step, just after it, later
+  std::array<std::uint64_t, 8> counts{};
+  for (int step = 0; step < 600; ++step) {
+    const std::uint32_t stream = step % 3 == 0;
+    const std::uint64_t length = 5 + at[stream] / kEpisode * 7 % 60;
+    const bool ends = at[stream] % kEpisode + 1 == length;
+    const How how = ends ? How::kTerminated : How::kGoesOn;
+    CHECK(Arrive(&writer, stream, at[stream], at[stream] + 1, how).ok());
+    at[stream] = ends ? kEpisode * ++episodes : at[stream] + 1;
+    if (tidy && step % 50 == 0) store->Tidy();
+    if (step < 100) continue;
+    constexpr std::size_t kRows = 32;
+    Store::ViewReader reader(store, kArrival.get(), 0xffffffffu, lead, other);
+    std::array<std::uint64_t, kRows> keys{}, state{}, found{};
+    std::array<double, 2 * kRows> reals{};
+    std::array<std::int64_t, kRows> sizes{};
+    std::array<std::int32_t, kRows> times{};
+    CHECK(reader
+              .Sample(
+                  table.get(), kRows,
+                  {keys.data(), reals.data(), sizes.data(), reals.data() + kRows, times.data(), 1})
+              .ok());
+    const std::vector<ViewColumn> columns{{0, lead, 1, 0}, {0, ViewColumn::kOther, 1, 0}};
+    const std::array<void*, 2> outputs{state.data(), found.data()};
+    CHECK(reader.Gather(columns, outputs.data()).ok());
+    for (std::size_t i = 0; i < kRows; ++i) {
+      CHECK(found[i] % kEpisode != 0);  // no transition leads to an episode's first state
+      const std::uint32_t left = reader.reach()[i].records - 1 - lead;
+      if (other != BatchSpec::Other::kAny) CHECK_EQ(found[i] / kEpisode, state[i] / kEpisode);
+      if (other == BatchSpec::Other::kLater) {
+        CHECK(found[i] > state[i] && found[i] <= state[i] + left);
+        if (left == 8) ++counts[found[i] - state[i] - 1];
+      }
+      ++seen[found[i] <= state[i] ? 0 : found[i] == state[i] + 1 ? 1 : 2];
+    }
+  }
+  CHECK((seen[0] != 0) == (other != BatchSpec::Other::kLater));
+  CHECK(seen[1] != 0 && seen[2] != 0);
+  if (other == BatchSpec::Other::kLater && !tidy) {  // each of them equally likely
+    const auto [least, most] = std::minmax_element(counts.begin(), counts.end());
+    CHECK(*least > 20 && *most < 3 * *least);
+  }
+}
+
 void ReadersSeeWholeRowsBesideWriters() {
   const auto store = std::make_shared<Store>(Store::Options{1024, 2});
   const auto table = store->CreateTable(TableConfig(500));
@@ -286,6 +340,13 @@ int main() {
     for (const std::uint32_t lead : {1u, 3u, 40u}) {
       EpisodesHaveTheirLead(stride, lead, false);
       EpisodesHaveTheirLead(stride, lead, true);
+    }
+  }
+  for (const auto other :
+       {BatchSpec::Other::kLater, BatchSpec::Other::kEpisode, BatchSpec::Other::kAny}) {
+    for (const std::uint32_t lead : {0u, 3u}) {
+      RowsHaveAnotherRecord(other, lead, false);
+      RowsHaveAnotherRecord(other, lead, true);
     }
   }
   TailsBecomeItems();

@@ -33,6 +33,12 @@ STREAM: int
 EPISODES: int
 ANCHORS: int
 
+# Which other record a row of a view has, and how a column asks for it.
+OTHER_LATER: int
+OTHER_OF_EPISODE: int
+OTHER_OF_ANY: int
+OTHER: int
+
 # How an episode ended: what writers take as `last`, where 0 is a step after which it goes
 # on, and what a snapshot's `ends` say.
 ENDED: int  # the writer was not told how
@@ -316,7 +322,10 @@ class ViewPlan:
     A column is (field, first, steps, spare, squeeze): cells of the row's records from `first`
     on (negative: from its end), `steps` of them (0: as many as the longest row has); zeros for
     those that the row has not, its last `spare` ones included. It comes as (B, steps, *shape),
-    or (B, *shape) with squeeze. Raises ValueError.
+    or (B, *shape) with squeeze. With `other` each sampled row has another record at random: one
+    of those after its step (OTHER_LATER), of those of its episode that are still there but its
+    first (OTHER_OF_EPISODE), or of those that follow any item's step (OTHER_OF_ANY). A column
+    whose `first` is OTHER is a squeezed cell of that one. Raises ValueError.
     """
 
     def __init__(
@@ -325,6 +334,7 @@ class ViewPlan:
         columns: Sequence[tuple[int, int, int, int, bool]],
         most: int,
         lead: int = 0,
+        other: int = 0,
     ) -> None: ...
 
 class Writer:

@@ -125,6 +125,7 @@ class ReplayBuffer(SampledBuffer):
         table.attach(Store("The replay buffer", way_out="Make a new one."))
         super().__init__(table, nest, saver, sequence_length=view.stride + 1)
         self._begin(timeout, num_envs)
+        self._view = view  # which may be more than what is saved of it
 
     @classmethod
     def over(
@@ -286,6 +287,6 @@ def _roles(
         state[0] if len(state) == 1 else None,
         named["action"],
         named["reward"],
-        view=as_json(view),
+        view=as_json(view.saved),
         autoreset=autoreset,
     )

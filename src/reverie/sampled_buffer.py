@@ -196,7 +196,7 @@ class SampledBuffer(FilledBuffer):
         """
         fields = self._with_views("gather()")
         self._store.check_open()
-        view, plan = self._planned(view)
+        view, plan = self._planned(view, "gather()")
         rows, _, _ = self._core.gather_view(plan, as_keys(keys))
         return view.arrange(fields, Gathered(*rows))
 
@@ -211,7 +211,7 @@ class SampledBuffer(FilledBuffer):
         """
         fields = self._with_views("steps()")
         self._store.check_open()
-        view, plan = self._planned(view)
+        view, plan = self._planned(view, "steps()")
         rows, keys, _ = self._core.gather_view(plan, None)
         # Looked up by key: a moment later some may have left, and others come.
         items = self._core.items()
@@ -269,10 +269,22 @@ class SampledBuffer(FilledBuffer):
                 count,
             )
 
-    def _planned(self, view: View | None) -> tuple[View, _core.ViewPlan]:
-        """The view, the buffer's own for None, and what the core gathers for it."""
-        view = view or self._view
+    def _planned(
+        self, view: View | None, still: str | None = None
+    ) -> tuple[View, _core.ViewPlan]:
+        """The view, the buffer's own for None, and what the core gathers for it.
+
+        Args:
+            view: see there.
+            still: who asks, where nothing may be drawn; of its own view what is saved then.
+        """
+        if view is None:
+            view = self._view if still is None or self._view is None else self._view.saved
         assert view is not None
+        if still is not None and view.is_drawn:
+            raise InvalidArgumentError(
+                f"{still}: found {view!r:.200}, of which chance is a part: it is for sample()."
+            )
         return view, self._plans.get(view) or self._plan(view)
 
     def _plan(self, view: View) -> _core.ViewPlan:

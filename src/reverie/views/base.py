@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import optree
 from numpy.typing import NDArray
 
 from reverie import _core
@@ -82,6 +83,14 @@ class Fields:
         count = steps + back if steps else 0
         return [(place, first, count, spare, squeeze) for place in self.places[key]]
 
+    def places_of(self, keys: Sequence[str]) -> list[int]:
+        """Where the leaves of a part of a step stand, by the keys that lead to it."""
+        part = self.nest.unflatten(list(range(len(self.nest.columns))))
+        for key in keys:
+            part = part[key]
+        found: list[int] = optree.tree_leaves(part)
+        return found
+
     def take(self, key: str, arrays: list[NDArray[Any]]) -> Any:
         """Removes a key's arrays from the front of the list; as its part of a step."""
         part = self._parts[key]
@@ -120,6 +129,21 @@ class View:
     def item_records(self) -> int:
         """How many records an item has from its step on, at most."""
         return self.stride + 1
+
+    @property
+    def saved(self) -> View:
+        """What a checkpoint has in its place."""
+        return self
+
+    @property
+    def other(self) -> int:
+        """Which other record each row has: one of the core's kinds; 0: none."""
+        return 0
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether chance has a part in its data: then it is for samples alone."""
+        return False
 
     @property
     def stacks(self) -> dict[str, int]:
@@ -167,7 +191,8 @@ class View:
 def plan_of(view: View, fields: Fields, layout: _core.RecordLayout) -> _core.ViewPlan:
     """What the core gathers for a view that fits."""
     most, columns = view.plan(fields)
-    return _core.ViewPlan(layout, columns, min(ANY, most + fields.own.lead), fields.own.lead)
+    lead = fields.own.lead
+    return _core.ViewPlan(layout, columns, min(ANY, most + lead), lead, view.other)
 
 
 def check_stack(view: View, fields: Fields) -> None:
