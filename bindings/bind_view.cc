@@ -93,7 +93,8 @@ nb::tuple Gathered(const Reader& reader, const ViewPlan& plan) {
   return nb::make_tuple(arrays, all_steps, all_terminated, all_truncated);
 }
 
-nb::object SampleView(TableHandle& self, const ViewPlan& plan, std::uint32_t batch_size) {
+nb::object SampleView(TableHandle& self, const ViewPlan& plan, std::uint32_t batch_size,
+                      std::uint32_t newest) {
   if (batch_size == 0) throw nb::value_error("batch_size must be positive");
   const Reader reader = plan.NewReader(self);
   reverie::SampleInfo info{};
@@ -101,8 +102,9 @@ nb::object SampleView(TableHandle& self, const ViewPlan& plan, std::uint32_t bat
   double least = 0;
   info.min_probability = &least;
   const nb::tuple infos = NewInfo({static_cast<std::ptrdiff_t>(batch_size)}, &info);
-  const reverie::Status status = Interruptible(
-      batch_size >= kLongItems, [&] { return reader->Sample(self.table.get(), batch_size, info); });
+  const reverie::Status status = Interruptible(batch_size >= kLongItems, [&] {
+    return reader->Sample(self.table.get(), batch_size, info, newest);
+  });
   Check(status);
   if (!status.ok()) return nb::none();
   return nb::make_tuple(Gathered(reader, plan), infos, least);
@@ -141,7 +143,7 @@ void BindView(nb::module_& m) {
   nb::object table = m.attr("Table");
   table.attr("sample_view") =
       nb::cpp_function(&SampleView, nb::name("sample_view"), nb::scope(table), nb::is_method(),
-                       "plan"_a, "batch_size"_a);
+                       "plan"_a, "batch_size"_a, "newest"_a = 0);
   table.attr("gather_view") =
       nb::cpp_function(&GatherView, nb::name("gather_view"), nb::scope(table), nb::is_method(),
                        "plan"_a, "keys"_a.none());

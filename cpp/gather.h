@@ -27,6 +27,8 @@ struct BatchSpec {
   // each row: of those after its step, of those of its episode, or of any item's next one.
   enum class Other { kNone, kLater, kEpisode, kAny } other = Other::kNone;
   std::uint32_t lead = 0;
+  // Items are chosen uniformly among so many of the newest, whatever the sampler; 0: by that.
+  std::uint32_t newest = 0;
 
   // `of_columns`, one per column, may be null; where all are equal they are mere steps.
   BatchSpec(const RecordLayout* records, std::uint32_t num_steps,

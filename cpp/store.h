@@ -215,8 +215,8 @@ class Store : public std::enable_shared_from_this<Store> {
       spec_.other = other;
     }
 
-    // As Store::Sample().
-    Status Sample(Table* table, std::size_t n, const SampleInfo& info);
+    // As Store::Sample(); `newest`: of BatchSpec.
+    Status Sample(Table* table, std::size_t n, const SampleInfo& info, std::uint32_t newest = 0);
     // As Reader::Select(): no samples.
     Status Select(const Table* table, const std::uint64_t* keys, std::size_t n);
     Status Gather(const std::vector<ViewColumn>& columns, void* const* outputs) const;

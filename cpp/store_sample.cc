@@ -36,7 +36,9 @@ Status Store::Sample(Table* table, BatchSpec spec, std::size_t n, std::uint32_t 
   return Status::Of(Stop::Asked() ? Code::kInterrupted : Code::kOk);
 }
 
-Status Store::ViewReader::Sample(Table* table, std::size_t n, const SampleInfo& info) {
+Status Store::ViewReader::Sample(Table* table, std::size_t n, const SampleInfo& info,
+                                 std::uint32_t newest) {
+  spec_.newest = newest;
   rows_.rows.resize(n);
   rows_.reach.resize(n);
   if (spec_.other != BatchSpec::Other::kNone) rows_.others.resize(n);

@@ -113,8 +113,13 @@ Status Table::SampleSome(const BatchSpec& spec, std::size_t first, std::size_t n
   };
   for (std::size_t done = 0; done < n; done += std::min(n - done, kDrawnAtOnce)) {
     if (done != 0 && Stop::Asked()) return interrupted();
-    own_->sampler->Select(&rng_, std::min(n - done, kDrawnAtOnce), slots_.data() + done,
-                          probabilities + done);
+    const std::size_t some = std::min(n - done, kDrawnAtOnce);
+    if (spec.newest == 0) {
+      own_->sampler->Select(&rng_, some, slots_.data() + done, probabilities + done);
+    } else {
+      SelectNewest(own_->order, spec.newest, &rng_, some, slots_.data() + done,
+                   probabilities + done);
+    }
   }
   const RecordLayout* const layout = spec.lengths == nullptr ? spec.layout : nullptr;
   try {

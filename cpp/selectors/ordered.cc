@@ -55,26 +55,48 @@ std::unique_ptr<Selector> MakeOrderedSelector(SelectorKind kind, const ItemOrder
   return nullptr;
 }
 
-void SelectUniformly(const ItemOrder& order, Rng* rng, std::size_t n, std::uint32_t* slots,
-                     double* probabilities) {
-  const auto span = static_cast<std::uint32_t>(order.span());
-  const double probability = 1.0 / order.size();
+namespace {
+
+// Among the items from place `first` on, of which there are `items`.
+void SelectFrom(const ItemOrder& order, std::uint64_t first, std::uint32_t items, Rng* rng,
+                std::size_t n, std::uint32_t* slots, double* probabilities) {
+  const auto span = static_cast<std::uint32_t>(order.span() - first);
+  const double probability = 1.0 / items;
   if (order.implicit()) {  // no holes, and nothing to look up
-    for (std::size_t i = 0; i < n; ++i) slots[i] = order[rng->Below(span)];
+    for (std::size_t i = 0; i < n; ++i) slots[i] = order[first + rng->Below(span)];
     std::fill_n(probabilities, n, probability);
     return;
   }
   // Two passes, so that the cache misses of all draws overlap.
   for (std::size_t i = 0; i < n; ++i) {
     slots[i] = rng->Below(span);
-    Prefetch(order.address(slots[i]));
+    Prefetch(order.address(first + slots[i]));
   }
   for (std::size_t i = 0; i < n; ++i) {
-    std::uint32_t slot = order[slots[i]];
-    while (slot == kNoSlot) slot = order[rng->Below(span)];  // a hole: draw again
+    std::uint32_t slot = order[first + slots[i]];
+    while (slot == kNoSlot) slot = order[first + rng->Below(span)];  // a hole: draw again
     slots[i] = slot;
     probabilities[i] = probability;
   }
+}
+
+}  // namespace
+
+void SelectUniformly(const ItemOrder& order, Rng* rng, std::size_t n, std::uint32_t* slots,
+                     double* probabilities) {
+  SelectFrom(order, 0, order.size(), rng, n, slots, probabilities);
+}
+
+void SelectNewest(const ItemOrder& order, std::uint32_t newest, Rng* rng, std::size_t n,
+                  std::uint32_t* slots, double* probabilities) {
+  const std::uint32_t items = std::min(newest, order.size());
+  std::uint64_t first = order.span();
+  if (order.span() == order.size()) {
+    first -= items;
+  } else {
+    for (std::uint32_t left = items; left != 0;) left -= order[--first] != kNoSlot;
+  }
+  SelectFrom(order, first, items, rng, n, slots, probabilities);
 }
 
 }  // namespace reverie

@@ -19,6 +19,11 @@ std::unique_ptr<Selector> MakeOrderedSelector(SelectorKind kind, const ItemOrder
 void SelectUniformly(const ItemOrder& order, Rng* rng, std::size_t n, std::uint32_t* slots,
                      double* probabilities);
 
+// The same among the `newest` items, or all where there are no more. O(newest) where items have
+// left other than in their order.
+void SelectNewest(const ItemOrder& order, std::uint32_t newest, Rng* rng, std::size_t n,
+                  std::uint32_t* slots, double* probabilities);
+
 }  // namespace reverie
 
 #endif  // REVERIE_SELECTORS_ORDERED_H_

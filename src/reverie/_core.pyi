@@ -248,11 +248,12 @@ class Table:
         with max_times_sampled, where the items chosen before the one at fault stay counted.
         """
     def sample_view(
-        self, plan: ViewPlan, batch_size: int
+        self, plan: ViewPlan, batch_size: int, newest: int = 0
     ) -> tuple[_Rows, tuple[NDArray[Any], ...], float] | None:
         """One batch of rows that begin at items' first records, whatever their lengths; None
         as from `sample`. Rows, infos as `sample`'s (B,), and what `min_probability` was.
 
+        `newest`: uniformly among so many of the newest items, whatever the sampler; 0: by that.
         Rows are the plan's columns, how many steps each one has (B,), and whether its episode
         terminated, or was truncated, with the last of them (B,).
         """

@@ -55,6 +55,7 @@ class SampledBuffer(FilledBuffer):
         view: View | None = None,
         beta: float | None = None,
         normalize: Literal["buffer", "batch"] | None = "buffer",
+        newest: int | None = None,
         out: Any = None,
         timeout: float | None = _OWN,
     ) -> Batch:
@@ -72,6 +73,8 @@ class SampledBuffer(FilledBuffer):
                 `(N P(i))^-beta` (Schaul et al. 2016); 1 corrects the bias wholly.
             normalize: what the largest weight of is 1: of all items, or of the batch; None:
                 weights as they are.
+            newest: draw among so many of the newest steps alone (or all, where there are
+                fewer), uniformly; of a uniform sampler. With `weights.emphasize_recent`: ERE.
             out: of a manager's buffer: a nest of arrays of just the result's shapes, filled
                 and returned instead of fresh ones.
             timeout: seconds to wait while nothing may be sampled; None waits (and answers
@@ -94,8 +97,8 @@ class SampledBuffer(FilledBuffer):
         if beta is not None:
             self._table.settings.check_weighted()
         if self._view is None:
-            if view is not None:
-                self._with_views("view=")
+            if view is not None or newest is not None:
+                self._with_views("view=" if newest is None else "newest=")
             call = self._call(batch_size, num_steps, False, out, timeout)
             try:
                 batch = self._core.sample(*call)
@@ -119,11 +122,12 @@ class SampledBuffer(FilledBuffer):
         if type(batch_size) is not int or not 0 < batch_size < 2**31:
             batch_size = check_int("batch_size", batch_size, 1, 2**31 - 1)
         view, plan = self._planned(view)
+        among = 0 if newest is None else self._among(newest)
         try:
-            found = self._core.sample_view(plan, batch_size)
+            found = self._core.sample_view(plan, batch_size, among)
             while found is None:
                 self._wait(batch_size, timeout)
-                found = self._core.sample_view(plan, batch_size)
+                found = self._core.sample_view(plan, batch_size, among)
         except _core.Closed:
             raise self._store.closed_error() from None
         rows, facts, least = found
@@ -220,9 +224,71 @@ class SampledBuffer(FilledBuffer):
         )
         priority, times = np.zeros(len(keys)), np.zeros(len(keys), np.int32)
         priority[here], times[here] = items["priority"][there], items["times_sampled"][there]
-        sizes = np.full(len(keys), len(keys), np.int64)
-        info = SampleInfo(keys, np.zeros(len(keys)), sizes, priority, times)
+        info = self._facts(keys, priority, times)
         return Batch(view.arrange(fields, Gathered(*rows)), info)
+
+    def epoch(
+        self,
+        batch_size: int,
+        *,
+        view: View | None = None,
+        seed: int | None = None,
+        drop_last: bool = False,
+    ) -> Iterator[Batch]:
+        """Every item once, in random order, in batches. Counts as no sample.
+
+        Those that are there when the first batch is asked for; those that leave meanwhile are
+        left out, so that batches may be smaller. Facts are those of `steps`.
+
+        Args:
+            batch_size: B.
+            view: None: the buffer's own.
+            seed: of the order; None draws one.
+            drop_last: whether a last batch of fewer items is left out.
+
+        Raises:
+            InvalidArgumentError: a number is out of range, or see `gather`.
+            ClosedError: the buffer is closed.
+        """
+        self._with_views("epoch()")
+        self._store.check_open()
+        batch_size = check_int("batch_size", batch_size, 1, 2**31 - 1)
+        if seed is not None:
+            check_int("seed", seed, 0, 2**64 - 1)
+        view, plan = self._planned(view, "epoch()")
+        return self._each_batch(batch_size, view, plan, np.random.default_rng(seed), drop_last)
+
+    def _each_batch(
+        self,
+        size: int,
+        view: View,
+        plan: _core.ViewPlan,
+        rng: np.random.Generator,
+        drop_last: bool,
+    ) -> Iterator[Batch]:
+        self._store.check_open()
+        items = self._core.items()
+        order = rng.permutation(len(items["key"]))
+        end = len(order) // size * size if drop_last else len(order)
+        for first in range(0, end, size):
+            rows = order[first : first + size]
+            while len(rows):
+                self._store.check_open()
+                try:
+                    found, keys, _ = self._core.gather_view(plan, items["key"][rows])
+                except KeyError:  # some have left
+                    rows = rows[np.isin(items["key"][rows], self._core.items()["key"])]
+                    continue
+                info = self._facts(keys, items["priority"][rows], items["times_sampled"][rows])
+                data = view.arrange(self._with_views("epoch()"), Gathered(*found))
+                yield Batch(data, info)
+                break
+
+    @staticmethod
+    def _facts(keys: Any, priorities: Any, times: Any) -> SampleInfo:
+        """Of items that nobody drew."""
+        sizes = np.full(len(keys), len(keys), np.int64)
+        return SampleInfo(keys, np.zeros(len(keys)), sizes, priorities, times)
 
     def episodes(self) -> Iterator[dict[str, Any]]:
         """Every episode, by the age of its oldest step that is still there.
@@ -259,6 +325,15 @@ class SampledBuffer(FilledBuffer):
             episode: Any = data
             episode = optree.tree_map(_FIRST, episode)
             yield episode
+
+    def _among(self, newest: Any) -> int:
+        sampler = self._table.settings.sampler
+        if sampler.kind != "uniform":
+            raise InvalidArgumentError(
+                f"newest: found the sampler {sampler!r}, wanted a uniform one, whose choice "
+                "can be narrowed. Make the buffer without sampler=, or leave newest out."
+            )
+        return check_int("newest", newest, 1, 2**32 - 1)
 
     def _tell_stale(self, count: int) -> None:
         told, self._told_stale = self._told_stale, True

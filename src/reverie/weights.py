@@ -17,7 +17,12 @@ from reverie.errors import InvalidArgumentError
 from reverie.runtime.checks import as_array, as_float, as_int, describe
 from reverie.sample import SampleInfo, WeightedInfo
 
-__all__ = ["LinearSchedule", "importance_weights", "sequence_priorities"]
+__all__ = [
+    "LinearSchedule",
+    "emphasize_recent",
+    "importance_weights",
+    "sequence_priorities",
+]
 
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _tuple: Any = tuple.__new__  # a third of the time of `_make`
@@ -162,6 +167,38 @@ def sequence_priorities(
     mean = (kept / counts.sum(axis=1, keepdims=True)).sum(axis=1)
     largest = kept.max(axis=1, initial=0.0)
     return np.asarray(share * largest + (1 - share) * mean, np.float64)
+
+
+def emphasize_recent(
+    size: int, update: int, updates: int, *, eta: float = 0.996, least: int = 5000
+) -> int:
+    """Among how many of the newest steps an update should draw: `max(N eta^(1000 k / K), c)`.
+
+    Emphasizing recent experience (Wang and Ross 2019, arXiv:1906.04009): of the K updates
+    that follow an episode the first draws from nearly all, the last from few. For
+    `buffer.sample(256, newest=...)`.
+
+    Args:
+        size: N, steps in the buffer.
+        update: k, 1 to K.
+        updates: K.
+        eta: 0 to 1; towards 1 over training, where all steps count alike.
+        least: c.
+
+    Raises:
+        TypeError: a number is of another type.
+        InvalidArgumentError: one is out of range.
+    """
+    share = _within("eta", eta, "0 to 1")
+    size, updates = as_int("size", size), as_int("updates", updates)
+    update, least = as_int("update", update), as_int("least", least)
+    if size < 1 or least < 1 or not 1 <= update <= updates:
+        raise InvalidArgumentError(
+            f"size, update, updates, least: found {size}, {update}, {updates}, {least}; wanted "
+            "numbers above 0, and update at most updates."
+        )
+    found: int = max(math.floor(size * share ** (1000 * update / updates)), least)
+    return min(size, found)
 
 
 @dataclass(frozen=True, slots=True)

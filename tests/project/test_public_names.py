@@ -45,7 +45,12 @@ PUBLIC_NAMES_OF = {
     "removers": ["Fifo", "Lifo", "MaxHeap", "MinHeap", "Prioritized", "Uniform"],
     "views": ["Episodes", "Hindsight", "Sequences", "Transitions", "Windows"],
     "limiters": ["Limiter", "MinSize", "Queue", "SampleToInsertRatio"],
-    "weights": ["LinearSchedule", "importance_weights", "sequence_priorities"],
+    "weights": [
+        "LinearSchedule",
+        "emphasize_recent",
+        "importance_weights",
+        "sequence_priorities",
+    ],
 }
 DOORS = {
     "jax": ["arrays"],
