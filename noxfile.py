@@ -25,7 +25,11 @@ ROOT = Path(__file__).resolve().parent
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 BUILD_TOOLS = ("cmake==4.4.4", "ninja==1.13.2")
 # Pinned: a formatter or type checker must not change its mind between two runs.
-LINT_TOOLS = ("clang-format==23.1.5", "mypy==2.4.1", "pyright==1.1.414", "ruff==0.17.6")
+# basedpyright is pyright, with a Node.js in its wheel: nothing is fetched when it runs.
+TYPE_CHECKERS = ("basedpyright==1.40.2", "mypy==2.4.1")
+LINT_TOOLS = (*TYPE_CHECKERS, "clang-format==23.1.5", "ruff==0.17.6")
+# What users write; in tests/typed they say which types they get back.
+USERS_CODE = ("examples", "tests/typed")
 # What depends on the version of Python; the newest one runs all the rest, too.
 EVERYWHERE = ("tests/unit", "tests/project", "tests/conformance/test_embedded.py")
 # On all cores; tests of threads and of time come one after the other.
@@ -81,7 +85,7 @@ def _install(session: nox.Session, extras: str, *more: str) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style and types: ruff, mypy --strict, clang-format; pyright over the README's code."""
+    """Style and types: ruff, mypy --strict, clang-format; pyright over users' code."""
     session.install(*LINT_TOOLS, "numpy", "optree")
     python = [
         path
@@ -90,7 +94,7 @@ def lint(session: nox.Session) -> None:
     ]
     session.run("ruff", "check", *python)
     session.run("ruff", "format", "--check", *python)
-    session.run("mypy", "--strict", "src")
+    session.run("mypy", "--strict", "src", "benchmarks", *USERS_CODE)
     native = sorted(
         str(path.relative_to(ROOT))
         for folder in ("cpp", "bindings")
@@ -98,26 +102,25 @@ def lint(session: nox.Session) -> None:
         if path.suffix in {".h", ".cc"}
     )
     session.run("clang-format", "--dry-run", "-Werror", *native)
-    _check_readme(session)
+    _pyright(session, "benchmarks", *USERS_CODE)
 
 
-def _check_readme(session: nox.Session) -> None:
-    """The README's code by pyright; mypy sees it in tests/project."""
-    pyright = str(shutil.which("pyright", path=session.bin))
-    # The package from PyPI fetches the program itself, and Node.js where there is none.
-    if subprocess.run([pyright, "--version"], capture_output=True).returncode != 0:
-        session.warn(
-            "pyright cannot fetch itself here: the README's code was not checked by it."
-        )
-        return
-    folder = Path(session.create_tmp())
+def _pyright(session: nox.Session, *folders: str) -> None:
+    """Pyright over these, and the README's code; mypy sees that in tests/project."""
+    work = Path(session.create_tmp())
     readme = (ROOT / "README.md").read_text("utf-8")
     for n, code in enumerate(re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.M)):
-        (folder / f"block_{n}.py").write_text(code, "utf-8")
-    # What a reader may not have installed is no fault of the code.
-    settings = {"extraPaths": [str(ROOT / "src")], "reportMissingImports": "none"}
-    (folder / "pyrightconfig.json").write_text(json.dumps(settings), "utf-8")
-    session.run("pyright", "--project", str(folder))
+        (work / f"block_{n}.py").write_text(code, "utf-8")
+    settings = {
+        "include": ["block_*.py", *(str(ROOT / folder) for folder in folders)],
+        "extraPaths": [str(ROOT / "src"), str(ROOT)],
+        "typeCheckingMode": "standard",  # pyright's own; basedpyright's is another
+        # What is not installed here is no fault of the code.
+        "reportMissingImports": "none",
+        "reportMissingModuleSource": "none",
+    }
+    (work / "pyrightconfig.json").write_text(json.dumps(settings), "utf-8")
+    session.run("basedpyright", "--project", str(work))
 
 
 @nox.session
@@ -260,6 +263,13 @@ def doors(session: nox.Session) -> None:
     session.install("torch==2.13.0")
     _install(session, "test,torch,jax,gymnasium")
     session.run("pytest", *PARALLEL, *(session.posargs or ["tests/unit/doors"]))
+    # In the lint session the frameworks' types are Any.
+    session.install(*TYPE_CHECKERS)
+    _pyright(session, *USERS_CODE)
+    session.run(
+        *("mypy", "--strict", "--config-file=", "--explicit-package-bases"),
+        *(str(path) for path in (ROOT / "tests" / "typed").glob("*.py")),
+    )
     for example in _examples():
         if example.stem.endswith("_torch"):
             _run_in_scratch(session, "python", str(example), "--quick")

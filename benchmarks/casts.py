@@ -120,6 +120,7 @@ def call(observer: Any, step: Step, first: bool, **last: Any) -> Callable[[], ob
 def measured(folder: Path, count: int | None, rounds: int, calls: int) -> dict[str, float]:
     """Median microseconds a call, of one environment or of `count` together."""
     with reverie.ReplayBufferManager(SPEC, 1000, folder, 2, seed=0) as manager:
+        observer: Any
         buffer, observer = manager.create_replay_buffer()
         last: dict[str, Any] = {}
         if count is not None:

@@ -9,6 +9,7 @@ seed, and their differences. Needs PyTorch and gymnasium; some minutes a seed.
 from __future__ import annotations
 
 import argparse
+import importlib
 import statistics
 import sys
 from collections import deque
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reverie.sample import Batch, SampleInfo, WeightedInfo
 
@@ -30,7 +32,7 @@ class NumpyBuffer:
         self.capacity, self.size, self.at = capacity, 0, 0
         self.steps: list[deque[tuple[Any, ...]]] = [deque() for _ in range(num_envs)]
         self.ended = np.zeros(num_envs, bool)
-        self.columns = {
+        self.columns: dict[str, NDArray[Any]] = {
             "observation": np.zeros((capacity, 4), np.float32),
             "action": np.zeros(capacity, np.int64),
             "reward": np.zeros(capacity, np.float32),
@@ -97,7 +99,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60_000)
     given = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
-    import dqn_torch
+    dqn_torch = importlib.import_module("dqn_torch")
 
     found: list[tuple[float, float]] = []
     for seed in range(given.seeds):

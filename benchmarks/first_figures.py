@@ -139,7 +139,8 @@ def huge_records(
     address = allocate(ctypes.c_uint64(nbytes))
     if not address:
         raise MemoryError(f"no memory for {nbytes} bytes")
-    records = np.frombuffer((ctypes.c_uint8 * nbytes).from_address(address), dtype)
+    memory: Any = (ctypes.c_uint8 * nbytes).from_address(address)
+    records: np.ndarray[Any, Any] = np.frombuffer(memory, dtype)
     records.view(np.uint8)[:] = 1
     return records
 
@@ -212,7 +213,7 @@ def measure_scenario(name: str, steps: int, rounds: int, library: Any, folder: P
 
     # What a user calls, fresh arrays and all; the same with out=; the yardsticks.
     out = manager.sample(BATCH)[0]
-    dtype = replay_buffer._table.nest.record_dtype
+    dtype = replay_buffer.nest.record_dtype
     records = usual_records(dtype, steps)
     functions: dict[str, Callable[[], object]] = {
         "sample_us": lambda: manager.sample(BATCH),
@@ -325,7 +326,7 @@ def measure_import() -> dict[str, float]:
 
 def main() -> None:
     """Measures and prints everything."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument(
         "--quick", action="store_true", help="small sizes, to see that it works"
     )

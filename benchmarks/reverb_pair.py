@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,7 @@ def measure(capacity: int, rounds: int, root: Path) -> dict[str, Row]:
     for start in range(0, capacity, size):
         block = all_steps[start : start + size]
         for peer, observer in (("reverie", our_observer), ("reverb", their_observer)):
-            record("observer call", peer, seconds(lambda o=observer, b=block: add(o, b)) / size)
+            record("observer call", peer, seconds(partial(add, observer, block)) / size)
     their_observer.flush()
     if ours.num_frames() != theirs.buffer.num_frames():
         raise AssertionError(f"{ours.num_frames()} != {theirs.buffer.num_frames()} items")
@@ -152,13 +153,14 @@ def measure(capacity: int, rounds: int, root: Path) -> dict[str, Row]:
         "reverb": iter(theirs.dataset()),
         "floor": iter(tf.data.Dataset.from_tensors(next(iter(dataset))).repeat().prefetch(2)),
     }
+    iterator: Any = None
     for iterator in iterators.values():
         drain(iterator, 20)
     for _ in range(2 * rounds):
         for peer, iterator in iterators.items():
             count = 20 if peer == "reverb" else 200
             drain(iterator, count // 10)  # what was fetched while the others ran
-            spent = seconds(lambda i=iterator, n=count: drain(i, n))
+            spent = seconds(partial(drain, iterator, count))
             record("get_dataset, eager next", peer, spent / count)
     del iterators, iterator
 

@@ -24,10 +24,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 import reverie
-from reverie.torch import tensors
+from reverie.torch import TensorBatch, tensors
 
 ENVIRONMENT = "CartPole-v1"
 NUM_ENVS = 8
@@ -54,12 +55,14 @@ class Agent:
         self.target = copy.deepcopy(self.online)
         self.optimizer = torch.optim.Adam(self.online.parameters(), 5e-4)
 
-    @torch.no_grad()
-    def act(self, observations: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def act(self, observations: NDArray[np.float32]) -> NDArray[np.int64]:
         """The greedy actions."""
-        return self.online(torch.from_numpy(observations)).argmax(-1).numpy()
+        with torch.no_grad():
+            values: torch.Tensor = self.online(torch.from_numpy(observations))
+        actions: NDArray[np.int64] = values.argmax(-1).numpy()
+        return actions
 
-    def learn(self, batch: reverie.Batch) -> np.ndarray[Any, Any]:
+    def learn(self, batch: TensorBatch) -> NDArray[np.float32]:
         """One step on a batch of tensors; its errors, by which its steps are drawn again."""
         with torch.no_grad():
             chosen = self.online(batch.next_observation).argmax(-1, keepdim=True)
@@ -76,7 +79,8 @@ class Agent:
                 self.target.parameters(), self.online.parameters(), strict=True
             ):
                 slow.lerp_(fast, 0.01)
-        return (wanted - found).detach().numpy()
+        errors: NDArray[np.float32] = (wanted - found).detach().numpy()
+        return errors
 
 
 def judge(act: Callable[[Any], Any], episodes: int, seed: int) -> float:

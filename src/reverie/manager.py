@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from numpy.typing import ArrayLike
 
@@ -338,9 +338,13 @@ class ReplayBufferManager(Handle, ManagerAttributes):
         """
         return self._on("info", lambda b: b.buffer.info())
 
-    def save(
-        self, wait: bool = True, *, progress: Callable[[int, int], None] | None = None
-    ) -> Path | None:
+    @overload
+    def save(self, wait: Literal[True] = True, *, progress: Progress | None = None) -> Path: ...
+
+    @overload
+    def save(self, wait: bool, *, progress: Progress | None = None) -> Path | None: ...
+
+    def save(self, wait: bool = True, *, progress: Progress | None = None) -> Path | None:
         """Saves a checkpoint, durable and complete or not at all.
 
         As `ReplayBuffer.save`, but a failure in the background reaches the caller on the

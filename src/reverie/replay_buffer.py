@@ -6,7 +6,7 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn, overload
 
 from reverie.adding.autoreset import Autoreset
 from reverie.adding.environments import STANDARD, settings_of, spec_of
@@ -194,6 +194,20 @@ class ReplayBuffer(SampledBuffer):
     def __exit__(self, *_: object) -> None:
         """Closes it."""
         self.close()
+
+    @overload
+    def save(
+        self,
+        wait: Literal[True] = True,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        progress: Progress | None = None,
+    ) -> Path: ...
+
+    @overload
+    def save(
+        self, wait: bool = ..., *, path: None = None, progress: Progress | None = None
+    ) -> Path | None: ...
 
     def save(
         self,

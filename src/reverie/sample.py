@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+A = TypeVar("A")
+_MISSING = {
+    "weight": "This batch has no weights: sample(batch_size, beta=0.4) gives them.",
+    "source": "This batch is of one buffer; reverie.mix() mixes several.",
+}
 
 
 class SampleInfo(NamedTuple):
@@ -72,7 +78,112 @@ class MixedInfo(NamedTuple):
     source: NDArray[np.int64]
 
 
-class Batch(NamedTuple):
+class Named(Generic[A]):
+    """What stands in a batch under a standard name, as attributes; A is its arrays' type.
+
+    They raise AttributeError where there is no such thing in this batch.
+    """
+
+    __slots__ = ()
+
+    def _of(self: Any, name: str) -> Any:
+        try:
+            return self.data[name]
+        except (KeyError, TypeError, IndexError):
+            has = list(self.data) if isinstance(self.data, dict) else type(self.data).__name__
+            raise AttributeError(
+                f"This batch has no {name!r}: its data are {has!r:.300}. What there is depends "
+                "on the view and on the keys of a step."
+            ) from None
+
+    def _fact(self: Any, name: str) -> Any:
+        found = getattr(self.info, name, None)
+        if found is None:
+            raise AttributeError(_MISSING[name])
+        return found
+
+    @property
+    def observation(self) -> Any:
+        """The state in which the action was chosen."""
+        return self._of("observation")
+
+    @property
+    def action(self) -> Any:
+        """What was done."""
+        return self._of("action")
+
+    @property
+    def reward(self) -> A:
+        """`[B]` or `[B, T]`: what came of it; of n steps, their discounted sum."""
+        found: A = self._of("reward")
+        return found
+
+    @property
+    def next_observation(self) -> Any:
+        """The state after the last of the steps."""
+        return self._of("next_observation")
+
+    @property
+    def discount(self) -> A:
+        """float32 `[B]`: gamma^m, 0 where the environment ended."""
+        found: A = self._of("discount")
+        return found
+
+    @property
+    def terminated(self) -> A:
+        """Whether the environment ended."""
+        found: A = self._of("terminated")
+        return found
+
+    @property
+    def truncated(self) -> A:
+        """Whether the episode was cut off."""
+        found: A = self._of("truncated")
+        return found
+
+    @property
+    def n_steps(self) -> A:
+        """int64 `[B]`: over how many steps the reward is summed."""
+        found: A = self._of("n_steps")
+        return found
+
+    @property
+    def mask(self) -> A:
+        """Of steps that are real, `[B, T]`."""
+        found: A = self._of("mask")
+        return found
+
+    @property
+    def key(self) -> NDArray[np.uint64]:
+        """uint64 `[B]`, NumPy's on the host, for `update_priorities`."""
+        found: NDArray[np.uint64] = self._fact("key")
+        return found
+
+    @property
+    def probability(self) -> A:
+        """float64 `[B]`, with which each item was chosen."""
+        found: A = self._fact("probability")
+        return found
+
+    @property
+    def weight(self) -> A:
+        """float32 `[B]`: importance weights, of a batch sampled with `beta=`."""
+        found: A = self._fact("weight")
+        return found
+
+    @property
+    def source(self) -> A:
+        """int64 `[B]`: which buffer of a mixture each item is of."""
+        found: A = self._fact("source")
+        return found
+
+
+class _Sampled(NamedTuple):
+    data: Any
+    info: SampleInfo | WeightedInfo | MixedInfo
+
+
+class Batch(_Sampled, Named[NDArray[Any]]):
     """Sampled data, and facts about it: `data, info = batch`.
 
     What stands in `data` under a standard name, and the fields of `info`, are attributes,
@@ -86,86 +197,21 @@ class Batch(NamedTuple):
             which buffer each item is of.
     """
 
-    data: Any
-    info: SampleInfo | WeightedInfo | MixedInfo
-
-    def _of(self, name: str) -> Any:
-        try:
-            return self.data[name]
-        except (KeyError, TypeError, IndexError):
-            has = list(self.data) if isinstance(self.data, dict) else type(self.data).__name__
-            raise AttributeError(
-                f"This batch has no {name!r}: its data are {has!r:.300}. What there is depends "
-                "on the view and on the keys of a step."
-            ) from None
-
-    @property
-    def observation(self) -> Any:
-        """The state in which the action was chosen."""
-        return self._of("observation")
-
-    @property
-    def action(self) -> Any:
-        """What was done."""
-        return self._of("action")
-
-    @property
-    def reward(self) -> Any:
-        """What came of it: of n steps, their discounted sum."""
-        return self._of("reward")
-
-    @property
-    def next_observation(self) -> Any:
-        """The state after the last of the steps."""
-        return self._of("next_observation")
-
-    @property
-    def discount(self) -> Any:
-        """float32 `[B]`: gamma^m, 0 where the environment ended."""
-        return self._of("discount")
-
-    @property
-    def terminated(self) -> Any:
-        """Whether the environment ended."""
-        return self._of("terminated")
-
-    @property
-    def truncated(self) -> Any:
-        """Whether the episode was cut off."""
-        return self._of("truncated")
-
-    @property
-    def n_steps(self) -> Any:
-        """int64 `[B]`: over how many steps the reward is summed."""
-        return self._of("n_steps")
-
-    @property
-    def mask(self) -> Any:
-        """Of steps that are real, `[B, T]`."""
-        return self._of("mask")
-
-    @property
-    def weight(self) -> NDArray[np.float32]:
-        """float32 `[B]`: importance weights, of a batch sampled with `beta=`."""
-        if isinstance(self.info, SampleInfo):
-            raise AttributeError(
-                "This batch has no weights: sample(batch_size, beta=0.4) gives them."
-            )
-        return self.info.weight
-
-    @property
-    def source(self) -> NDArray[np.int64]:
-        """int64 `[B]`: which buffer of a mixture each item is of."""
-        if not isinstance(self.info, MixedInfo):
-            raise AttributeError("This batch is of one buffer; reverie.mix() mixes several.")
-        return self.info.source
-
-    @property
-    def key(self) -> NDArray[np.uint64]:
-        """uint64 `[B]`, for `update_priorities`."""
-        return self.info.key
+    __slots__ = ()
 
     @property
     def probability(self) -> NDArray[np.float64]:
         """float64 `[B]`, with which each item was chosen."""
         return self.info.probability
+
+    @property
+    def weight(self) -> NDArray[np.float32]:
+        """float32 `[B]`: importance weights, of a batch sampled with `beta=`."""
+        found: NDArray[np.float32] = self._fact("weight")
+        return found
+
+    @property
+    def source(self) -> NDArray[np.int64]:
+        """int64 `[B]`: which buffer of a mixture each item is of."""
+        found: NDArray[np.int64] = self._fact("source")
+        return found

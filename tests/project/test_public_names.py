@@ -53,9 +53,17 @@ PUBLIC_NAMES_OF = {
     ],
 }
 DOORS = {
-    "jax": ["arrays"],
+    "jax": ["ArrayBatch", "ArrayInfo", "arrays"],
     "sb3": ["ReplayBuffer", "ReplayBufferSamples"],
-    "torch": ["Frozen", "Loader", "tensordict", "tensors", "whole"],
+    "torch": [
+        "Frozen",
+        "Loader",
+        "TensorBatch",
+        "TensorInfo",
+        "tensordict",
+        "tensors",
+        "whole",
+    ],
 }
 
 

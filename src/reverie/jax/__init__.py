@@ -7,6 +7,7 @@ state, td_errors = update(state, batch.observation, batch.action, batch.discount
 buffer.update_priorities(batch.key, td_errors)
 """
 
+from reverie.jax.batches import ArrayBatch, ArrayInfo
 from reverie.jax.converting import arrays
 
-__all__ = ["arrays"]
+__all__ = ["ArrayBatch", "ArrayInfo", "arrays"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from reverie.jax.batches import ArrayBatch, ArrayInfo
 from reverie.runtime.optional import require
 from reverie.sample import Batch
 
@@ -13,7 +14,7 @@ else:
     jax = require("jax", "jax", "reverie.jax")
 
 
-def arrays(batch: Batch, sharding: Any = None) -> Batch:
+def arrays(batch: Batch, sharding: Any = None) -> ArrayBatch:
     """A batch whose leaves are arrays of JAX.
 
     On the CPU they share the memory of the batch's, which begins at multiples of 64 bytes;
@@ -31,7 +32,6 @@ def arrays(batch: Batch, sharding: Any = None) -> Batch:
         The same, in arrays of JAX. `info.key` stays a NumPy array of uint64, which JAX
         would cut.
     """
-    kept = batch.info._asdict()
-    key = kept.pop("key")
-    data, info = jax.device_put((batch.data, kept), sharding)
-    return Batch(data, batch.info._replace(key=key, **info))
+    key, *facts = batch.info
+    data, facts = jax.device_put((batch.data, facts), sharding)
+    return ArrayBatch(data, ArrayInfo(key, *facts))

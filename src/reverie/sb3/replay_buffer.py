@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,10 @@ from reverie.runtime.checks import check_int
 from reverie.runtime.optional import require
 from reverie.torch import tensors
 
-torch = require("torch", "torch", "reverie.sb3")
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = require("torch", "torch", "reverie.sb3")
 
 
 class ReplayBufferSamples(NamedTuple):
@@ -30,12 +33,12 @@ class ReplayBufferSamples(NamedTuple):
         discounts: None: the algorithm's own.
     """
 
-    observations: Any
-    actions: Any
-    next_observations: Any
-    dones: Any
-    rewards: Any
-    discounts: Any = None
+    observations: torch.Tensor
+    actions: torch.Tensor
+    next_observations: torch.Tensor
+    dones: torch.Tensor
+    rewards: torch.Tensor
+    discounts: None = None
 
 
 class ReplayBuffer:

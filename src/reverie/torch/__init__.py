@@ -10,7 +10,8 @@ On the CPU tensors share the memory of the arrays that a batch consists of: noth
 copied. Each batch has arrays of its own, so they are the caller's to keep and change.
 """
 
+from reverie.torch.batches import TensorBatch, TensorInfo
 from reverie.torch.loading import Frozen, Loader, whole
 from reverie.torch.sending import tensordict, tensors
 
-__all__ = ["Frozen", "Loader", "tensordict", "tensors", "whole"]
+__all__ = ["Frozen", "Loader", "TensorBatch", "TensorInfo", "tensordict", "tensors", "whole"]

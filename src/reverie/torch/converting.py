@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from reverie.errors import InvalidArgumentError
 from reverie.runtime.optional import require
 from reverie.sample import Batch
+from reverie.torch.batches import TensorBatch, TensorInfo
 
 if TYPE_CHECKING:
     import torch
@@ -21,12 +22,11 @@ else:
     torch = require("torch", "torch", "reverie.torch")
 
 
-def map_batch(function: Callable[[Any], Any], batch: Batch) -> Batch:
+def map_batch(function: Callable[[Any], Any], batch: Batch | TensorBatch) -> TensorBatch:
     """A batch with `function(leaf)` for each leaf; the keys stay what they are."""
-    info = batch.info._asdict()
-    key = info.pop("key")
-    found = {name: function(value) for name, value in info.items()}
-    return Batch(map_data(function, batch.data), type(batch.info)(key=key, **found))
+    key, *facts = batch.info
+    found = [fact if fact is None else function(fact) for fact in facts]
+    return TensorBatch(map_data(function, batch.data), TensorInfo(key, *found))
 
 
 def map_data(function: Callable[[Any], Any], data: Any) -> Any:
@@ -47,7 +47,7 @@ def map_data(function: Callable[[Any], Any], data: Any) -> Any:
         raise
 
 
-def tensor_of(array: NDArray[Any]) -> Any:
+def tensor_of(array: NDArray[Any]) -> torch.Tensor:
     """A tensor of the array's memory.
 
     Raises:
@@ -61,7 +61,7 @@ def tensor_of(array: NDArray[Any]) -> Any:
 
 
 @functools.cache
-def dtype_of(dtype: np.dtype[Any]) -> Any:
+def dtype_of(dtype: np.dtype[Any]) -> torch.dtype:
     """PyTorch's dtype of the same name.
 
     Raises:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from reverie.errors import InvalidArgumentError
 from reverie.runtime.checks import check_int
 from reverie.runtime.optional import require
-from reverie.sample import Batch
+from reverie.torch.batches import TensorBatch
 from reverie.torch.converting import map_data, tensor_of
 from reverie.torch.sending import tensors, transfer_to
 
@@ -24,7 +24,7 @@ else:
     torch = require("torch", "torch", "reverie.torch")
 
 
-class Loader(torch.utils.data.IterableDataset):  # type: ignore[misc]
+class Loader(torch.utils.data.IterableDataset["TensorBatch"]):  # type: ignore[misc]
     """Batches of a buffer, one after the other, sampled when they are asked for.
 
     For a plain loop, and for `DataLoader(loader, batch_size=None)`, which must have no
@@ -68,7 +68,7 @@ class Loader(torch.utils.data.IterableDataset):  # type: ignore[misc]
             raise TypeError("This loader has no end: it was made without steps=.")
         return self._steps
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[TensorBatch]:
         """A pass: what is left of it where a state was loaded, else a whole one.
 
         Raises:
@@ -78,14 +78,14 @@ class Loader(torch.utils.data.IterableDataset):  # type: ignore[misc]
         first, self._first = self._first, 0
         return self._batches(first)
 
-    def _batches(self, first: int) -> Iterator[Batch]:
+    def _batches(self, first: int) -> Iterator[TensorBatch]:
         self._done = first
         while self._steps is None or self._done < self._steps:
             batch = self._next()
             self._done += 1
             yield batch
 
-    def _next(self) -> Batch:
+    def _next(self) -> TensorBatch:
         if self._device.type != "cuda":
             return tensors(self._buffer.sample(self._batch_size, **self._sample), self._device)
         transfer = transfer_to(self._device)
@@ -119,7 +119,7 @@ class Loader(torch.utils.data.IterableDataset):  # type: ignore[misc]
         _refuse_pickling("Loader")
 
 
-class Frozen(torch.utils.data.Dataset):  # type: ignore[misc]
+class Frozen(torch.utils.data.Dataset["dict[str, Any]"]):  # type: ignore[misc]
     """The items that a buffer holds now, by number: for training on data that stay.
 
         data = Frozen(buffer)
@@ -198,8 +198,17 @@ class Rows(Sequence[dict[str, Any]]):
         return map_data(lambda leaf: leaf[index], self.data)
 
 
-def whole(rows: Rows) -> dict[str, Any]:
-    """For `collate_fn=`: the data that a `Frozen` has gathered, a dict of tensors."""
+def whole(rows: Sequence[Any]) -> dict[str, Any]:
+    """For `collate_fn=`: the data that a `Frozen` has gathered, a dict of tensors.
+
+    Raises:
+        InvalidArgumentError: the rows are another dataset's.
+    """
+    if not isinstance(rows, Rows):
+        raise InvalidArgumentError(
+            f"whole(): found {type(rows).__name__}, wanted what a Frozen gathers: pass "
+            "collate_fn=reverie.torch.whole to a DataLoader over one, with a batch_size."
+        )
     return rows.data
 
 

@@ -12,6 +12,7 @@ from reverie import _core
 from reverie.errors import InvalidArgumentError
 from reverie.runtime.optional import require
 from reverie.sample import Batch
+from reverie.torch.batches import TensorBatch
 from reverie.torch.converting import dtype_of, map_batch, tensor_of
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _ALIGNMENT = 64
 _here = threading.local()  # the Transfer of each device, of this thread
 
 
-def tensors(batch: Batch, device: Any = None) -> Batch:
+def tensors(batch: Batch, device: Any = None) -> TensorBatch:
     """A batch whose leaves are tensors.
 
     On the CPU they share the arrays' memory. To a GPU they go as one block, in one copy
@@ -100,7 +101,7 @@ class Transfer:
         if error is not None:
             self._output = None
 
-    def send(self, batch: Batch) -> Batch:
+    def send(self, batch: Batch) -> TensorBatch:
         """The batch on the device; what does not stand in the block is copied there first."""
         slot, self._turn = self._slots[self._turn], (self._turn + 1) % len(self._slots)
         output, self._output = self._output or slot.open(), None

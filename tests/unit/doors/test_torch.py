@@ -41,7 +41,7 @@ def test_tensors_share_the_memory_of_the_batch_and_keys_stay() -> None:
         assert tensor.data_ptr() == array.ctypes.data
         assert tensor.shape == array.shape
         assert str(tensor.dtype) == f"torch.{array.dtype}"
-    assert isinstance(found, Batch)
+    assert isinstance(found, door.TensorBatch)
     assert found.key is batch.key
     assert found.reward is found.data["reward"]
     assert found.info.probability.dtype == torch.float64
@@ -209,6 +209,11 @@ def test_a_frozen_buffer_is_read_item_by_item_whole_or_not(collate: str | None) 
         assert len(data) == 50
         with pytest.raises(IndexError):
             data[50]
+
+
+def test_whole_is_for_what_a_frozen_buffer_gathers() -> None:
+    with pytest.raises(InvalidArgumentError, match="found list, wanted what a Frozen gathers"):
+        door.whole([1, 2])
 
 
 def test_a_frozen_buffer_whose_items_left_says_so() -> None:
