@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import os
 import re
 import subprocess
@@ -19,13 +18,16 @@ import pytest
 import reverie
 from reverie.cli import main
 from reverie.cli.demo.command import train_in_new_process
+from reverie.cli.demo.play import Player
+from reverie.cli.demo.pole import MOST_STEPS, Pole
 from reverie.cli.demo.report import shown, verdict
 from reverie.cli.demo.results import Collected, Point, Sizes, Stopwatch, Trained
-from reverie.cli.demo.settings import Settings
+from reverie.cli.demo.settings import Settings, new_buffer
+from reverie.sample import WeightedInfo
 
 pytestmark = pytest.mark.xdist_group("demo")  # one process runs it, once
 
-PACKAGES = ("gymnasium", "matplotlib", "rich", "sklearn")
+PACKAGES = ("matplotlib", "rich", "sklearn")
 
 
 def _need_extra() -> None:
@@ -147,15 +149,15 @@ def test_the_demo_runs_to_its_end_without_a_warning_in_seconds(quick: Run) -> No
     assert quick.seconds < 60  # five where nothing else runs
 
 
-def test_training_happens_in_another_process_that_loads_every_item(quick: Run) -> None:
+def test_training_happens_in_another_process_that_opens_every_step(quick: Run) -> None:
     first, second = re.findall(r"Process (\d+)", quick.output)
     assert first != second
-    # 500 random steps are 500 windows but for the step still waiting for its next.
-    assert quick.trained.loaded_items in (499, 500)
+    assert quick.trained.loaded_steps == 500
+    assert "ReplayBuffer(500 of 2000 steps, Transitions(n_step=3, gamma=0.99))" in quick.output
 
 
 def test_the_demo_shows_sizes_times_and_both_returns(quick: Run) -> None:
-    for row in ("items", "steps", "bytes", "per add", "per batch of 512", "return of an"):
+    for row in ("steps", "bytes", "per add", "per batch of 512", "per update", "return of an"):
         assert re.search(rf"{row}.* [\d,.]+ ", quick.output), row
 
 
@@ -178,7 +180,7 @@ def test_the_picture_is_a_png_of_readable_size(quick: Run) -> None:
 def test_the_curve_begins_before_the_first_batch_and_ends_after_the_last(quick: Run) -> None:
     batches = [point.batches for point in quick.trained.curve]
     assert batches[0] == 0
-    assert batches[-1] == quick.trained.batches.calls == 150
+    assert batches[-1] == quick.trained.batches.calls == quick.trained.updates.calls == 150
     assert batches == sorted(set(batches))
 
 
@@ -218,32 +220,57 @@ def test_a_killed_training_process_is_told(
 # Its parts.
 
 
-def _steps(count: int) -> list[reverie.Trajectory]:
-    pytest.importorskip("gymnasium")
-    from reverie.cli.demo.play import Player
-
-    seen: list[reverie.Trajectory] = []
-    player = Player(seen.append, seed=3)
-    for _ in range(count):
-        player.step(None, exploration=1.0)
-    assert len(seen) == count + len(player.returns)
-    return seen
+@pytest.fixture
+def played() -> Iterator[tuple[reverie.ReplayBuffer, list[float]]]:
+    """200 random steps, and the returns of the episodes that ended."""
+    with new_buffer(Settings.quick("out")) as buffer:
+        player = Player(buffer, seed=3)
+        for _ in range(200):
+            player.step(None, exploration=1.0)
+        yield buffer, player.returns
 
 
-def test_each_episode_is_closed_by_one_boundary_with_the_final_observation() -> None:
-    seen = _steps(200)
-    types = [int(step.step_type) for step in seen]
-    assert types[0] == 0
-    for step, following in itertools.pairwise(seen):
-        assert step.next_step_type == following.step_type
-    assert all(after == 0 for t, after in itertools.pairwise(types) if t == 2)
+def test_each_episode_goes_on_where_it_was_and_ends_where_the_pole_fell(
+    played: tuple[reverie.ReplayBuffer, list[float]],
+) -> None:
+    buffer, returns = played
+    *ended, running = buffer.episodes()
+    assert [float(episode["reward"].sum()) for episode in ended] == returns
+    assert len(buffer) == 200
+    assert not running["terminated"].any()
+    for episode in ended:
+        assert episode["terminated"].tolist() == [False] * (len(episode["reward"]) - 1) + [True]
+        assert abs(episode["next_observation"][2]) > np.radians(12)
+    assert buffer.info().broken_episodes == 0
 
 
-def test_discount_is_zero_only_where_the_pole_fell() -> None:
-    seen = _steps(200)
-    before_the_end = [int(step.next_step_type) == 2 for step in seen]
-    assert any(before_the_end)
-    assert [float(step.discount) == 0.0 for step in seen] == before_the_end
+def test_the_pole_falls_as_gymnasiums_does() -> None:
+    gymnasium = pytest.importorskip("gymnasium")
+    theirs, ours = gymnasium.make("CartPole-v1").unwrapped, Pole(seed=0)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        first = ours.reset()
+        theirs.reset()
+        theirs.state = np.array(ours._state)
+        assert np.array_equal(first, np.array(theirs.state, np.float32))
+        for _ in range(MOST_STEPS):
+            action = int(rng.integers(2))
+            seen, reward, terminated, truncated = ours.step(action)
+            wanted = theirs.step(action)
+            assert np.allclose(seen, wanted[0], rtol=1e-6, atol=1e-7)
+            assert (reward, terminated, truncated) == (wanted[1], wanted[2], False)
+            if terminated:
+                break
+
+
+def test_a_pole_that_stands_is_cut_off_after_500_steps() -> None:
+    pole = Pole(seed=0)
+    seen = pole.reset()
+    for step in range(1, MOST_STEPS + 1):
+        lean = seen[2] + 0.3 * seen[3] + 0.02 * seen[0] + 0.05 * seen[1]
+        seen, _, terminated, truncated = pole.step(int(lean > 0))
+        assert not terminated
+        assert truncated == (step == MOST_STEPS)
 
 
 @pytest.fixture
@@ -254,17 +281,18 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-def _batch(discount: float) -> reverie.Trajectory:
+def _batch(discount: float, weight: float = 1.0) -> reverie.Batch:
     rng = np.random.default_rng(0)
-    ones: Any = np.ones((512, 2), np.float32)
-    return reverie.Trajectory(
-        step_type=ones.astype(np.int32),
-        observation=rng.normal(size=(512, 2, 4)).astype(np.float32) / 10,
-        action=rng.integers(0, 2, (512, 2)),
-        policy_info=(),
-        next_step_type=ones.astype(np.int32),
-        reward=ones,
-        discount=ones * np.float32(discount),
+    ones = np.ones(512, np.float32)
+    return reverie.Batch(
+        {
+            "observation": rng.normal(size=(512, 4)).astype(np.float32) / 10,
+            "action": rng.integers(0, 2, 512),
+            "reward": ones,
+            "next_observation": rng.normal(size=(512, 4)).astype(np.float32) / 10,
+            "discount": ones * np.float32(discount),
+        },
+        WeightedInfo(*[np.zeros(512)] * 5, ones * np.float32(weight)),  # type: ignore[arg-type]
     )
 
 
@@ -276,10 +304,11 @@ def test_the_agent_counts_what_follows_unless_the_episode_was_over(
     from reverie.cli.demo.agent import SCALE, QAgent
 
     agent, data = QAgent(0), _batch(discount)
-    for _ in range(30):
-        agent.learn(data)
-    values = agent._network.predict(data.observation[:, 0] / SCALE)
+    errors = [agent.learn(data).mean() for _ in range(30)]
+    values = agent._network.predict(data.observation / SCALE)
     assert low < values.mean() < high
+    if discount == 0:
+        assert errors[-1] < 0.2 < 0.8 < errors[0]
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -288,15 +317,29 @@ def test_a_frozen_agent_learns_no_more() -> None:
 
     agent, data = QAgent(0), _batch(1.0)
     frozen = agent.frozen()
-    before = frozen._network.predict(data.observation[:, 0])
+    before = frozen._network.predict(data.observation)
     agent.learn(data)
-    assert np.array_equal(frozen._network.predict(data.observation[:, 0]), before)
-    assert not np.array_equal(agent._network.predict(data.observation[:, 0]), before)
+    assert np.array_equal(frozen._network.predict(data.observation), before)
+    assert not np.array_equal(agent._network.predict(data.observation), before)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_of_a_batch_without_weight_nothing_is_learnt() -> None:
+    from reverie.cli.demo.agent import QAgent
+
+    agent, twin = QAgent(0), QAgent(0)
+    heavy, light = _batch(0.0, weight=1.0), _batch(0.0, weight=0.0)
+    moved = []
+    for each, batch in ((agent, heavy), (twin, light)):
+        before = each._network.predict(batch.observation)
+        each.learn(batch)
+        moved.append(np.abs(each._network.predict(batch.observation) - before).mean())
+    assert moved[1] < moved[0] / 10
 
 
 @pytest.mark.parametrize(("after", "good"), [(500.0, True), (30.0, False)])
 def test_an_agent_no_better_than_the_baseline_is_a_failure(after: float, good: bool) -> None:
-    collected = Collected((20.0, 24.0), Sizes(0, 0, 0), Stopwatch(), Path(), 0.0)
+    collected = Collected((20.0, 24.0), Sizes(0, 0), Stopwatch(), Path(), 0.0)
     trained = Trained(0, 0.0, curve=[Point(0, (after,))], returns=(after,))
     assert verdict(Settings("out"), collected, trained)[0] is good
 

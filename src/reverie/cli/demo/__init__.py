@@ -1,10 +1,10 @@
 """`reverie demo`: real experience, a checkpoint, a new process, a trained agent.
 
-1. This process plays a Gymnasium environment with a random policy, the baseline,
-   and stores every step through `reverie.ReplayBufferManager`; then it saves a
-   checkpoint and closes (`collect`).
-2. A new process loads the checkpoint and trains an agent from batches sampled
-   from it, while the agent's own steps go into the same buffer (`train`).
+1. This process balances a pole with a random policy, the baseline, and adds every
+   step to a `reverie.ReplayBuffer`; then it saves a checkpoint and closes (`collect`).
+2. A new process opens the checkpoint and trains an agent from batches of three-step
+   transitions, drawn by their errors, while the agent's own steps go into the same
+   buffer (`train`).
 3. A table and a picture say what came of it (`report`).
 
 Nothing here is imported before the command runs, so `reverie --help` is quick
@@ -28,7 +28,7 @@ def add_command(commands: Any) -> None:
         "demo",
         help="collect, save, load, train: a minute on a laptop",
         description=(
-            "Collects experience in CartPole-v1, saves a checkpoint, loads it in a new "
+            "Collects experience in CartPole, saves a checkpoint, opens it in a new "
             "process, trains an agent from sampled batches, and shows what came of it. "
             f"Needs: {install_command('demo')}"
         ),

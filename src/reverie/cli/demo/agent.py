@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 import reverie
 from reverie.cli.demo.settings import need
 
-DISCOUNT = 0.99  # per step: rewards 100 steps ahead still count
 # Half the range in which an episode goes on (position, angle), or of that order.
 SCALE = np.array([2.4, 2.0, 0.21, 2.0], np.float32)
 
 
 class QAgent:
-    """Learns the value of each action from batches of two-step windows.
+    """Learns the value of each action from batches of transitions.
 
     Fitted Q-iteration (Ernst, Geurts and Wehenkel, 2005, "Tree-Based Batch Mode
     Reinforcement Learning") with a neural network (Riedmiller, 2005, "Neural
@@ -43,16 +42,17 @@ class QAgent:
         # Weights exist after a first pass: all values start at about zero.
         self._network.partial_fit(np.zeros((64, 4), np.float32), np.zeros((64, 2), np.float32))
 
-    def learn(self, data: reverie.Trajectory) -> None:
-        """One pass over a batch, leaves `[B, 2, ...]`: 0 is the step, 1 what followed."""
-        seen, found = data.observation[:, 0] / SCALE, data.observation[:, 1] / SCALE
-        targets = self._network.predict(seen)
-        best = self._network.predict(found).max(axis=1)
-        rows = np.arange(len(targets))
-        # data.discount is 0 where the episode was over: nothing can be earned after.
-        value = data.reward[:, 0] + DISCOUNT * data.discount[:, 0] * best
-        targets[rows, data.action[:, 0]] = value
-        self._network.partial_fit(seen, targets)
+    def learn(self, batch: reverie.Batch) -> NDArray[np.float32]:
+        """One pass over a batch of transitions; the sizes of its errors, `[B]`."""
+        targets = self._network.predict(batch.observation / SCALE)
+        best = self._network.predict(batch.next_observation / SCALE).max(axis=1)
+        chosen = np.arange(len(targets)), batch.action
+        # The discount is 0 where the episode was over: nothing can be earned after.
+        errors = batch.reward + batch.discount * best - targets[chosen]
+        # Of a squared error, a weight is how far the target is from what is there.
+        targets[chosen] += batch.weight * errors
+        self._network.partial_fit(batch.observation / SCALE, targets)
+        return np.asarray(np.abs(errors), np.float32)
 
     def act(self, observations: NDArray[np.float32]) -> NDArray[np.int64]:
         """The best known actions `[N]` for observations `[N, 4]`."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-import warnings
-from pathlib import Path
 
 from reverie.cli.demo.bars import progress_bar
 from reverie.cli.demo.play import Player
 from reverie.cli.demo.results import Collected, Sizes
-from reverie.cli.demo.settings import Settings, make_manager
+from reverie.cli.demo.settings import Settings, new_buffer
 
 
 def collect(settings: Settings) -> Collected:
@@ -19,20 +17,14 @@ def collect(settings: Settings) -> Collected:
         CheckpointError: the checkpoint could not be written.
         MissingDependencyError: the `demo` extra is not installed.
     """
-    with make_manager(settings) as manager:
-        with warnings.catch_warnings():
-            # The folder may hold an earlier run's checkpoint; ours will be the newest.
-            warnings.simplefilter("ignore", UserWarning)
-            _, observer = manager.create_replay_buffer()
-        player = Player(observer, settings.seed)
+    with new_buffer(settings) as buffer:
+        player = Player(buffer, settings.seed)
         _play(player, settings.random_steps)
         start = time.perf_counter()
-        checkpoint = manager.save()
+        checkpoint = buffer.save()
         seconds = time.perf_counter() - start
         returns = tuple(player.returns)
-        return Collected(
-            returns, Sizes.of(manager), player.adds, Path(str(checkpoint)), seconds
-        )
+        return Collected(returns, Sizes.of(buffer), player.adds, checkpoint, seconds)
 
 
 def _play(player: Player, steps: int) -> None:

@@ -12,7 +12,7 @@ from reverie.cli.demo.report import draw_curve, print_table, shown, verdict
 from reverie.cli.demo.results import Trained
 from reverie.cli.demo.settings import Settings, need
 
-_PACKAGES = ("gymnasium", "sklearn", "matplotlib", "rich")
+_PACKAGES = ("sklearn", "matplotlib", "rich")
 # The matrices are small: threads for them would only wait for each other.
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _EXPECTED = (0, 1, 130)
@@ -40,7 +40,7 @@ def run(settings: Settings) -> int:
     collected = collect(settings)
     print(f"Saved {shown(collected.checkpoint)} in {1e3 * collected.save_seconds:.1f} ms.\n")
 
-    print("2. A new process loads it and trains an agent from sampled batches.")
+    print("2. A new process opens it and trains an agent from sampled batches.")
     code = train_in_new_process(settings)
     if code != 0:
         return code

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from reverie.cli.demo.pole import ENVIRONMENT, SOLVED_RETURN
 from reverie.cli.demo.results import Collected, Stopwatch, Trained
-from reverie.cli.demo.settings import ENVIRONMENT, SOLVED_RETURN, Settings, need
+from reverie.cli.demo.settings import Settings, need
 
 _ENDINGS = {
     "solved": "solved: five points in a row above {:.0f}",
@@ -25,11 +26,11 @@ def print_table(settings: Settings, collected: Collected, trained: Trained) -> N
     table.add_column("trained agent\nnew process", justify="right")
     first, last = collected.sizes, trained.sizes
     rows = [
-        ("items in the buffer", f"{first.items:,}", f"{last.items:,}"),
         ("steps in the buffer", f"{first.steps:,}", f"{last.steps:,}"),
-        ("bytes of these steps", f"{first.nbytes:,}", f"{last.nbytes:,}"),
+        ("bytes of all steps", f"{first.nbytes:,}", f"{last.nbytes:,}"),
         ("microseconds per add", _mean(collected.adds), _mean(trained.adds)),
         (f"microseconds per batch of {settings.batch_size}", "", _mean(trained.batches)),
+        ("microseconds per update of priorities", "", _mean(trained.updates)),
         ("return of an episode", _spread(collected.returns), _spread(trained.returns)),
     ]
     for row in rows:
@@ -60,7 +61,7 @@ def draw_curve(settings: Settings, collected: Collected, trained: Trained) -> Pa
         SOLVED_RETURN, color="0.5", linestyle=":", label=f"solved: {SOLVED_RETURN:.0f}"
     )
     axes.set_title(f"{ENVIRONMENT}: learning from replayed experience (seed {settings.seed})")
-    axes.set_xlabel(f"batches of {settings.batch_size} two-step windows sampled")
+    axes.set_xlabel(f"batches of {settings.batch_size} three-step transitions sampled")
     axes.set_ylabel("return of an episode (steps upright)")
     axes.margins(x=0.02)
     axes.set_ylim(0, 520)

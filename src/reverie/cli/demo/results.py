@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
 import reverie
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -21,10 +24,10 @@ class Stopwatch:
     calls: int = 0
     seconds: float = 0.0
 
-    def time(self, call: Callable[..., Any], *args: Any) -> Any:
-        """What `call(*args)` returns; adds its time."""
+    def time(self, call: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+        """What the call returns; adds its time."""
         start = time.perf_counter()
-        result = call(*args)
+        result = call(*args, **more)
         self.seconds += time.perf_counter() - start
         self.calls += 1
         return result
@@ -37,17 +40,15 @@ class Stopwatch:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Of a buffer: items, steps (each counted once), bytes of these steps."""
+    """Of a buffer: steps that can be drawn, bytes of all that is stored."""
 
-    items: int
     steps: int
     nbytes: int
 
     @classmethod
-    def of(cls, manager: reverie.ReplayBufferManager) -> Sizes:
-        """Those of the manager's buffer now."""
-        info = manager.info()
-        return cls(info.items, info.steps, info.nbytes)
+    def of(cls, buffer: reverie.ReplayBuffer) -> Sizes:
+        """Those of the buffer now."""
+        return cls(len(buffer), buffer.info().nbytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Collected:
     Attributes:
         returns: of the random policy's finished episodes: the baseline.
         sizes: of the buffer when it was saved.
-        adds: observer calls.
+        adds: calls of `buffer.add`.
         checkpoint: folder of the checkpoint.
         save_seconds: until it was durable on disk.
     """
@@ -92,25 +93,27 @@ class Trained:
     """What the training process has done.
 
     Attributes:
-        loaded_items: in the buffer after the checkpoint was loaded.
-        load_seconds: spent in loading it.
+        loaded_steps: in the buffer after it was opened.
+        load_seconds: spent in opening it.
         curve: the learning curve, the untrained network first.
         ended: why the training ended: "solved", "steps" or "time".
-        adds: observer calls.
-        batches: calls of `manager.sample`.
+        adds: calls of `buffer.add`.
+        batches: calls of `buffer.sample`.
+        updates: calls of `buffer.update_priorities`.
         returns: of fresh episodes by the policy of the curve's best point.
         sizes: of the buffer at the end.
         seconds: in all, but for the start of Python.
     """
 
-    loaded_items: int
+    loaded_steps: int
     load_seconds: float
     curve: list[Point] = field(default_factory=list)
     ended: str = "steps"
     adds: Stopwatch = field(default_factory=Stopwatch)
     batches: Stopwatch = field(default_factory=Stopwatch)
+    updates: Stopwatch = field(default_factory=Stopwatch)
     returns: tuple[float, ...] = ()
-    sizes: Sizes = field(default_factory=lambda: Sizes(0, 0, 0))
+    sizes: Sizes = field(default_factory=lambda: Sizes(0, 0))
     seconds: float = 0.0
 
     def write(self, path: Path) -> None:
@@ -124,5 +127,5 @@ class Trained:
         values["curve"] = [Point(p["batches"], tuple(p["returns"])) for p in values["curve"]]
         values["returns"] = tuple(values["returns"])
         values["sizes"] = Sizes(**values["sizes"])
-        values |= {name: Stopwatch(**values[name]) for name in ("adds", "batches")}
+        values |= {name: Stopwatch(**values[name]) for name in ("adds", "batches", "updates")}
         return cls(**values)

@@ -1,4 +1,4 @@
-"""What a run of the demo is made of: its numbers, its spec, its folder."""
+"""What a run of the demo is made of: its numbers, its buffer, its folder."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
 import reverie
 from reverie.runtime.optional import require
-
-ENVIRONMENT = "CartPole-v1"
-SOLVED_RETURN = 475.0  # Gymnasium's own reward_threshold for CartPole-v1
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +21,13 @@ class Settings:
         out: folder of everything the run writes.
         seed: of the environment, the policies, the sampler and the network.
         steps: environment steps at most, random and trained ones together.
-        batch_size: windows of two steps in each batch.
+        batch_size: transitions in each batch.
         batches_per_round: batches learned from between two visits to the environment.
         steps_per_round: environment steps of each visit.
         rounds_per_point: rounds between two points of the learning curve.
         episodes: played for each point of the learning curve.
         final_episodes: played by the chosen policy at the end.
-        solved_in_a_row: points above `SOLVED_RETURN` that end the training.
+        solved_in_a_row: points above `pole.SOLVED_RETURN` that end the training.
         exploration: share of random actions while collecting in training.
         max_seconds: of training, for slow machines; the best policy so far is taken.
         clearly_better: how many times the baseline's mean return the agent must reach.
@@ -63,13 +59,18 @@ class Settings:
 
     @property
     def capacity(self) -> int:
-        """Items that the buffer may hold: those of all steps."""
+        """Steps that the buffer may hold: all."""
         return self.steps
 
     @property
     def folder(self) -> Path:
         """`out` as a path."""
         return Path(self.out)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the buffer is saved."""
+        return self.folder / "checkpoints"
 
     @property
     def picture(self) -> Path:
@@ -93,32 +94,20 @@ class Settings:
         return cls(**json.loads(path.read_text("utf-8")))
 
 
-def make_manager(settings: Settings) -> reverie.ReplayBufferManager:
-    """The manager of this run's buffer; both processes make the same one."""
-    return reverie.ReplayBufferManager(
-        data_spec(),
+def new_buffer(settings: Settings) -> reverie.ReplayBuffer:
+    """The run's buffer, empty: steps of the pole, drawn by their errors, three at a time."""
+    return reverie.ReplayBuffer(
+        {
+            "observation": reverie.ArraySpec((4,), np.float32),
+            "action": reverie.ArraySpec((), np.int64),
+            "reward": reverie.ArraySpec((), np.float32),
+        },
         settings.capacity,
-        settings.folder / "checkpoints",
-        sequence_length=2,
+        sampler=reverie.samplers.Prioritized(alpha=0.6),
+        view=reverie.views.Transitions(n_step=3, gamma=0.99),
         seed=settings.seed,
+        checkpoint_dir=settings.checkpoints,
         max_to_keep=1,
-    )
-
-
-def data_spec() -> reverie.Trajectory:
-    """One step of CartPole as TF-Agents would write it: 44 bytes.
-
-    Observation: cart position (m) and velocity (m/s), pole angle (rad) and
-    angular velocity (rad/s). Action: 0 pushes left, 1 pushes right.
-    """
-    return reverie.Trajectory(
-        step_type=_spec((), np.int32),
-        observation=_spec((4,), np.float32),
-        action=_spec((), np.int64),
-        policy_info=(),
-        next_step_type=_spec((), np.int32),
-        reward=_spec((), np.float32),
-        discount=_spec((), np.float32),
     )
 
 
@@ -129,7 +118,3 @@ def need(module: str) -> ModuleType:
         MissingDependencyError: it is not installed; the message has the command.
     """
     return require(module, "demo", "reverie demo")
-
-
-def _spec(shape: tuple[int, ...], dtype: Any) -> reverie.ArraySpec:
-    return reverie.ArraySpec(shape, np.dtype(dtype))

@@ -1,4 +1,4 @@
-"""The new process: loads the checkpoint, trains the agent, writes what came of it.
+"""The new process: opens the checkpoint, trains the agent, writes what came of it.
 
 `python -m reverie.cli.demo.train SETTINGS` is how the first process starts it.
 """
@@ -10,23 +10,24 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+import reverie
 from reverie.cli.demo.agent import QAgent
 from reverie.cli.demo.bars import progress_bar
 from reverie.cli.demo.play import Player, play_episodes
+from reverie.cli.demo.pole import SOLVED_RETURN
 from reverie.cli.demo.results import Point, Sizes, Trained
-from reverie.cli.demo.settings import SOLVED_RETURN, Settings, make_manager
+from reverie.cli.demo.settings import Settings
 from reverie.errors import ReverieError
 
 
 def train(settings: Settings) -> Trained:
-    """Loads the newest checkpoint and trains from it.
+    """Opens the newest checkpoint and trains from it.
 
-    Learning from batches and collecting with the agent's own policy take turns,
-    through one manager. The policy of the curve's best point is chosen, and judged
+    Learning from batches and collecting with the agent's own policy take turns, on one
+    buffer. The policy of the curve's best point is chosen, and judged
     by episodes that had no part in the choice.
 
     Raises:
@@ -34,28 +35,27 @@ def train(settings: Settings) -> Trained:
         MissingDependencyError: the `demo` extra is not installed.
     """
     begun = time.perf_counter()
-    with make_manager(settings) as manager:
-        _, observer = manager.load_replay_buffer()
-        done = Trained(manager.num_frames(), time.perf_counter() - begun)
+    with reverie.open(settings.checkpoints) as buffer:
+        done = Trained(len(buffer), time.perf_counter() - begun)
         print(
-            f"Process {os.getpid()} loaded {done.loaded_items:,} items "
-            f"in {1e3 * done.load_seconds:.1f} ms.",
+            f"Process {os.getpid()} opened it in {1e3 * done.load_seconds:.1f} ms:\n{buffer}.",
             flush=True,
         )
-        best = _learn(settings, manager, observer, done)
-        done.sizes = Sizes.of(manager)
+        best = _learn(settings, buffer, done)
+        done.sizes = Sizes.of(buffer)
     seeds = _seeds(settings, 0, settings.final_episodes)
     done.returns = tuple(play_episodes(best.act, seeds).tolist())
     done.seconds = time.perf_counter() - begun
     return done
 
 
-def _learn(settings: Settings, manager: Any, observer: Any, done: Trained) -> QAgent:
+def _learn(settings: Settings, buffer: reverie.ReplayBuffer, done: Trained) -> QAgent:
     """Fills `done`; returns the agent of the curve's best point."""
     end = time.perf_counter() + settings.max_seconds
     agent = best = QAgent(settings.seed)
-    player = Player(observer, settings.seed + 1, adds=done.adds)
+    player = Player(buffer, settings.seed + 1, adds=done.adds)
     rounds = max(1, (settings.steps - settings.random_steps) // settings.steps_per_round)
+    beta = reverie.weights.LinearSchedule(0.4, 1.0, rounds)
     with progress_bar() as progress:
         task = progress.add_task("train", total=rounds, note="")
         for number in range(rounds + 1):
@@ -77,8 +77,8 @@ def _learn(settings: Settings, manager: Any, observer: Any, done: Trained) -> QA
                 done.ended = "time"
                 break
             for _ in range(settings.batches_per_round):
-                data, _info = done.batches.time(manager.sample, settings.batch_size)
-                agent.learn(data)
+                batch = done.batches.time(buffer.sample, settings.batch_size, beta=beta(number))
+                done.updates.time(buffer.update_priorities, batch.key, agent.learn(batch))
             for _ in range(settings.steps_per_round):
                 player.step(agent.act, settings.exploration)
     return best
