@@ -14,9 +14,9 @@ from reverie.checkpoint.folder.place import folder_of
 from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.save import Saver, check_keep, check_savable
 from reverie.errors import InvalidArgumentError, SpecError
+from reverie.looking.seen_buffer import SeenBuffer
 from reverie.nests.nest import Nest
 from reverie.runtime.checks import check_int, check_timeout
-from reverie.sampled_buffer import SampledBuffer
 from reverie.tables.roles import Roles
 from reverie.tables.selectors import ItemSelector, UniformSelector
 from reverie.tables.settings import MAX_ITEMS, TableSettings
@@ -27,7 +27,7 @@ from reverie.views.base import Fields, View
 from reverie.views.saved import as_json
 
 
-class ReplayBuffer(SampledBuffer):
+class ReplayBuffer(SeenBuffer):
     """Experience, stored once, and sampled in any form.
 
         buffer = reverie.ReplayBuffer.for_env(envs, capacity=1_000_000)
@@ -147,7 +147,7 @@ class ReplayBuffer(SampledBuffer):
             **settings: as StoredBuffer's.
         """
         self = cls.__new__(cls)
-        SampledBuffer.__init__(self, table, nest, saver, **settings)
+        SeenBuffer.__init__(self, table, nest, saver, **settings)
         self._begin(None if table.settings.roles is None else 0, num_envs)
         return self
 

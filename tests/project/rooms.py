@@ -22,6 +22,7 @@ FLOORS = (
     ("stored_buffer", "views"),
     ("adding",),
     ("sampled_buffer",),
+    ("looking",),
     ("replay_buffer",),
     ("backends", "sb3"),
     ("manager", "mixtures", "opening"),

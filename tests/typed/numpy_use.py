@@ -86,6 +86,9 @@ def look(buffer: reverie.ReplayBuffer) -> None:
     assert_type(buffer.episodes(), Iterator[dict[str, Any]])
     for episode in buffer.episodes():
         assert_type(episode["reward"], Any)
+    assert_type(buffer[0], Any)
+    assert_type(buffer[-3:], Any)
+    assert_type(next(iter(buffer)), Any)
     keys = buffer.steps().key
     assert_type(buffer.gather(keys[:2], views.Transitions(2)), dict[str, Any])
 
