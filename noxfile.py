@@ -38,7 +38,16 @@ PARALLEL = ("-n", "auto", "--dist", "loadgroup")
 QUIET = {"MPLBACKEND": "Agg", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 nox.needs_version = ">=2024.10.9"
-nox.options.sessions = ["lint", "cpp", "demo", "tf_agents", "own_tests", "doors", "tests"]
+nox.options.sessions = [
+    "lint",
+    "cpp",
+    "demo",
+    "tf_agents",
+    "own_tests",
+    "doors",
+    "cleanrl",
+    "tests",
+]
 nox.options.reuse_existing_virtualenvs = True
 nox.options.stop_on_first_error = False
 # Said aloud because nox turns it on where CI=true: a missing Python is a skip.
@@ -273,6 +282,23 @@ def doors(session: nox.Session) -> None:
     for example in _examples():
         if example.stem.endswith("_torch"):
             _run_in_scratch(session, "python", str(example), "--quick")
+
+
+@nox.session(python="3.11")
+def cleanrl(session: nox.Session) -> None:
+    """CleanRL's scripts with one line changed, from the checkout CLEANRL_SRC=."""
+    if not os.environ.get("CLEANRL_SRC"):
+        session.skip(
+            "CLEANRL_SRC= is not set: a checkout of github.com/vwxyzjn/cleanrl, whose scripts "
+            "run on reverie.sb3."
+        )
+    # The Gymnasium that its scripts are written for.
+    session.install("torch==2.13.0", "gymnasium==0.29.1", "tensorboard", "tyro")
+    _install(session, "torch", "pytest>=9", "pytest-xdist")
+    session.run(
+        *("pytest", *PARALLEL, *(session.posargs or ["tests/own_tests/test_cleanrl.py"])),
+        env={"OMP_NUM_THREADS": "1"},
+    )
 
 
 @nox.session
