@@ -28,6 +28,7 @@ FLOORS = (
     ("manager", "mixtures", "opening"),
     ("__init__",),
     ("cli", "testing"),
+    ("__main__",),
 )
 
 

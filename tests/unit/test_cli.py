@@ -47,6 +47,15 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_the_package_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "reverie", "--version"], capture_output=True)
+    assert (done.returncode, done.stdout.split(), done.stderr) == (
+        0,
+        [b"reverie", reverie.__version__.encode()],
+        b"",
+    )
+
+
 def test_no_command_shows_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     assert "demo" in capsys.readouterr().out
@@ -130,7 +139,7 @@ class Run:
 
 def _run(folder: Path, *more: str) -> Run:
     start = time.monotonic()
-    command = [sys.executable, "-m", "reverie.cli", "demo", "--quick"]
+    command = [sys.executable, "-m", "reverie", "demo", "--quick"]
     done = subprocess.run(
         [*command, "--out", str(folder), *more], capture_output=True, encoding="utf-8"
     )

@@ -10,9 +10,10 @@ import numpy as np
 import optree
 from numpy.typing import NDArray
 
+from reverie import _core
 from reverie.looking import page
 from reverie.sampled_buffer import SampledBuffer
-from reverie.views import Episodes
+from reverie.views.base import ANY, Gathered
 
 _FIRST = operator.itemgetter(0)
 _LOOKED_AT = 100_000  # newest items of which a notebook's page tells episodes
@@ -99,11 +100,11 @@ class SeenBuffer(SampledBuffer):
     def _newest_episodes(self, items: int) -> tuple[str, list[float]]:
         """How many there are, and what the newest that ended have earned."""
         fields = self._with_views("_repr_html_()")
-        most, _ = Episodes().plan(fields)
+        plan = _core.ViewPlan(self._layout, [], ANY)
         whole = items <= _LOOKED_AT
         some = None if whole else self.item_info()["key"][-_LOOKED_AT:]
         try:
-            _, keys, _, hows, where = self._core.gather_view(self._layout, some, most, [])
+            rows, keys, where = self._core.gather_view(plan, some)
         except KeyError:
             return "not counted: others add", []
         ends = np.stack([where[0], where[1].astype(np.uint64)], axis=1)
@@ -113,12 +114,14 @@ class SeenBuffer(SampledBuffer):
         reward, returns = fields.roles.reward, list[float]()
         if reward is None or len(fields.places[reward]) != 1:
             return words, returns
-        columns = fields.columns(reward, 1, 0)
+        plan = _core.ViewPlan(self._layout, fields.columns(reward, 1, 0), ANY, fields.own.lead)
+        all_rows = Gathered(*rows)
+        over = all_rows.terminated | all_rows.truncated
         # The beginning of the first one here may be elsewhere.
-        ended = [row for row in firsts[0 if whole else 1 :] if hows[row]]
+        ended = [row for row in firsts[0 if whole else 1 :] if over[row]]
         for row in ended[-_RETURNS:]:
             try:
-                found = self._core.gather_view(self._layout, keys[row, None], most, columns)
+                found, _, _ = self._core.gather_view(plan, keys[row, None])
             except KeyError:  # has left meanwhile
                 continue
             returns.append(float(found[0][0].sum()))

@@ -180,6 +180,21 @@ def test_the_line_rises_with_the_returns_of_episodes_that_ended(
     assert len(heights) == 4
 
 
+@pytest.mark.parametrize(
+    "view",
+    [
+        views.Transitions(stack={"observation": 4}),
+        views.Transitions(n_step=3),
+        views.Sequences(3, burn_in=1),
+        views.Episodes(),
+    ],
+)
+def test_returns_are_of_whole_episodes_whatever_the_view(view: Any) -> None:
+    with reverie.ReplayBuffer(SPEC, 100, view=view) as buffer:
+        buffer.add_episodes([episode(3, steps=7), episode(2, steps=4)])
+        assert "newest 2 episodes: 8 to 21, the last 8" in buffer._repr_html_()
+
+
 def test_one_return_is_no_line(buffer: reverie.ReplayBuffer) -> None:
     buffer.clear()
     assert "svg" not in buffer._repr_html_()

@@ -1,4 +1,4 @@
-"""`python -m reverie.cli` is the `reverie` command."""
+"""`python -m reverie` is the `reverie` command."""
 
 from __future__ import annotations
 
