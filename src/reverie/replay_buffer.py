@@ -6,7 +6,7 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict, overload
 
 from reverie.adding.autoreset import Autoreset
 from reverie.adding.environments import STANDARD, settings_of, spec_of
@@ -25,6 +25,25 @@ from reverie.tables.table import Table
 from reverie.views import Transitions
 from reverie.views.base import Fields, View
 from reverie.views.saved import as_json
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class Settings(TypedDict, total=False):
+    """The keywords of `ReplayBuffer`, for who passes them on."""
+
+    next_of: Sequence[str] | None
+    action: str | None
+    reward: str | None
+    sampler: ItemSelector | None
+    view: View | None
+    num_envs: int | None
+    autoreset: Any
+    seed: int | None
+    checkpoint_dir: str | os.PathLike[str] | None
+    max_to_keep: int | None
+    timeout: float | None
 
 
 class ReplayBuffer(SeenBuffer):
@@ -153,7 +172,12 @@ class ReplayBuffer(SeenBuffer):
 
     @classmethod
     def for_env(
-        cls, env: Any, capacity: int, *, extra: Mapping[str, Any] | None = None, **settings: Any
+        cls,
+        env: Any,
+        capacity: int,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        **settings: Unpack[Settings],
     ) -> ReplayBuffer:
         """For a gymnasium environment, or several in a vector: steps of its spaces.
 

@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from tests.project.test_docs import BLOCK, README, ROOT
+
+import reverie
+from reverie.replay_buffer import Settings
 
 TYPED = ROOT / "tests" / "typed"
 
@@ -61,6 +65,7 @@ def test_what_users_get_back_has_its_types(cache: Path) -> None:
         ("(batch.discount, NDArray[Any])", "(batch.discount, Any)", "Expression is of type"),
         ("(batch.action, Any)", "(batch.action, NDArray[Any])", "Expression is of type"),
         ("beta=0.4).weight,", "beta=0.4).weights,", '"Batch" has no attribute "weights"'),
+        ("view=view, seed=0)", "view=view, sead=0)", 'Unexpected keyword argument "sead"'),
         ("(len(buffer), int)", "(len(buffer) + 'x', int)", "Unsupported operand types for +"),
     ],
 )
@@ -77,3 +82,14 @@ def test_a_wrong_use_is_seen(
 def test_the_typed_code_runs(name: str, tmp_path: Path) -> None:
     pytest.importorskip("typing_extensions")
     importlib.import_module(f"tests.typed.{name}").main(tmp_path)
+
+
+def test_for_env_knows_every_keyword_of_the_class() -> None:
+    signature = inspect.signature(reverie.ReplayBuffer)
+    wanted = {
+        name: each.annotation
+        for name, each in signature.parameters.items()
+        if each.kind is each.KEYWORD_ONLY
+    }
+    found = inspect.get_annotations(Settings)
+    assert {name: each.__forward_arg__ for name, each in found.items()} == wanted

@@ -125,4 +125,5 @@ def main(folder: Path) -> None:
 def made_of_spaces(env: Any) -> reverie.ReplayBuffer:
     """A buffer for an environment of gymnasium."""
     extra = {"log_prob": reverie.ArraySpec((), np.float32)}
-    return reverie.ReplayBuffer.for_env(env, 1_000, extra=extra, seed=0)
+    view = views.Transitions(n_step=3, stack={"observation": 4})
+    return reverie.ReplayBuffer.for_env(env, 1_000, extra=extra, view=view, seed=0)
