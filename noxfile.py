@@ -294,7 +294,7 @@ def cleanrl(session: nox.Session) -> None:
         )
     # The Gymnasium that its scripts are written for.
     session.install("torch==2.13.0", "gymnasium==0.29.1", "tensorboard", "tyro")
-    _install(session, "torch", "pytest>=9", "pytest-xdist")
+    _install(session, "test,torch")
     session.run(
         *("pytest", *PARALLEL, *(session.posargs or ["tests/own_tests/test_cleanrl.py"])),
         env={"OMP_NUM_THREADS": "1"},
