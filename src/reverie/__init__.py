@@ -27,13 +27,13 @@ import typing
 from reverie import errors, limiters, observers, removers, samplers, views, weights
 from reverie._version import __version__
 from reverie.errors import ReverieError
-from reverie.install import install_as_reverb
 from reverie.manager import ReplayBufferManager
 from reverie.mixtures import Mixture, mix
 from reverie.nests.specs import ArraySpec
 from reverie.nests.trajectory import Trajectory
 from reverie.opening import open_buffer as open
 from reverie.replay_buffer import ReplayBuffer
+from reverie.runtime.install import install_as_reverb
 from reverie.runtime.waiting import set_patience
 from reverie.sample import Batch, SampleInfo
 from reverie.tables.info import BufferInfo

@@ -17,11 +17,7 @@ from reverie.backends.attributes import ManagerAttributes
 from reverie.backends.settings import BufferSettings
 from reverie.checkpoint.format.snapshot import Progress
 from reverie.checkpoint.source import candidates
-from reverie.errors import (
-    ClosedError,
-    NotInitializedError,
-    ReverieError,
-)
+from reverie.errors import ClosedError, NotInitializedError, ReverieError
 from reverie.observers import TrajectoryObserver
 from reverie.replay_buffer import ReplayBuffer
 from reverie.runtime.handle import Handle

@@ -14,7 +14,7 @@ from reverie import _core
 from reverie.errors import InvalidArgumentError, WaitTimeoutError
 from reverie.replay_buffer import ReplayBuffer
 from reverie.runtime.checks import as_array, as_float, check_int
-from reverie.sample import Batch, MixedInfo
+from reverie.sample import Batch, MixedInfo, Named
 from reverie.views.base import View
 
 __all__ = ["Mixture", "mix"]
@@ -183,13 +183,15 @@ class Mixture:
         columns.append(np.repeat(np.array(sources, np.int64), rows))
         return Batch(data, MixedInfo._make(columns))
 
-    def update_priorities(self, batch: Batch, priorities: ArrayLike, **settings: Any) -> int:
+    def update_priorities(
+        self, batch: Named[Any], priorities: ArrayLike, **settings: Any
+    ) -> int:
         """Sets the priorities of a batch's items, each in its own buffer.
 
         Items of buffers that are not prioritized are left out.
 
         Args:
-            batch: of this mixture.
+            batch: of this mixture, also as tensors on the CPU or as arrays of JAX.
             priorities: `[B]` or `[B, T]`; see `ReplayBuffer.update_priorities`.
             **settings: `mask` and `eta`, likewise.
 
@@ -200,7 +202,7 @@ class Mixture:
             InvalidArgumentError: see there; no buffer is prioritized; `batch` is of one
                 buffer alone.
         """
-        if not isinstance(batch.info, MixedInfo):
+        if not hasattr(batch, "source"):
             raise InvalidArgumentError(
                 "batch: found one of a single buffer, wanted what this mixture sampled."
             )
@@ -209,12 +211,13 @@ class Mixture:
             raise InvalidArgumentError(
                 f"priorities: found {len(values)}, wanted one for each of {len(batch.key)}."
             )
+        sources = as_array("batch.source", batch.source)
         stale, used = 0, False
         for source, buffer in enumerate(self.buffers.values()):
             if not buffer.table.settings.sampler.reads_priorities:
                 continue
             used = True
-            rows = np.flatnonzero(batch.source == source)
+            rows = np.flatnonzero(sources == source)
             if len(rows):
                 own = None if mask is None else as_array("mask", mask)[rows]
                 stale += buffer.update_priorities(

@@ -18,7 +18,7 @@ FLOORS = (
     ("jax", "tables", "torch"),
     ("limiters", "proto", "samplers", "weights"),
     ("checkpoint", "removers"),
-    ("adapters", "install", "observers", "reverb"),
+    ("adapters", "observers", "reverb"),
     ("stored_buffer", "views"),
     ("adding",),
     ("sampled_buffer",),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tests.door_support import filled
 
+import reverie
 from reverie import samplers
 
 
@@ -30,15 +31,31 @@ def test_facts_are_of_the_framework_but_for_the_keys(
     door = importlib.import_module(f"reverie.{framework}")
     with filled(sampler=samplers.Prioritized()) as buffer:
         batch = getattr(door, convert)(buffer.sample(4, beta=beta))
-    key, *facts, weight = batch.info
+    key, *facts, weight, source = batch.info
     assert batch.key is key
     assert isinstance(key, np.ndarray)
     assert all(isinstance(fact, array) for fact in facts)
     assert isinstance(batch.reward, array)
     assert batch.probability is facts[0]
+    assert source is None
     if beta is None:
         with pytest.raises(AttributeError, match=r"beta=0\.4"):
             batch.weight  # noqa: B018
     else:
         assert batch.weight is weight
         assert isinstance(weight, array)
+
+
+@pytest.mark.parametrize(("framework", "convert"), [("torch", "tensors"), ("jax", "arrays")])
+def test_a_mixture_takes_priorities_of_a_converted_batch(framework: str, convert: str) -> None:
+    pytest.importorskip(framework)
+    door = importlib.import_module(f"reverie.{framework}")
+    buffers = {name: filled(sampler=samplers.Prioritized()) for name in ("a", "b")}
+    mixture = reverie.mix(buffers)
+    batch = getattr(door, convert)(mixture.sample(8, beta=0.4))
+    assert np.bincount(np.asarray(batch.source)).tolist() == [4, 4]
+    assert mixture.update_priorities(batch, np.full(8, 5.0)) == 0
+    for buffer in buffers.values():
+        assert buffer.item_info()["priority"].max() > 4
+        with pytest.raises(AttributeError, match="of one buffer"):
+            getattr(door, convert)(buffer.sample(1)).source  # noqa: B018
