@@ -72,7 +72,7 @@ VARIABLES_TEST = "tf_agents.experimental.distributed.reverb_variable_container_t
     [
         ("reverb.Client.server_info = lambda *_: {}", "exit status 1"),
         ("reverb.TFClient.sample = None", "exit status 1"),
-        ("reverie.install.uninstall_as_reverb(); import reverb", "exit status 1"),
+        ("reverie.runtime.install.uninstall_as_reverb(); import reverb", "exit status 1"),
     ],
     ids=["knows no tables", "cannot sample", "is another"],
 )

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import reverie
-from reverie import install, reverb
+from reverie import reverb
 from reverie.errors import ShadowedPackageError
+from reverie.runtime import install
 
 # Every import path of Reverb's public modules that needs no TensorFlow.
 PATHS = [
@@ -117,7 +118,7 @@ def test_force_takes_the_name_and_uninstall_gives_it_back(tmp_path: Path) -> Non
     program = (
         "import reverb as real\nimport reverie, reverie.install\n"
         "reverie.install_as_reverb(force=True)\nimport reverb\nprint(reverb.__name__)\n"
-        "reverie.install.uninstall_as_reverb()\nimport reverb\nprint(reverb is real)"
+        "reverie.runtime.install.uninstall_as_reverb()\nimport reverb\nprint(reverb is real)"
     )
     assert run(program, planted(tmp_path)).split() == ["reverie.reverb", "True"]
 
