@@ -116,7 +116,7 @@ def test_an_imported_reverb_is_not_shadowed(tmp_path: Path) -> None:
 
 def test_force_takes_the_name_and_uninstall_gives_it_back(tmp_path: Path) -> None:
     program = (
-        "import reverb as real\nimport reverie, reverie.install\n"
+        "import reverb as real\nimport reverie, reverie.runtime.install\n"
         "reverie.install_as_reverb(force=True)\nimport reverb\nprint(reverb.__name__)\n"
         "reverie.runtime.install.uninstall_as_reverb()\nimport reverb\nprint(reverb is real)"
     )
