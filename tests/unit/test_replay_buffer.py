@@ -146,7 +146,7 @@ def test_the_list_of_calls_is_complete() -> None:
 
 FILLING = {
     "add", "add_step", "add_episode", "add_episodes", "end_episodes", "episodes", "gather",
-    "steps",
+    "steps", "epoch", "resize",
 }  # fmt: skip
 
 
@@ -160,6 +160,8 @@ def test_what_fills_a_buffer_of_steps_is_not_for_windows(
         "add_episode": [{}],
         "add_episodes": [[]],
         "gather": [[1]],
+        "epoch": [2],
+        "resize": [5],
     }
     with pytest.raises(InvalidArgumentError, match=r"a manager's buffer.*ReplayBuffer\(spec"):
         getattr(buffer, call)(*arguments.get(call, []))
