@@ -206,7 +206,7 @@ def count_of(columns: Sequence[Column], leaves: Sequence[Any], side: str) -> int
 
 
 def as_flags(name: str, value: Any, count: int, alone: bool) -> NDArray[np.bool_]:
-    """`terminated` or `truncated` as bools `[N]`.
+    """`terminated` or `truncated` as bools `[N]`. None: false, of all.
 
     Raises:
         StepMismatchError: another shape.
@@ -214,6 +214,8 @@ def as_flags(name: str, value: Any, count: int, alone: bool) -> NDArray[np.bool_
     """
     if alone and type(value) is bool:  # what most environments return
         return np.array([value])
+    if value is None:
+        return np.zeros(count, np.bool_)
     found = value if type(value) is np.ndarray else _array(name, value)
     if found.dtype != np.bool_:
         if found.dtype.kind not in "iuf" or not np.isin(found, (0, 1)).all():

@@ -102,6 +102,11 @@ class FilledBuffer(StoredBuffer):
                 f"{roles.state!r:.200}, wanted one observation, an action and a reward. Name "
                 "them as next_of=, action= and reward=, or use add_step()."
             )
+        for name, flag in (("terminated", terminated), ("truncated", truncated)):
+            if flag is None:
+                raise InvalidArgumentError(
+                    f"{name}: found None, wanted True or False. Nothing was stored."
+                )
         step = {observation: obs, chosen: action, got: reward}
         if extra or len(fields.places) != 3:
             self._check_extra(extra, [key for key in fields.places if key not in step])
@@ -114,8 +119,8 @@ class FilledBuffer(StoredBuffer):
         self,
         step: Mapping[str, Any],
         after: Mapping[str, Any],
-        terminated: Any = False,
-        truncated: Any = False,
+        terminated: Any = None,
+        truncated: Any = None,
         infos: Any = None,
         *,
         env_ids: ArrayLike | None = None,
@@ -125,8 +130,9 @@ class FilledBuffer(StoredBuffer):
         Args:
             step: all keys of the spec.
             after: the states after it, by key.
-            terminated: see `add`, as for all others, the result and the errors.
-            truncated: see `add`.
+            terminated: see `add`, as for all others, the result and the errors. None: no
+                episode is over.
+            truncated: likewise.
             infos: see `add`.
             env_ids: see `add`.
         """

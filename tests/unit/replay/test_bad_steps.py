@@ -426,3 +426,17 @@ def test_last_observations_of_several_states_are_a_dict_of_them() -> None:
     buffer.add_step(one, states, [True], [False], {"final_obs": [final]})
     data = buffer.steps().data
     assert (data["next_a"].tolist(), data["next_b"].tolist()) == ([[5, 5]], [[6, 6, 6]])
+
+
+def test_steps_that_end_nothing_need_no_flags() -> None:
+    spec = {"obs": np.zeros((2,), np.float32), "act": np.zeros((), np.int64)}
+    for count in (None, 3):
+        lead = () if count is None else (count,)
+        buffer = reverie.ReplayBuffer(spec, 100, next_of=("obs",), num_envs=count)
+        for at in range(4):
+            now, after = (np.full((*lead, 2), k, np.float32) for k in (at, at + 1))
+            step = {"obs": now, "act": np.full(lead, at)}
+            assert buffer.add_step(step, {"obs": after}) == (count or 1)
+        assert not buffer.steps().terminated.any()
+        assert not buffer.steps().truncated.any()
+        assert buffer.info().broken_episodes == 0
