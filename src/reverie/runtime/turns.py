@@ -21,12 +21,25 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 _TURN_S = 5e-6
 
 _SET_TIMER_SLACK, _GET_TIMER_SLACK = 29, 30
 _SHARP_NS = 1
-_prctl = ctypes.CDLL(None).prctl if sys.platform.startswith("linux") else None
+
+
+def _find_prctl() -> Any:
+    """The system's call; None where there is no such thing."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        return ctypes.CDLL(None).prctl
+    except (OSError, AttributeError):
+        return None
+
+
+_prctl = _find_prctl()
 
 
 @contextlib.contextmanager
