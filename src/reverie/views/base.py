@@ -126,6 +126,11 @@ class View:
         return _core.ANCHORS
 
     @property
+    def comes(self) -> str:
+        """When an item is there, in words."""
+        return "with each step"
+
+    @property
     def item_records(self) -> int:
         """How many records an item has from its step on, at most."""
         return self.stride + 1

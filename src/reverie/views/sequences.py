@@ -82,6 +82,11 @@ class Sequences(View):
         object.__setattr__(self, "once", once)
         self._settle_stack()
 
+    @property
+    def comes(self) -> str:
+        """See the base."""
+        return f"with each {self.stride} steps of an episode, and at its end"
+
     def check(self, fields: Fields) -> None:
         """See the base."""
         check_states(self, fields)
@@ -143,6 +148,11 @@ class Windows(View):
     def items(self) -> int:
         """See the base."""
         return _core.WINDOWS
+
+    @property
+    def comes(self) -> str:
+        """See the base."""
+        return f"once an episode has {self.length} steps: one of fewer has none"
 
     @property
     def item_records(self) -> int:
@@ -208,6 +218,11 @@ class Episodes(View):
     def items(self) -> int:
         """See the base."""
         return _core.EPISODES
+
+    @property
+    def comes(self) -> str:
+        """See the base."""
+        return "once an episode has ended"
 
     @property
     def item_records(self) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 import reverie
 from reverie import ArraySpec, ReplayBuffer
-from reverie.errors import ClosedError, InvalidArgumentError
+from reverie.errors import ClosedError, InvalidArgumentError, WaitTimeoutError
 from reverie.views import Episodes, Sequences, Transitions, Windows
 
 SPEC = {
@@ -173,3 +173,22 @@ def test_a_managers_buffer_is_not_resized(tmp_path: Any) -> None:
     with pytest.raises(InvalidArgumentError, match=r"resize\(\)"):
         buffer.resize(5)
     manager.close()
+
+
+@pytest.mark.parametrize(
+    ("view", "words"),
+    [
+        (Windows(9), r"holds \d states, and no item yet.*once an episode has 9 steps"),
+        (Episodes(), r"no item yet.*once an episode has ended"),
+        (Sequences(6), r"no item yet.*with each 6 steps of an episode, and at its end"),
+        (Transitions(), r"is empty: add steps.*with each step"),
+    ],
+)
+def test_a_buffer_without_an_item_says_when_one_comes(view: Any, words: str) -> None:
+    buffer = ReplayBuffer(SPEC, 100, view=view)
+    for k in range(0 if isinstance(view, Transitions) else 5):
+        now, after = ({"x": np.full(2, k + i, np.float32)} for i in (0, 1))
+        ends = k == 2 and isinstance(view, Windows)
+        buffer.add(now, k, 0.0, after, ends, False)
+    with pytest.raises(WaitTimeoutError, match=words):
+        buffer.sample(4)
