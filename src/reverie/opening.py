@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from reverie.errors import (
 from reverie.nests import structure
 from reverie.nests.nest import Nest
 from reverie.nests.specs import ArraySpec
-from reverie.replay_buffer import ReplayBuffer
+from reverie.replay_buffer import ReplayBuffer, Unsaved
 from reverie.runtime.checks import check_int
 from reverie.tables.signature import columns_of
 from reverie.tables.store import Store
@@ -84,9 +84,19 @@ def open_buffer(
     root = folder_of("path", path)
     return load_newest(
         root,
-        lambda source: _opened(source, root, table, max_to_keep, num_envs, mode),
+        lambda source: _opened(
+            source, root, table, num_envs, mode, lambda home: Saver(home, max_to_keep)
+        ),
         progress=progress,
         max_nbytes=max_nbytes,
+    )
+
+
+def read_buffer(path: str | os.PathLike[str], *, num_envs: int) -> ReplayBuffer:
+    """The same, without a folder of its own: for who takes the files away afterwards."""
+    root = folder_of("path", path)
+    return load_newest(
+        root, lambda source: _opened(source, root, None, num_envs, None, lambda _: Unsaved())
     )
 
 
@@ -94,9 +104,9 @@ def _opened(
     source: Source,
     root: Path,
     table: str | None,
-    max_to_keep: int | None,
     num_envs: int | None,
     mode: str | None,
+    saver_of: Callable[[Path], Any],
 ) -> ReplayBuffer:
     where = repr(str(source.path))
     names = list(source.settings)
@@ -143,7 +153,7 @@ def _opened(
     return ReplayBuffer.over(
         opened,
         nest,
-        Saver(home, max_to_keep),
+        saver_of(home),
         num_envs=num_envs,
         sequence_length=length,
         lengths=lengths,

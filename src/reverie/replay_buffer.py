@@ -137,7 +137,7 @@ class ReplayBuffer(SeenBuffer):
         check_keep(max_to_keep)
         view.check(Fields(nest, roles, view))
         check_savable(settings, nest)
-        saver: Any = _Unsaved()
+        saver: Any = Unsaved()
         if checkpoint_dir is not None:
             saver = Saver(folder_of("checkpoint_dir", checkpoint_dir), max_to_keep)
         table = Table(settings, nest=nest, seed=secrets.randbits(64) if seed is None else seed)
@@ -265,18 +265,21 @@ class ReplayBuffer(SeenBuffer):
             saver.close()
 
 
-class _Unsaved:
+class Unsaved:
     """In the place of a saver: there is no folder."""
 
     def save(self, *_: Any, **__: Any) -> NoReturn:
+        """Says how to get a folder."""
         raise InvalidArgumentError(
             "save(): this buffer was made without a folder. Pass one, save(path=...), or make "
             "the buffer with checkpoint_dir=."
         )
 
-    def wait(self) -> None: ...
+    def wait(self) -> None:
+        """There is nothing to wait for."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """There is nothing to end."""
 
 
 def _roles(

@@ -30,7 +30,7 @@ OPTIONAL = {
     "testing/": {"hypothesis", "pytest"},
     "nests/specs.py": {"ml_dtypes"},
     "jax/": {"jax"},
-    "sb3/": {"torch"},
+    "sb3/": {"stable_baselines3", "torch"},
     "torch/": {"tensordict", "torch"},
     "proto/": {"google"},
     "reverb/replay_sample.py": {"tensorflow"},

@@ -54,7 +54,18 @@ PUBLIC_NAMES_OF = {
 }
 DOORS = {
     "jax": ["ArrayBatch", "ArrayInfo", "arrays"],
-    "sb3": ["ReplayBuffer", "ReplayBufferSamples"],
+    "sb3": [
+        "DictReplayBuffer",
+        "DictReplayBufferSamples",
+        "NStepReplayBuffer",
+        "PrioritizedDQN",
+        "PrioritizedReplayBuffer",
+        "PrioritizedReplayBufferSamples",
+        "PrioritizedSAC",
+        "PrioritizedTD3",
+        "ReplayBuffer",
+        "ReplayBufferSamples",
+    ],
     "torch": [
         "Frozen",
         "Loader",

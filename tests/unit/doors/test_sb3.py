@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 import logging
+import runpy
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from reverie.errors import InvalidArgumentError, WaitTimeoutError
+from reverie.errors import InvalidArgumentError, StepMismatchError, WaitTimeoutError
 
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 spaces = pytest.importorskip("gymnasium", reason="needs gymnasium").spaces
@@ -115,7 +119,7 @@ def test_discrete_states_extend_reset_and_the_seed() -> None:
     assert torch.equal(found.observations, second.sample(20).observations)
     first.reset()
     assert (first.size(), first.pos, first.full, len(first)) == (0, 0, False, 0)
-    with pytest.raises(WaitTimeoutError, match="empty"):
+    with pytest.raises(WaitTimeoutError, match="add steps before you sample"):
         first.sample(1)
 
 
@@ -135,8 +139,108 @@ def test_what_normalizes_is_applied() -> None:
     assert found.rewards.dtype == torch.float32
 
 
-def test_spaces_of_several_arrays_are_refused() -> None:
+def test_spaces_that_sb3_has_not_are_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match="observation_space: found Tuple"):
+        sb3.ReplayBuffer(10, spaces.Tuple([BOX]), BOX)
     with pytest.raises(InvalidArgumentError, match="observation_space: found Dict"):
-        sb3.ReplayBuffer(10, spaces.Dict({"a": BOX}), BOX)
+        sb3.ReplayBuffer(10, spaces.Dict({"a": spaces.Dict({"b": BOX})}), BOX)
+    with pytest.raises(InvalidArgumentError, match=r"found Box.* wanted a Dict"):
+        sb3.DictReplayBuffer(10, BOX, BOX)
     with pytest.raises(InvalidArgumentError, match="action_space: found Tuple"):
         sb3.ReplayBuffer(10, BOX, spaces.Tuple([BOX]))
+    with pytest.raises(InvalidArgumentError, match="action_space: found Dict"):
+        sb3.ReplayBuffer(10, BOX, spaces.Dict({"a": BOX}))
+
+
+def test_arguments_of_other_shapes_are_refused_and_nothing_is_stored() -> None:
+    dicts = sb3.DictReplayBuffer(10, spaces.Dict({"a": BOX, "b": BOX}), BOX, n_envs=2)
+    plain = sb3.ReplayBuffer(10, BOX, BOX, n_envs=2)
+    zeros, ends = np.zeros((2, 3)), [False, False]
+    for buffer, obs, infos, error, words in (
+        (plain, zeros[0], [{}] * 2, StepMismatchError, r"obs: found shape \(3,\).*2 env"),
+        (dicts, {"a": zeros}, [{}] * 2, StepMismatchError, r"obs: found \['a'\].*'b'"),
+        (dicts, zeros, [{}] * 2, StepMismatchError, "obs: found 'ndarray'.*dict"),
+        (
+            dicts,
+            {"a": zeros, "b": zeros[0]},
+            [{}] * 2,
+            StepMismatchError,
+            r"obs\['b'\]: found shape",
+        ),
+        (plain, zeros, {}, InvalidArgumentError, "infos: found {}, wanted a list of 2"),
+        (plain, zeros, [{}], InvalidArgumentError, r"infos: found \[{}\], wanted a list of 2"),
+        (plain, zeros, [None, {}], InvalidArgumentError, "handle_timeout_termination=False"),
+    ):
+        after = {"a": zeros, "b": zeros} if buffer is dicts else zeros
+        with pytest.raises(error, match=words):
+            buffer.add(obs, after, zeros, [0, 0], ends, infos)
+        assert len(buffer) == buffer.size() == 0
+        assert buffer
+
+
+def test_arrays_of_a_dict_space_and_tensors() -> None:
+    buffer = sb3.DictReplayBuffer(4, spaces.Dict({"a": BOX, "b": spaces.Discrete(9)}), BOX)
+    for t in range(6):
+        obs, after = ({"a": np.full((1, 3), n), "b": [n]} for n in (t, t + 1))
+        buffer.add(obs, after, np.full((1, 3), t), [t], [t == 5], [{}])
+    assert buffer.obs_shape == {"a": (3,), "b": (1,)}
+    assert buffer.observations["b"][:, 0, 0].tolist() == [4, 5, 2, 3]
+    assert buffer.next_observations["a"][:, 0, 0].tolist() == [5, 6, 3, 4]
+    assert buffer.dones[:, 0].tolist() == [0, 1, 0, 0]
+    found = buffer.sample(50)
+    assert type(found) is sb3.DictReplayBufferSamples
+    assert torch.equal(found.next_observations["b"], found.observations["b"] + 1)
+    array = np.zeros(2)
+    shared, copied = buffer.to_torch(array, copy=False), buffer.to_torch(array)
+    array[0] = 1
+    assert shared.tolist() == [1, 0]
+    assert copied.tolist() == [0, 0]
+
+
+BASES = Path(sb3.__file__).with_name("bases.py")
+
+
+@pytest.fixture
+def forget_sb3() -> Iterator[Callable[[], None]]:
+    """Forgets what was imported of it; afterwards it is as it was."""
+
+    def modules() -> dict[str, Any]:
+        return {n: m for n, m in sys.modules.items() if n.startswith("stable_baselines3")}
+
+    def forget() -> None:
+        for name in modules():
+            del sys.modules[name]
+
+    before = modules()
+    yield forget
+    forget()
+    sys.modules.update(before)
+
+
+def test_an_untested_version_is_told_and_a_broken_one_not_taken_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forget_sb3: Callable[[], None]
+) -> None:
+    (tmp_path / "stable_baselines3" / "common").mkdir(parents=True)
+    fake = tmp_path / "stable_baselines3" / "__init__.py"
+    for part, names in (
+        ("buffers", ["DictReplayBuffer", "NStepReplayBuffer", "ReplayBuffer"]),
+        ("type_aliases", ["DictReplayBufferSamples", "ReplayBufferSamples"]),
+    ):
+        path = tmp_path / "stable_baselines3" / "common" / f"{part}.py"
+        path.write_text("\n".join(f"class {name}: pass" for name in names), "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a file changes within a second
+
+    def has_sb3(source: str) -> bool:
+        forget_sb3()
+        fake.write_text(source, "utf-8")
+        found: bool = runpy.run_path(str(BASES))["HAS_SB3"]
+        return found
+
+    assert has_sb3("__version__ = '2.9.7'")
+    with pytest.warns(UserWarning, match=r"found Stable-Baselines3 3\.14\.0.*with 2\.9"):
+        has_sb3("__version__ = '3.14.0'")
+    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
+        has_sb3("import no_such_package")
+    sys.modules["stable_baselines3"] = None  # type: ignore[assignment]
+    assert not runpy.run_path(str(BASES))["HAS_SB3"]

@@ -24,7 +24,8 @@ DataLoader = torch.utils.data.DataLoader
 
 
 def test_the_door_loads_no_other_framework() -> None:
-    found = loaded_by("import reverie.torch, reverie.sb3")
+    missing = "sys.modules['stable_baselines3']"  # it would bring gymnasium
+    found = loaded_by(f"{missing} = None\nimport reverie.torch, reverie.sb3\ndel {missing}")
     assert "torch" in found
     assert not found & {"jax", "tensorflow", "tensordict", "gymnasium", "stable_baselines3"}
 
