@@ -46,6 +46,7 @@ nox.options.sessions = [
     "own_tests",
     "doors",
     "cleanrl",
+    "sb3",
     "tests",
 ]
 nox.options.reuse_existing_virtualenvs = True
@@ -297,6 +298,26 @@ def cleanrl(session: nox.Session) -> None:
     _install(session, "test,torch")
     session.run(
         *("pytest", *PARALLEL, *(session.posargs or ["tests/own_tests/test_cleanrl.py"])),
+        env={"OMP_NUM_THREADS": "1"},
+    )
+
+
+@nox.session(python="3.11")
+def sb3(session: nox.Session) -> None:
+    """`reverie.sb3` beside Stable-Baselines3; SB3's own tests, from the checkout SB3_SRC=."""
+    # PyTorch as in the doors. The newest SB3 of the tested ones, with what its tests import.
+    session.install("torch==2.13.0", "stable-baselines3==2.9.*")
+    _install(session, "test,sb3")
+    if not os.environ.get("SB3_SRC"):
+        session.warn(
+            "SB3_SRC= is not set: a checkout of github.com/DLR-RM/stable-baselines3, whose own "
+            "tests of buffers, of saving and of loading then run on Reverie."
+        )
+    ours = [str(path) for path in sorted(ROOT.glob("tests/unit/doors/*sb3*.py"))]
+    session.run(
+        *("pytest", *PARALLEL),
+        *(session.posargs or [*ours, "tests/own_tests/test_sb3s_own.py"]),
+        # Processes are as many as cores.
         env={"OMP_NUM_THREADS": "1"},
     )
 
