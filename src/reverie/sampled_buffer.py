@@ -384,9 +384,7 @@ class SampledBuffer(FilledBuffer):
         except WaitTimeoutError as error:
             if timeout != 0 or self._view is None:
                 raise
-            held = self._store.core.info()["num_steps"]
-            found = f"holds {held} states, and no item yet" if held else "is empty"
             raise WaitTimeoutError(
-                f"The replay buffer {found}: add steps before you sample. Of "
+                "The replay buffer is empty: add steps before you sample. Of "
                 f"{self._view!r:.200} an item comes {self._view.comes}. ({error})"
             ) from None

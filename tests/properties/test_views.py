@@ -157,7 +157,7 @@ def test_what_is_sampled_is_among_what_is_there(view: View, data: st.DataObject)
     for _ in range(data.draw(st.integers(1, 25))):
         driver.add()
     if not driver.model.items:
-        with pytest.raises(reverie.errors.WaitTimeoutError, match=r"is empty|no item yet"):
+        with pytest.raises(reverie.errors.WaitTimeoutError, match="is empty"):
             driver.buffer.sample(1)
         return
     batch = driver.buffer.sample(8)

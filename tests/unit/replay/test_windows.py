@@ -178,9 +178,9 @@ def test_a_managers_buffer_is_not_resized(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("view", "words"),
     [
-        (Windows(9), r"holds \d states, and no item yet.*once an episode has 9 steps"),
-        (Episodes(), r"no item yet.*once an episode has ended"),
-        (Sequences(6), r"no item yet.*with each 6 steps of an episode, and at its end"),
+        (Windows(9), r"is empty.*once an episode has 9 steps"),
+        (Episodes(), r"is empty.*once an episode has ended"),
+        (Sequences(6), r"is empty.*with each 6 steps of an episode, and at its end"),
         (Transitions(), r"is empty: add steps.*with each step"),
     ],
 )
