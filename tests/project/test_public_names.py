@@ -57,6 +57,7 @@ DOORS = {
     "sb3": [
         "DictReplayBuffer",
         "DictReplayBufferSamples",
+        "HerReplayBuffer",
         "NStepReplayBuffer",
         "PrioritizedDQN",
         "PrioritizedReplayBuffer",

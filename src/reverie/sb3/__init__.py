@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from reverie.runtime.optional import require
 from reverie.sb3.bases import DictReplayBufferSamples, ReplayBufferSamples
+from reverie.sb3.hindsight import HerReplayBuffer
 from reverie.sb3.kinds import DictReplayBuffer, NStepReplayBuffer
 from reverie.sb3.prioritized import PrioritizedReplayBuffer, PrioritizedReplayBufferSamples
 from reverie.sb3.replay_buffer import ReplayBuffer
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DictReplayBuffer",
     "DictReplayBufferSamples",
+    "HerReplayBuffer",
     "NStepReplayBuffer",
     "PrioritizedDQN",
     "PrioritizedReplayBuffer",

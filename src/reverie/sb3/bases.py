@@ -16,6 +16,7 @@ __all__ = [
     "HAS_SB3",
     "DictReplayBuffer",
     "DictReplayBufferSamples",
+    "HerReplayBuffer",
     "NStepReplayBuffer",
     "ReplayBuffer",
     "ReplayBufferSamples",
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
         NStepReplayBuffer,
         ReplayBuffer,
     )
+    from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
     HAS_SB3 = True
 else:
@@ -91,6 +93,7 @@ else:
             DictReplayBufferSamples,
             ReplayBufferSamples,
         )
+        from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
         HAS_SB3 = True
     except ModuleNotFoundError as error:
@@ -98,7 +101,7 @@ else:
         if str(error.name).partition(".")[0] != "stable_baselines3":
             raise
         HAS_SB3 = False
-        DictReplayBuffer = NStepReplayBuffer = ReplayBuffer = object
+        DictReplayBuffer = HerReplayBuffer = NStepReplayBuffer = ReplayBuffer = object
 
 
 def untested(version: str) -> str:
