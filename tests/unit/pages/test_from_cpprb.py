@@ -37,7 +37,8 @@ SHAPES = 'batch["act"].shape, batch["rew"].shape'
 WANTED: dict[str, Any] = {
     "len(rb), rb.capacity": (10, 1000),
     "len(rb)": 10,
-    'tuple(batch.data[key] for key in ("obs", "act", "rew", "next_obs", "terminated"))': EXPECTED,
+    "tuple(batch.data[key] for key in "
+    '("obs", "act", "rew", "next_obs", "terminated"))': EXPECTED,
     SHAPES: ((1000, 1), (1000, 1)),
     'batch.data["act"].shape, batch.data["rew"].shape': ((1000,), (1000,)),
     'rb.steps().data["rew"]': REWARDS,
@@ -101,6 +102,13 @@ def test_cpprbs_tails_are_what_the_page_says() -> None:
     rb.on_episode_end()
     assert rb.get_all_transitions()["next_obs"][:3, 0].tolist() == [3, 4, 5]
     assert (rb.get_all_transitions()["next_obs"][3:, 0] != 5).all()
+
+
+def test_cpprbs_indexes_are_its_own_memory() -> None:
+    cpprb = pytest.importorskip("cpprb", reason="needs cpprb: pip install cpprb")
+    rb = cpprb.PrioritizedReplayBuffer(4, {"obs": {}, "done": {}})
+    rb.add(obs=0, done=False)
+    assert not rb.sample(1)["indexes"].flags.owndata
 
 
 def test_cpprbs_indexes_and_largest_priority_are_what_the_page_says() -> None:
