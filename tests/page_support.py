@@ -7,7 +7,7 @@ import itertools
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,6 +77,12 @@ def plain(value: Any) -> Any:
     return np.asarray(value).tolist() if hasattr(value, "dtype") else value
 
 
+class InTurn(tuple[Any, ...]):
+    """What rows of the same code give, one after the other."""
+
+    __slots__ = ()
+
+
 def run_rows(
     page: Iterable[Row],
     side: str,
@@ -95,12 +101,13 @@ def run_rows(
         repeated: by the code of a row's left side (or right, if there is none) for which
             steps it runs. Such rows in a row take turns.
         wanted: by the code of that side, or else of the right one, what it gives, or a
-            function that says whether a value is right.
+            function that says whether a value is right, or an `InTurn` of such.
 
     Returns:
         How many rows ran.
     """
     ran = 0
+    turns = {code: iter(each) for code, each in wanted.items() if isinstance(each, InTurn)}
     for again, group in itertools.groupby(page, lambda row: (row.old or row.new) in repeated):
         pieces = [(row, getattr(row, side)) for row in group if getattr(row, side)]
         ran += len(pieces)
@@ -111,17 +118,23 @@ def run_rows(
                     continue
                 value = evaluated(code, names)
                 if not again:
-                    check(side, row, value, wanted)
+                    check(side, row, value, wanted, turns)
     return ran
 
 
-def check(side: str, row: Row, value: Any, wanted: Mapping[str, Any]) -> None:
+def check(
+    side: str,
+    row: Row,
+    value: Any,
+    wanted: Mapping[str, Any],
+    turns: Mapping[str, Iterator[Any]],
+) -> None:
     """AssertionError where a row gave something else, or what nobody looked at."""
     if value is None:
         return
     code = row.old if side == "old" and row.old in wanted else row.new
     assert code in wanted, f"nothing says what {row!r} gives: {value!r}"
-    expected = wanted[code]
+    expected = next(turns[code]) if code in turns else wanted[code]
     if callable(expected):
         assert expected(value), f"{row!r} gave {value!r}"
     else:
