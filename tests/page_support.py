@@ -68,7 +68,7 @@ def plain(value: Any) -> Any:
     Columns of a batch become the different rows of it, in order: two large batches of the same
     transitions are then equal, whatever chance chose.
     """
-    if isinstance(value, tuple) and value and np.ndim(value[0]):
+    if isinstance(value, tuple) and value and hasattr(value[0], "dtype") and np.ndim(value[0]):
         columns = [np.asarray(column, np.float64) for column in value]
         table = np.concatenate([column.reshape(len(column), -1) for column in columns], axis=1)
         return np.unique(np.round(table, 4), axis=0).tolist()
