@@ -43,6 +43,7 @@ nox.options.sessions = [
     "cpp",
     "demo",
     "tf_agents",
+    "peers",
     "own_tests",
     "doors",
     "cleanrl",
@@ -283,6 +284,15 @@ def doors(session: nox.Session) -> None:
     for example in _examples():
         if example.stem.endswith("_torch"):
             _run_in_scratch(session, "python", str(example), "--quick")
+
+
+@nox.session(python="3.11")  # cpprb has no wheels for the newest
+def peers(session: nox.Session) -> None:
+    """The pages for who comes from CleanRL, cpprb and Flashbax, run on both sides."""
+    session.install("torch==2.13.0", "cpprb==11.*", "flashbax==0.1.*", "stable-baselines3==2.*")
+    _install(session, "test,torch,jax,gymnasium")
+    pages = [str(path) for path in sorted((ROOT / "tests").glob("unit/*/test_from_*.py"))]
+    session.run("pytest", *(session.posargs or pages), env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session(python="3.11")

@@ -116,7 +116,7 @@ def test_each_row_runs_on_cleanrls_side_and_gives_the_same(
     if SOURCE:
         monkeypatch.syspath_prepend(SOURCE)
     else:
-        reason = f"needs Stable-Baselines3; {NO_SOURCE}"
+        reason = f"needs Stable-Baselines3, nox -s peers; {NO_SOURCE}"
         theirs = pytest.importorskip("stable_baselines3.common.buffers", reason=reason)
         monkeypatch.setitem(sys.modules, "cleanrl_utils", theirs)
         monkeypatch.setitem(sys.modules, "cleanrl_utils.buffers", theirs)
@@ -157,7 +157,7 @@ def test_the_program_runs(tmp_path: Path) -> None:
 
 
 def test_cleanrls_program_prints_the_same(tmp_path: Path) -> None:
-    pytest.importorskip("stable_baselines3", reason="needs Stable-Baselines3")
+    pytest.importorskip("stable_baselines3", reason="needs Stable-Baselines3: nox -s peers")
     before, after = programs(TEXT)
     assert printed(before, tmp_path, warnings="default") == printed(after, tmp_path)
 

@@ -91,7 +91,7 @@ def test_the_rows_into_jax_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_each_row_runs_on_flashbaxs_side_and_gives_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("flashbax", reason="needs Flashbax: pip install flashbax")
+    pytest.importorskip("flashbax", reason="needs Flashbax: nox -s peers")
     import jax
 
     monkeypatch.chdir(tmp_path)
@@ -107,6 +107,6 @@ def test_the_program_runs(tmp_path: Path) -> None:
 
 def test_flashbaxs_program_prints_the_same(tmp_path: Path) -> None:
     if importlib.util.find_spec("flashbax") is None:
-        pytest.skip("needs Flashbax: pip install flashbax")
+        pytest.skip("needs Flashbax: nox -s peers")
     before, after = programs(TEXT)
     assert printed(before, tmp_path, warnings="default") == printed(after, tmp_path)

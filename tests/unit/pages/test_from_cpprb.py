@@ -77,7 +77,7 @@ def test_each_row_runs_on_our_side(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_each_row_runs_on_cpprbs_side_and_gives_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("cpprb", reason="needs cpprb: pip install cpprb")
+    pytest.importorskip("cpprb", reason="needs cpprb: nox -s peers")
     monkeypatch.chdir(tmp_path)
     assert run_rows(PAGE, "old", names(), STEPS, REPEATED, WANTED) > 25
 
@@ -87,13 +87,13 @@ def test_the_program_runs(tmp_path: Path) -> None:
 
 
 def test_cpprbs_program_prints_the_same(tmp_path: Path) -> None:
-    pytest.importorskip("cpprb", reason="needs cpprb: pip install cpprb")
+    pytest.importorskip("cpprb", reason="needs cpprb: nox -s peers")
     before, after = programs(TEXT)
     assert printed(before, tmp_path) == printed(after, tmp_path)
 
 
 def test_cpprbs_tails_are_what_the_page_says() -> None:
-    cpprb = pytest.importorskip("cpprb", reason="needs cpprb: pip install cpprb")
+    cpprb = pytest.importorskip("cpprb", reason="needs cpprb: nox -s peers")
     columns: dict[str, Any] = {"obs": {}, "rew": {}, "next_obs": {}, "done": {}}
     folded = {"size": 3, "gamma": 0.5, "rew": "rew", "next": "next_obs"}
     rb = cpprb.ReplayBuffer(100, columns, Nstep=folded)
@@ -105,14 +105,14 @@ def test_cpprbs_tails_are_what_the_page_says() -> None:
 
 
 def test_cpprbs_indexes_are_its_own_memory() -> None:
-    cpprb = pytest.importorskip("cpprb", reason="needs cpprb: pip install cpprb")
+    cpprb = pytest.importorskip("cpprb", reason="needs cpprb: nox -s peers")
     rb = cpprb.PrioritizedReplayBuffer(4, {"obs": {}, "done": {}})
     rb.add(obs=0, done=False)
     assert not rb.sample(1)["indexes"].flags.owndata
 
 
 def test_cpprbs_indexes_and_largest_priority_are_what_the_page_says() -> None:
-    cpprb = pytest.importorskip("cpprb", reason="needs cpprb: pip install cpprb")
+    cpprb = pytest.importorskip("cpprb", reason="needs cpprb: nox -s peers")
     rb = cpprb.PrioritizedReplayBuffer(4, {"obs": {}, "done": {}})
     for t in range(4):
         rb.add(obs=t, done=False)
