@@ -47,7 +47,6 @@ nox.options.sessions = [
     "own_tests",
     "doors",
     "cleanrl",
-    "sb3",
     "tests",
 ]
 nox.options.reuse_existing_virtualenvs = True
@@ -288,11 +287,12 @@ def doors(session: nox.Session) -> None:
 
 @nox.session(python="3.11")  # cpprb has no wheels for the newest
 def peers(session: nox.Session) -> None:
-    """The pages for who comes from CleanRL, cpprb and Flashbax, run on both sides."""
+    """The pages for who comes from elsewhere, run on both sides, and SB3's classes of ours."""
     session.install("torch==2.13.0", "cpprb==11.*", "flashbax==0.1.*", "stable-baselines3==2.*")
     _install(session, "test,torch,jax,gymnasium")
-    pages = [str(path) for path in sorted((ROOT / "tests").glob("unit/*/test_from_*.py"))]
-    session.run("pytest", *(session.posargs or pages), env={"OMP_NUM_THREADS": "1"})
+    found = {*ROOT.glob("tests/unit/*/test_from_*.py"), *ROOT.glob("tests/unit/doors/*sb3*.py")}
+    tests = [str(path) for path in sorted(found)]
+    session.run("pytest", *PARALLEL, *(session.posargs or tests), env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session(python="3.11")

@@ -43,7 +43,7 @@ PUBLIC_NAMES_OF = {
     ],
     "samplers": ["Fifo", "Lifo", "MaxHeap", "MinHeap", "Prioritized", "Uniform"],
     "removers": ["Fifo", "Lifo", "MaxHeap", "MinHeap", "Prioritized", "Uniform"],
-    "views": ["Episodes", "Hindsight", "Sequences", "Transitions", "Windows"],
+    "views": ["Episodes", "Hindsight", "Sequences", "Transitions", "View", "Windows"],
     "limiters": ["Limiter", "MinSize", "Queue", "SampleToInsertRatio"],
     "weights": [
         "LinearSchedule",

@@ -5,8 +5,9 @@ there on, in the core, in one pass: so `n_step`, `gamma` or `length` can change 
 filling the buffer anew, and nothing ever crosses the end of an episode.
 """
 
+from reverie.views.base import View
 from reverie.views.hindsight import Hindsight
 from reverie.views.sequences import Episodes, Sequences, Windows
 from reverie.views.transitions import Transitions
 
-__all__ = ["Episodes", "Hindsight", "Sequences", "Transitions", "Windows"]
+__all__ = ["Episodes", "Hindsight", "Sequences", "Transitions", "View", "Windows"]
