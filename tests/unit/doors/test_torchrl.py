@@ -1,0 +1,447 @@
+"""TorchRL's calls, against TorchRL's own buffer and against a list of steps."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reverie import samplers
+from reverie.errors import (
+    CheckpointMismatchError,
+    InvalidArgumentError,
+    SpecError,
+    StepMismatchError,
+    UnsupportedError,
+    WaitTimeoutError,
+)
+
+torch = pytest.importorskip("torch", reason="needs PyTorch")
+pytest.importorskip("torchrl", reason="needs TorchRL")
+TensorDict = pytest.importorskip("tensordict", reason="needs tensordict").TensorDict
+data_ = importlib.import_module("torchrl.data")
+door = importlib.import_module("reverie.torchrl")
+ReplayBuffer = door.ReplayBuffer
+
+
+class World:
+    """N environments whose episodes end at times of their own, terminated or cut off."""
+
+    def __init__(self, envs: int, seed: int = 0) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.shape = (envs,)
+        self.state = self.rng.normal(size=(envs, 3)).astype(np.float32)
+        self.trajectory = np.arange(envs)
+
+    def collect(self, steps: int) -> Any:
+        """`[N, T]`, as a collector of a vector environment gives them."""
+        return torch.stack([self.step() for _ in range(steps)], 1)
+
+    def step(self) -> Any:
+        """`[N]`."""
+        n = self.shape[0]
+        after = self.rng.normal(size=(n, 3)).astype(np.float32)
+        terminated = self.rng.random((n, 1)) < 0.15
+        truncated = ~terminated & (self.rng.random((n, 1)) < 0.15)
+        done = terminated | truncated
+        never = np.zeros((n, 1), bool)
+        step = {
+            "observation": self.state,
+            "agents": {"mood": self.state[:, :1] * 2},
+            "action": self.rng.integers(0, 4, n),
+            "done": never,
+            "terminated": never,
+            "truncated": never,
+            "collector": {"traj_ids": self.trajectory.copy()},
+            "next": {
+                "observation": after,
+                "agents": {"mood": after[:, :1] * 2},
+                "reward": self.rng.normal(size=(n, 1)),
+                "done": done,
+                "terminated": terminated,
+                "truncated": truncated,
+            },
+        }
+        fresh = self.rng.normal(size=(n, 3)).astype(np.float32)
+        self.state = np.where(done, fresh, after)
+        self.trajectory = self.trajectory + n * done[:, 0]
+        return TensorDict(_tensors(step), [n])
+
+
+def _tensors(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _tensors(value) for key, value in tree.items()}
+    return torch.from_numpy(np.array(tree))
+
+
+def theirs(capacity: int, **settings: Any) -> Any:
+    """TorchRL's buffer."""
+    storage = data_.LazyTensorStorage(capacity)
+    return data_.TensorDictReplayBuffer(storage=storage, **settings)
+
+
+def flat(data: Any) -> dict[Any, Any]:
+    """Leaves by key."""
+    return {key: value for key, value in data.items(True, True) if key != "index"}
+
+
+def same(found: Any, wanted: Any) -> None:
+    """Two TensorDicts are equal, bit for bit, dtypes and keys included."""
+    left, right = flat(found), flat(wanted)
+    assert left.keys() == right.keys()
+    for key in left:
+        assert left[key].dtype == right[key].dtype, key
+        assert torch.equal(left[key], right[key]), key
+
+
+def by_time(data: Any) -> Any:
+    """`[N, T]` in the order in which steps are numbered."""
+    return data.transpose(0, 1).reshape(-1)
+
+
+@pytest.mark.parametrize("envs", [1, 3])
+def test_what_is_there_and_what_is_sampled_is_what_torchrl_has(envs: int) -> None:
+    world, ours, other = World(envs), ReplayBuffer(100 * envs), theirs(100 * envs)
+    for steps in (7, 1, 20, 13, 60, 5, 30):  # beyond the capacity, too
+        data = world.collect(steps)
+        numbers = ours.extend(data)
+        assert torch.equal(data["index"], numbers)
+        other.extend(by_time(data).exclude("index"))
+        assert len(ours) == len(other)
+        assert ours.write_count == other.write_count
+    everything = other[:]
+    oldest = ours.write_count - len(ours)
+    place = oldest % (100 * envs)
+    same(ours[:], torch.cat([everything[place:], everything[:place]]))
+    found = ours.sample(1_000)
+    assert set(found["index"].tolist()) <= set(range(oldest, ours.write_count))
+    same(found, other[found["index"] % (100 * envs)])
+    same(ours[found["index"]], found)
+    same(ours[int(found["index"][0])], found[0])
+    assert ours.buffer.info().broken_episodes == 0
+
+
+def test_each_state_is_stored_once_across_calls() -> None:
+    world, buffer = World(3), ReplayBuffer(1_000)
+    data = [world.collect(steps) for steps in (5, 1, 30, 8)]
+    ends = sum(int(each["next", "done"].sum()) for each in data)
+    for each in data:
+        buffer.extend(each)
+    info = buffer.buffer.info()
+    # A record for each step, and one for the first state of each episode.
+    begun = int((~torch.cat(data, 1)[:, -1:]["next", "done"]).sum()) + ends
+    assert info.items == 3 * 44
+    assert info.steps == info.items + begun
+
+
+def test_a_collector_that_cuts_an_episode_off_unsaid_loses_nothing() -> None:
+    world, buffer = World(2), ReplayBuffer(1_000, n_step=3, gamma=0.5)
+    first = world.collect(4)
+    first["next", "done"][:] = first["next", "terminated"][:] = False
+    first["next", "truncated"][:] = False
+    world.state = world.state + 100  # an environment that was reset in between
+    second = world.collect(4)
+    buffer.extend(first)
+    buffer.extend(second)
+    assert buffer.buffer.info().broken_episodes == 0
+    last = buffer.sample(500)
+    last = last[last["index"] == 7][0]  # step 3 of environment 1
+    assert int(last["steps_to_next_obs"]) == 1
+    assert torch.equal(last["next", "observation"], first["next", "observation"][1, 3])
+
+
+def n_steps_by_hand(data: Any, n: int, gamma: float) -> Iterator[tuple[int, float, int, int]]:
+    """Number, return, steps, and the number of the last of them, of each step of `[N, T]`."""
+    done = data["next", "done"][..., 0]
+    envs, count = data.shape
+    for e in range(envs):
+        for t in range(count):
+            total, m = 0.0, 0
+            while m < n and t + m < count:
+                total += gamma**m * float(data["next", "reward"][e, t + m])
+                m += 1
+                if done[e, t + m - 1]:
+                    break
+            yield t * envs + e, total, m, (t + m - 1) * envs + e
+
+
+def test_returns_of_n_steps_are_those_by_hand_and_end_with_the_last_steps_flags() -> None:
+    world, buffer = World(3), ReplayBuffer(1_000, n_step=3, gamma=0.9)
+    data = world.collect(40)
+    for part in data.split([9, 1, 30], 1):
+        buffer.extend(part)
+    steps = by_time(data)
+    wanted = {row[0]: row[1:] for row in n_steps_by_hand(data, 3, 0.9)}
+    found = buffer.sample(2_000)
+    assert len(set(found["index"].tolist())) == 120
+    assert found["next", "reward"].dtype == torch.float64
+    for row in found:
+        total, m, last = wanted[int(row["index"])]
+        assert float(row["next", "reward"]) == pytest.approx(total, rel=1e-6, abs=1e-6)
+        assert int(row["steps_to_next_obs"]) == m
+        assert float(row["gamma"]) == pytest.approx(0.9**m)
+        for key in ("observation", "done", "terminated", "truncated"):
+            assert torch.equal(row["next", key], steps["next", key][last])
+        assert torch.equal(row["action"], steps["action"][int(row["index"])])
+
+
+def test_rows_one_at_a_time_and_flattened_are_the_same_steps() -> None:
+    rows, stepwise = World(3).collect(25), World(3)
+    by_add, by_row, at_once = ReplayBuffer(500), ReplayBuffer(500), ReplayBuffer(500)
+    for _ in range(25):
+        index = by_add.add(stepwise.step())
+        assert index.shape == (3,)
+    for row in rows[1]:
+        assert int(by_row.add(row)) == by_row.write_count - 1
+    at_once.extend(rows.reshape(-1))
+    same(by_add[:], by_time(rows))
+    same(by_row[:], rows[1])
+    same(at_once[:], rows.reshape(-1))
+
+
+def test_padding_is_left_out() -> None:
+    data = World(2).collect(5)
+    mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], dtype=torch.bool)
+    data["collector", "mask"] = mask
+    buffer = ReplayBuffer(100)
+    numbers = buffer.extend(data)
+    assert numbers.tolist() == [[0, 1, 2, -1, -1], [3, 4, 5, 6, 7]]
+    same(buffer[:], data[mask])
+
+
+def test_weights_and_priorities_are_the_formulas() -> None:
+    buffer = ReplayBuffer(8, sampler=samplers.Prioritized(0.6), beta=0.4, batch_size=4_000)
+    data = World(2).collect(2)
+    data["td_error"] = torch.tensor([[1.0, 3.0], [2.0, 4.0]])
+    numbers = buffer.extend(data)
+    sizes = torch.tensor([1.0, 2.0, 3.0, 4.0]).double()  # by number
+    assert numbers.tolist() == [[0, 2], [1, 3]]
+    for _ in range(2):
+        p = sizes**0.6 / (sizes**0.6).sum()
+        weights = (4 * p) ** -0.4
+        weights = weights / weights.max()
+        found = buffer.sample()
+        index = found["index"]
+        assert torch.allclose(found["priority_weight"].double(), weights[index], atol=1e-6)
+        share = torch.bincount(index, minlength=4) / 4_000
+        assert (share - p).abs().max() < 0.05
+        sizes = sizes.flip(0)
+        found["td_error"] = sizes[index]
+        buffer.update_tensordict_priority(found)
+    with pytest.raises(InvalidArgumentError, match="wanted 'index'"):
+        buffer.update_tensordict_priority(found.exclude("index"))
+    with pytest.raises(InvalidArgumentError, match=r"shape \(3,\)"):
+        buffer.update_priority(torch.arange(2), torch.ones(3))
+
+
+def test_priorities_of_steps_that_left_change_no_other_step() -> None:
+    buffer = ReplayBuffer(4, sampler=samplers.Prioritized(1.0))
+    world = World(1)
+    buffer.extend(world.collect(4)[0])
+    old = buffer.sample(64)
+    buffer.extend(world.collect(3)[0])
+    old["td_error"] = torch.full((64,), 50.0)
+    buffer.update_tensordict_priority(old)
+    info = buffer.buffer.item_info()
+    assert info["priority"].tolist() == [50.0, 1.0, 1.0, 1.0]  # number 3 alone is still there
+    buffer.update_priority(torch.tensor([3, 5, 6]), torch.tensor([[2.0, 1.0], [7, 9], [5, 4]]))
+    assert buffer.buffer.item_info()["priority"].tolist() == [2.0, 1.0, 9.0, 5.0]
+
+
+def test_torchrls_schedulers_change_beta() -> None:
+    buffer = ReplayBuffer(10, sampler=samplers.Prioritized(1.0), beta=0.0)
+    schedulers = importlib.import_module("torchrl.data.replay_buffers.scheduler")
+    scheduler = schedulers.LinearScheduler(buffer, "beta", final_value=1.0, num_steps=2)
+    data = World(1).collect(2)[0]
+    data["td_error"] = torch.tensor([1.0, 3.0])
+    buffer.extend(data)
+    lowest = []
+    for _ in range(3):
+        lowest.append(float(buffer.sample(200)["priority_weight"].min()))
+        scheduler.step()
+    assert lowest == pytest.approx([1.0, (1 / 3) ** 0.5, 1 / 3])
+
+
+def test_transforms_prefetch_and_iteration_are_torchrls() -> None:
+    transforms = importlib.import_module("torchrl.envs.transforms")
+    double = transforms.RewardScaling(0.0, 2.0, in_keys=[("next", "reward")])
+    buffer = ReplayBuffer(200, batch_size=16, prefetch=3, transform=double)
+    data = World(2).collect(50)
+    buffer.extend(data)
+    buffer.append_transform(lambda batch: batch.set("seen", torch.ones(batch.shape)))
+    steps = by_time(data)
+    for count, found in enumerate(buffer):
+        assert found.shape == (16,)
+        assert found["seen"].all()
+        rewards = steps["next", "reward"][found["index"]] * 2
+        assert torch.equal(found["next", "reward"], rewards)
+        if count == 20:
+            break
+
+
+def test_choices_are_seeded_by_the_generator() -> None:
+    data = World(1).collect(50)[0]
+    found = []
+    for seed in (1, 1, 2):
+        buffer = ReplayBuffer(50, generator=torch.Generator().manual_seed(seed))
+        buffer.extend(data.clone())
+        found.append(buffer.sample(30)["index"].tolist())
+    assert found[0] == found[1] != found[2]
+
+
+@pytest.mark.parametrize("way", ["dumps", "state_dict", "pickle"])
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_a_saved_buffer_goes_on(way: str, n_step: int, tmp_path: Any) -> None:
+    settings = {"sampler": samplers.Prioritized(0.7), "beta": 0.5, "n_step": n_step}
+    world, buffer = World(2), ReplayBuffer(30, batch_size=8, **settings)
+    for _ in range(3):
+        buffer.extend(world.collect(10))
+    if way == "pickle":
+        again = pickle.loads(pickle.dumps(buffer))
+    else:
+        again = ReplayBuffer(30, batch_size=8, **settings)
+        again.extend(World(2, seed=5).collect(3))
+        if way == "dumps":
+            buffer.dumps(tmp_path / "rb")
+            buffer.dumps(tmp_path / "rb")
+            assert len(list((tmp_path / "rb" / "storage").glob("ckpt-*"))) == 1
+            again.loads(tmp_path / "rb")
+        else:
+            again.load_state_dict(buffer.state_dict())
+    assert again.write_count == 60
+    more = world.collect(4)
+    assert torch.equal(again.extend(more.clone()), buffer.extend(more))
+    same(again[:], buffer[:])
+    left, right = again.sample(), buffer.sample()
+    same(left, right)
+    assert torch.equal(left["index"], right["index"])
+    with pytest.raises(CheckpointMismatchError, match="wanted"):
+        ReplayBuffer(30, batch_size=8).load_state_dict(buffer.state_dict())
+
+
+@pytest.mark.parametrize("way", ["dumps", "state_dict", "pickle"])
+def test_an_empty_one_is_saved_too(way: str, tmp_path: Any) -> None:
+    buffer, again = ReplayBuffer(30), ReplayBuffer(30)
+    again.extend(World(1).collect(3)[0])
+    if way == "pickle":
+        again = pickle.loads(pickle.dumps(buffer))
+    elif way == "dumps":
+        buffer.dumps(tmp_path / "rb")
+        again.loads(tmp_path / "rb")
+        again.extend(World(1).collect(3)[0])
+        again.dumps(tmp_path / "rb")
+        with pytest.raises(InvalidArgumentError, match="Choose another folder"):
+            buffer.dumps(tmp_path / "rb")
+        again.load_state_dict(buffer.state_dict())
+    else:
+        again.load_state_dict(buffer.state_dict())
+    assert len(again) == again.write_count == 0
+
+
+def test_numbers_are_never_used_twice() -> None:
+    world, buffer = World(1), ReplayBuffer(10)
+    buffer.extend(world.collect(7)[0])
+    buffer.empty()
+    assert (len(buffer), buffer.write_count) == (0, 0)
+    assert buffer.extend(world.collect(2)[0]).tolist() == [7, 8]
+    assert sorted(set(buffer.sample(50)["index"].tolist())) == [7, 8]
+    assert 8 in buffer.storage
+    assert 6 not in buffer.storage
+    with pytest.raises(IndexError, match="found 6, wanted .* 7 to 8"):
+        buffer[6]
+
+
+def bad(change: Any) -> Any:
+    """Steps `[2, 4]` with something else in them."""
+    data = World(2).collect(4)
+    return change(data) or data
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (lambda d: d.exclude("action"), StepMismatchError, r"missing \[\('action',\)\]"),
+        (
+            lambda d: d.exclude(("next", "observation")),
+            StepMismatchError,
+            r"missing \[\('next', 'observation'\)\]",
+        ),
+        (lambda d: d.set("more", d["action"]), StepMismatchError, r"unknown \[\('more',\)\]"),
+        (
+            lambda d: d.set("action", d["action"].float()),
+            StepMismatchError,
+            r"\('action',\): found \(\) float32, wanted \(\) int64",
+        ),
+        (
+            lambda d: d.set("observation", d["observation"][..., :2]),
+            StepMismatchError,
+            r"\('observation',\): found \(2,\)",
+        ),
+        (lambda d: d[:1], InvalidArgumentError, "steps of 1 environments, wanted 2"),
+        (lambda d: d[0, 0], InvalidArgumentError, "without a batch dimension"),
+        (lambda d: d.set("text", "no"), SpecError, r"\('text',\): found .*str"),
+        (
+            lambda d: d.set("action", d["action"].bfloat16()),
+            SpecError,
+            r"\('action',\): found torch.bfloat16",
+        ),
+    ],
+)
+def test_what_is_no_such_step_is_refused_by_name(change: Any, error: Any, words: str) -> None:
+    buffer = ReplayBuffer(100)
+    buffer.extend(World(2).collect(4))
+    before = buffer[:].clone()
+    with pytest.raises(error, match=words):
+        buffer.extend(bad(change))
+    same(buffer[:], before)
+    assert buffer.write_count == 8
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: d.exclude("next"), r"wanted one of \('next', 'done'\)"),
+        (lambda d: d.set("a/b", d["action"]), "without a slash"),
+        (lambda d: d.exclude(("next", "reward")), r"no \('next', 'reward'\)"),
+        (lambda d: d.set(("next", "more"), d["action"]), r"\('next', 'more'\)\] within"),
+    ],
+)
+def test_first_data_that_cannot_be_are_refused(change: Any, words: str) -> None:
+    buffer = ReplayBuffer(100, n_step=2)
+    with pytest.raises(InvalidArgumentError, match=words):
+        buffer.extend(bad(change))
+    buffer.extend(World(3).collect(4))  # what was refused has no say
+    assert len(buffer) == 12
+
+
+def test_what_this_buffer_cannot_do_says_so() -> None:
+    buffer = ReplayBuffer(100, batch_size=4)
+    with pytest.raises(WaitTimeoutError, match="nothing was added"):
+        buffer.sample()
+    buffer.extend(World(1).collect(4)[0])
+    with pytest.raises(UnsupportedError, match="share"):
+        buffer.share()
+    with pytest.raises(UnsupportedError, match="cannot be written to"):
+        buffer[0] = buffer[1]
+    for call in (buffer.set_sampler, buffer.set_storage, buffer.set_writer):
+        with pytest.raises(UnsupportedError, match="Make a new one"):
+            call(None)
+    with pytest.raises(InvalidArgumentError, match=r"beta: found 0\.4"):
+        ReplayBuffer(100, beta=0.4)
+    with pytest.raises(InvalidArgumentError, match="capacity"):
+        ReplayBuffer(0)
+
+
+def test_an_untested_torchrl_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    torchrl = importlib.import_module("torchrl")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ReplayBuffer(10)
+    monkeypatch.setattr(torchrl, "__version__", "0.99.0")
+    with pytest.warns(UserWarning, match=r"tested with TorchRL 0\.13 and 0\.14; found 0\.99"):
+        ReplayBuffer(10)
