@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reverie.errors import InvalidArgumentError, SpecError, StepMismatchError
 from reverie.nests.specs import ArraySpec
-from reverie.runtime.optional import require
 from reverie.torch.converting import tensor_of
+from reverie.torchrl.bases import tensordict, torch
 from reverie.views.base import NEXT
-
-if TYPE_CHECKING:
-    import tensordict
-    import torch
-else:
-    torch = require("torch", "torchrl", "reverie.torchrl")
-    tensordict = require("tensordict", "torchrl", "reverie.torchrl")
 
 Key = tuple[str, ...]
 Arrays = dict[Key, NDArray[Any]]
@@ -87,7 +80,9 @@ class Columns:
             InvalidArgumentError: nothing within "next" says where episodes end; or a name has
                 a slash.
         """
-        specs = {key: ArraySpec(array.shape[dims:], array.dtype) for key, array in arrays.items()}
+        specs = {
+            key: ArraySpec(array.shape[dims:], array.dtype) for key, array in arrays.items()
+        }
         if not any(key[0] == "next" and key[-1] in _FLAGS for key in specs):
             raise InvalidArgumentError(
                 f"data: found the keys {list(specs)!r:.400}, wanted one of ('next', 'done'), "
@@ -100,12 +95,10 @@ class Columns:
                 f"data: found the key {slashed[0]!r:.200}, wanted one without a slash: it "
                 "becomes the name of a column. Rename it by a transform. Nothing was stored."
             )
-        both = [key for key in specs if specs.get(("next", *key)) == specs[key]]
-        after = {("next", *key) for key in both}
+        both = [key for key in specs if specs.get(_after(key)) == specs[key]]
+        after = {_after(key) for key in both}
         flags = [
-            key
-            for key in specs
-            if key[0] == "next" and key[-1] in _FLAGS and key not in after
+            key for key in specs if key[0] == "next" and key[-1] in _FLAGS and key not in after
         ]
         alone = [key for key in specs if key not in {*both, *after, *flags}]
         return cls(tuple(both), tuple(flags), tuple(alone), specs)
@@ -127,7 +120,7 @@ class Columns:
         both = [key for key in states_ if key[0] != "next"]
         flags = [key for key in states_ if key[0] == "next"]
         alone = [key for key in specs if key not in states_]
-        specs.update({("next", *key): specs[key] for key in both})
+        specs.update({_after(key): specs[key] for key in both})
         return cls(tuple(both), tuple(flags), tuple(alone), specs)
 
     @property
@@ -166,7 +159,7 @@ class Columns:
 
     def after(self, arrays: Arrays) -> Arrays:
         """The states after them."""
-        found = {key: arrays["next", *key] for key in self.both}
+        found = {key: arrays[_after(key)] for key in self.both}
         return found | {key: arrays[key] for key in self.flags}
 
     def others(self, arrays: Arrays) -> Arrays:
@@ -190,7 +183,7 @@ class Columns:
             yield key, data[name_of(key)]
         for key in self.both:
             yield key, data[name_of(key)]
-            yield ("next", *key), data[NEXT + name_of(key)]
+            yield _after(key), data[NEXT + name_of(key)]
         for key in self.flags:
             yield key, data[NEXT + name_of(key)]
 
@@ -226,3 +219,7 @@ def name_of(key: Key) -> str:
 
 def _key(name: str) -> Key:
     return tuple(name.removeprefix(_ROOM).split("/"))
+
+
+def _after(key: Key) -> Key:
+    return ("next", *key)

@@ -6,7 +6,7 @@ import json
 import operator
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,21 +21,11 @@ from reverie.errors import (
 )
 from reverie.opening import open_buffer
 from reverie.replay_buffer import ReplayBuffer
-from reverie.runtime.optional import require
 from reverie.tables.selectors import ItemSelector
+from reverie.torchrl.bases import samplers, storages, torch, writers
 from reverie.torchrl.columns import NUMBER, REWARD, Columns, leaves_of, name_of
 from reverie.torchrl.streams import Streams
 from reverie.views import Transitions
-
-if TYPE_CHECKING:
-    import torch
-    from torchrl.data.replay_buffers import samplers, storages, writers
-else:
-    torch = require("torch", "torchrl", "reverie.torchrl")
-    _WHAT = "torchrl", "reverie.torchrl"
-    samplers = require("torchrl.data.replay_buffers.samplers", *_WHAT)
-    storages = require("torchrl.data.replay_buffers.storages", *_WHAT)
-    writers = require("torchrl.data.replay_buffers.writers", *_WHAT)
 
 
 class Storage(storages.Storage):  # type: ignore[misc]
@@ -91,7 +81,8 @@ class Storage(storages.Storage):  # type: ignore[misc]
         streams.check(data.shape[0])
         self.buffer, self.columns, self.streams = buffer, columns, streams
         first, count = self.numbered, data.shape[0] * data.shape[1]
-        numbers = np.arange(first, first + count).reshape(data.shape[1], data.shape[0]).T
+        numbers: NDArray[np.int64] = np.arange(first, first + count)
+        numbers = numbers.reshape(data.shape[1], data.shape[0]).T
         self.numbered += count
         streams.store(arrays, numbers)
         return numbers
@@ -258,7 +249,8 @@ class Storage(storages.Storage):  # type: ignore[misc]
     def __setstate__(self, state: dict[str, Any]) -> None:
         """The reverse."""
         kept = state.pop("kept")
-        super().__setstate__(state)
+        # TorchRL 0.13's storages have none.
+        getattr(super(), "__setstate__", self.__dict__.update)(state)
         if kept:
             self.load_state_dict(kept)
             self.numbered = state["numbered"]

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from reverie import replay_buffer
 from reverie.errors import InvalidArgumentError, UnsupportedError
 from reverie.runtime.checks import check_int
-from reverie.runtime.optional import require
 from reverie.tables.selectors import ItemSelector
+from reverie.torchrl.bases import TensorDictReplayBuffer
 from reverie.torchrl.parts import Sampler, Storage, Writer
 from reverie.views import Transitions
-
-if TYPE_CHECKING:
-    from torchrl.data import TensorDictReplayBuffer
-else:
-    _torchrl = require("torchrl", "torchrl", "reverie.torchrl")
-    TensorDictReplayBuffer = require(
-        "torchrl.data", "torchrl", "reverie.torchrl"
-    ).TensorDictReplayBuffer
-
-TESTED = "0.13", "0.14"
 
 
 class ReplayBuffer(TensorDictReplayBuffer):  # type: ignore[misc]
@@ -80,7 +69,6 @@ class ReplayBuffer(TensorDictReplayBuffer):  # type: ignore[misc]
         priority_key: str = "td_error",
         generator: Any = None,
     ) -> None:
-        _tell_untested()
         if batch_size is not None:
             check_int("batch_size", batch_size, 1, 2**31 - 1)
         steps = Storage(capacity, sampler, Transitions(n_step, gamma), generator)
@@ -158,12 +146,3 @@ def _fixed(what: str, way: str) -> UnsupportedError:
 
 def _as_it_is(data: Any) -> Any:
     return data
-
-
-def _tell_untested() -> None:
-    version = str(_torchrl.__version__)
-    if ".".join(version.split(".")[:2]) not in TESTED:
-        warnings.warn(
-            f"reverie.torchrl is tested with TorchRL {' and '.join(TESTED)}; found {version}.",
-            stacklevel=3,
-        )

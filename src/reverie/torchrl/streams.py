@@ -68,9 +68,11 @@ class Streams:
             moved[:, 0] |= (begun[:, 0] != state).any(-1)
             moved[:, 1:] |= (begun[:, 1:] != ended[:, :-1]).any(-1)
         self._last = [array[:, -1].copy() for array in ends]
-        return moved
+        found: NDArray[np.bool_] = moved
+        return found
 
 
 def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
     plain = np.ascontiguousarray(array).reshape(*array.shape[:2], -1)
-    return plain.view(np.uint8)
+    found: NDArray[np.uint8] = plain.view(np.uint8)
+    return found

@@ -110,8 +110,8 @@ def test_what_is_there_and_what_is_sampled_is_what_torchrl_has(envs: int) -> Non
     for steps in (7, 1, 20, 13, 60, 5, 30):  # beyond the capacity, too
         data = world.collect(steps)
         numbers = ours.extend(data)
-        assert torch.equal(data["index"], numbers)
-        other.extend(by_time(data).exclude("index"))
+        assert torch.equal(by_time(numbers), by_time(numbers).sort().values)
+        other.extend(by_time(data))
         assert len(ours) == len(other)
         assert ours.write_count == other.write_count
     everything = other[:]
@@ -240,7 +240,7 @@ def test_weights_and_priorities_are_the_formulas() -> None:
 
 
 def test_priorities_of_steps_that_left_change_no_other_step() -> None:
-    buffer = ReplayBuffer(4, sampler=samplers.Prioritized(1.0))
+    buffer = ReplayBuffer(4, sampler=samplers.Prioritized(1.0, eps=0))
     world = World(1)
     buffer.extend(world.collect(4)[0])
     old = buffer.sample(64)
@@ -314,12 +314,12 @@ def test_a_saved_buffer_goes_on(way: str, n_step: int, tmp_path: Any) -> None:
         else:
             again.load_state_dict(buffer.state_dict())
     assert again.write_count == 60
-    more = world.collect(4)
-    assert torch.equal(again.extend(more.clone()), buffer.extend(more))
-    same(again[:], buffer[:])
     left, right = again.sample(), buffer.sample()
     same(left, right)
     assert torch.equal(left["index"], right["index"])
+    more = world.collect(4)
+    assert torch.equal(again.extend(more.clone()), buffer.extend(more))
+    same(again[:], buffer[:])
     with pytest.raises(CheckpointMismatchError, match="wanted"):
         ReplayBuffer(30, batch_size=8).load_state_dict(buffer.state_dict())
 
@@ -352,14 +352,15 @@ def test_numbers_are_never_used_twice() -> None:
     assert sorted(set(buffer.sample(50)["index"].tolist())) == [7, 8]
     assert 8 in buffer.storage
     assert 6 not in buffer.storage
-    with pytest.raises(IndexError, match="found 6, wanted .* 7 to 8"):
+    with pytest.raises(IndexError, match=r"found 6, wanted .* 7 to 8"):
         buffer[6]
 
 
 def bad(change: Any) -> Any:
     """Steps `[2, 4]` with something else in them."""
     data = World(2).collect(4)
-    return change(data) or data
+    found = change(data)
+    return data if found is None else found
 
 
 @pytest.mark.parametrize(
@@ -384,7 +385,7 @@ def bad(change: Any) -> Any:
         ),
         (lambda d: d[:1], InvalidArgumentError, "steps of 1 environments, wanted 2"),
         (lambda d: d[0, 0], InvalidArgumentError, "without a batch dimension"),
-        (lambda d: d.set("text", "no"), SpecError, r"\('text',\): found .*str"),
+        (lambda d: d.set("text", "no"), SpecError, r"\('text',\): found NonTensor"),
         (
             lambda d: d.set("action", d["action"].bfloat16()),
             SpecError,
@@ -439,9 +440,10 @@ def test_what_this_buffer_cannot_do_says_so() -> None:
 
 def test_an_untested_torchrl_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     torchrl = importlib.import_module("torchrl")
+    bases = importlib.import_module("reverie.torchrl.bases")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        ReplayBuffer(10)
+        importlib.reload(bases)
     monkeypatch.setattr(torchrl, "__version__", "0.99.0")
     with pytest.warns(UserWarning, match=r"tested with TorchRL 0\.13 and 0\.14; found 0\.99"):
-        ReplayBuffer(10)
+        importlib.reload(bases)
