@@ -322,6 +322,20 @@ def sb3(session: nox.Session) -> None:
     )
 
 
+@nox.session(python="3.11")
+@nox.parametrize("version", ["0.13", "0.14"])
+def torchrl(session: nox.Session, version: str) -> None:
+    """`reverie.torchrl` with TorchRL, which pins its own TensorDict and PyTorch.
+
+    Not in the default run: where there is no wheel for the machine, pip builds its extension
+    from source.
+    """
+    session.install("torch==2.13.0", f"torchrl=={version}.*", "gymnasium[classic-control]")
+    _install(session, "test,torchrl")
+    ours = [str(path) for path in sorted(ROOT.glob("tests/unit/doors/*torchrl*.py"))]
+    session.run("pytest", *PARALLEL, *(session.posargs or ours))
+
+
 @nox.session
 def asan(session: nox.Session) -> None:
     """The Python unit tests over a core built with ASan and UBSan (Linux with GCC only)."""

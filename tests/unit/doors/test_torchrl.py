@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.torchrl_support import World, by_time, same, theirs
 
 from reverie import samplers
 from reverie.errors import (
@@ -23,85 +24,8 @@ from reverie.errors import (
 
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 pytest.importorskip("torchrl", reason="needs TorchRL")
-TensorDict = pytest.importorskip("tensordict", reason="needs tensordict").TensorDict
-data_ = importlib.import_module("torchrl.data")
-door = importlib.import_module("reverie.torchrl")
-ReplayBuffer = door.ReplayBuffer
-
-
-class World:
-    """N environments whose episodes end at times of their own, terminated or cut off."""
-
-    def __init__(self, envs: int, seed: int = 0) -> None:
-        self.rng = np.random.default_rng(seed)
-        self.shape = (envs,)
-        self.state = self.rng.normal(size=(envs, 3)).astype(np.float32)
-        self.trajectory = np.arange(envs)
-
-    def collect(self, steps: int) -> Any:
-        """`[N, T]`, as a collector of a vector environment gives them."""
-        return torch.stack([self.step() for _ in range(steps)], 1)
-
-    def step(self) -> Any:
-        """`[N]`."""
-        n = self.shape[0]
-        after = self.rng.normal(size=(n, 3)).astype(np.float32)
-        terminated = self.rng.random((n, 1)) < 0.15
-        truncated = ~terminated & (self.rng.random((n, 1)) < 0.15)
-        done = terminated | truncated
-        never = np.zeros((n, 1), bool)
-        step = {
-            "observation": self.state,
-            "agents": {"mood": self.state[:, :1] * 2},
-            "action": self.rng.integers(0, 4, n),
-            "done": never,
-            "terminated": never,
-            "truncated": never,
-            "collector": {"traj_ids": self.trajectory.copy()},
-            "next": {
-                "observation": after,
-                "agents": {"mood": after[:, :1] * 2},
-                "reward": self.rng.normal(size=(n, 1)),
-                "done": done,
-                "terminated": terminated,
-                "truncated": truncated,
-            },
-        }
-        fresh = self.rng.normal(size=(n, 3)).astype(np.float32)
-        self.state = np.where(done, fresh, after)
-        self.trajectory = self.trajectory + n * done[:, 0]
-        return TensorDict(_tensors(step), [n])
-
-
-def _tensors(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {key: _tensors(value) for key, value in tree.items()}
-    return torch.from_numpy(np.array(tree))
-
-
-def theirs(capacity: int, **settings: Any) -> Any:
-    """TorchRL's buffer."""
-    storage = data_.LazyTensorStorage(capacity)
-    return data_.TensorDictReplayBuffer(storage=storage, **settings)
-
-
-def flat(data: Any) -> dict[Any, Any]:
-    """Leaves by key."""
-    return {key: value for key, value in data.items(True, True) if key != "index"}
-
-
-def same(found: Any, wanted: Any) -> None:
-    """Two TensorDicts are equal, bit for bit, dtypes and keys included."""
-    left, right = flat(found), flat(wanted)
-    assert left.keys() == right.keys()
-    for key in left:
-        assert left[key].dtype == right[key].dtype, key
-        assert torch.equal(left[key], right[key]), key
-
-
-def by_time(data: Any) -> Any:
-    """`[N, T]` in the order in which steps are numbered."""
-    return data.transpose(0, 1).reshape(-1)
+pytest.importorskip("tensordict", reason="needs tensordict")
+ReplayBuffer = importlib.import_module("reverie.torchrl").ReplayBuffer
 
 
 @pytest.mark.parametrize("envs", [1, 3])
@@ -153,6 +77,46 @@ def test_a_collector_that_cuts_an_episode_off_unsaid_loses_nothing() -> None:
     last = last[last["index"] == 7][0]  # step 3 of environment 1
     assert int(last["steps_to_next_obs"]) == 1
     assert torch.equal(last["next", "observation"], first["next", "observation"][1, 3])
+
+
+@pytest.mark.parametrize(
+    ("left_out", "ended"),
+    [
+        ((), ("terminated", "truncated")),
+        (("done", "terminated", "truncated"), ("terminated", "truncated")),
+        (("done", ("next", "done")), ("terminated", "truncated")),
+        (("truncated", ("next", "terminated"), ("next", "truncated")), ("done", None)),
+        (("terminated", ("next", "terminated")), ("terminated", "truncated")),
+    ],
+)
+def test_how_an_episode_ended_is_known_whatever_flags_there_are(
+    left_out: Any, ended: Any
+) -> None:
+    data, buffer = World(3).collect(30), ReplayBuffer(100)
+    wanted = by_time(data["next"])
+    buffer.extend(data.exclude(*left_out))
+    same(buffer[:], by_time(data.exclude(*left_out)))
+    steps = buffer.buffer.steps()
+    assert np.array_equal(steps.terminated, wanted[ended[0]][:, 0].numpy())
+    if ended[1] is None:
+        assert not steps.truncated[~steps.terminated].any()
+    else:
+        assert np.array_equal(steps.truncated, wanted[ended[1]][:, 0].numpy())
+    assert buffer.buffer.info().broken_episodes == 0
+
+
+def test_with_flags_of_agents_alone_an_episode_is_over_when_it_is_for_all() -> None:
+    data, buffer = World(2).collect(12), ReplayBuffer(100)
+    done = torch.rand(2, 12, 3, 1, generator=torch.Generator().manual_seed(0)) < 0.6
+    data = data.exclude(
+        *(key for flag in ("done", "terminated", "truncated") for key in (flag, ("next", flag)))
+    )
+    data["next", "agents", "done"] = done
+    buffer.extend(data)
+    same(buffer[:], by_time(data))
+    wanted = by_time(done.all(2)).numpy()
+    assert 0 < wanted.sum() < 24
+    assert np.array_equal(buffer.buffer.steps().terminated, wanted)
 
 
 def n_steps_by_hand(data: Any, n: int, gamma: float) -> Iterator[tuple[int, float, int, int]]:
@@ -244,7 +208,11 @@ def test_priorities_of_steps_that_left_change_no_other_step() -> None:
     world = World(1)
     buffer.extend(world.collect(4)[0])
     old = buffer.sample(64)
+    buffer.update_priority(
+        torch.tensor([-1, 4, 99]), torch.tensor(70.0)
+    )  # none of them is there
     buffer.extend(world.collect(3)[0])
+    buffer.update_priority(torch.arange(3), torch.tensor(70.0))
     old["td_error"] = torch.full((64,), 50.0)
     buffer.update_tensordict_priority(old)
     info = buffer.buffer.item_info()
@@ -343,11 +311,17 @@ def test_an_empty_one_is_saved_too(way: str, tmp_path: Any) -> None:
     assert len(again) == again.write_count == 0
 
 
-def test_numbers_are_never_used_twice() -> None:
+@pytest.mark.parametrize("way", [None, "state_dict", "pickle"])
+def test_numbers_are_never_used_twice(way: str | None) -> None:
     world, buffer = World(1), ReplayBuffer(10)
     buffer.extend(world.collect(7)[0])
     buffer.empty()
     assert (len(buffer), buffer.write_count) == (0, 0)
+    if way == "pickle":
+        buffer = pickle.loads(pickle.dumps(buffer))
+    elif way == "state_dict":
+        state, buffer = buffer.state_dict(), ReplayBuffer(10)
+        buffer.load_state_dict(state)
     assert buffer.extend(world.collect(2)[0]).tolist() == [7, 8]
     assert sorted(set(buffer.sample(50)["index"].tolist())) == [7, 8]
     assert 8 in buffer.storage
