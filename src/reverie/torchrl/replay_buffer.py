@@ -10,7 +10,9 @@ from reverie.errors import InvalidArgumentError, UnsupportedError
 from reverie.runtime.checks import check_int
 from reverie.tables.selectors import ItemSelector
 from reverie.torchrl.bases import TensorDictReplayBuffer
-from reverie.torchrl.parts import Sampler, Storage, Writer
+from reverie.torchrl.sampler import Sampler
+from reverie.torchrl.storage import Storage
+from reverie.torchrl.writer import Writer
 from reverie.views import Transitions
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,8 @@ class Streams:
                 "that changes, pass data.reshape(-1). Nothing was stored."
             )
 
-    def store(self, arrays: Arrays, numbers: NDArray[np.int64]) -> None:
-        """Stores steps `[N, T]`, of which all is checked."""
+    def store(self, arrays: Arrays, numbers: NDArray[np.int64]) -> Iterator[int]:
+        """Stores steps `[N, T]`, of which all is checked, a time at a time: how many each."""
         columns = self._columns
         before, after = columns.before(arrays), columns.after(arrays)
         others = columns.others(arrays)
@@ -57,6 +58,7 @@ class Streams:
                 terminated[:, t],
                 truncated[:, t],
             )
+            yield self._count
 
     def _moved(self, before: Arrays, after: Arrays) -> NDArray[np.bool_]:
         """Of each step, whether it begins elsewhere than where the one before ended."""

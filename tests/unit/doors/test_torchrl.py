@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import pickle
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +13,6 @@ from tests.torchrl_support import World, by_time, same, theirs
 
 from reverie import samplers
 from reverie.errors import (
-    CheckpointMismatchError,
     InvalidArgumentError,
     SpecError,
     StepMismatchError,
@@ -262,72 +260,29 @@ def test_choices_are_seeded_by_the_generator() -> None:
     assert found[0] == found[1] != found[2]
 
 
-@pytest.mark.parametrize("way", ["dumps", "state_dict", "pickle"])
-@pytest.mark.parametrize("n_step", [1, 3])
-def test_a_saved_buffer_goes_on(way: str, n_step: int, tmp_path: Any) -> None:
-    settings = {"sampler": samplers.Prioritized(0.7), "beta": 0.5, "n_step": n_step}
-    world, buffer = World(2), ReplayBuffer(30, batch_size=8, **settings)
-    for _ in range(3):
-        buffer.extend(world.collect(10))
-    if way == "pickle":
-        again = pickle.loads(pickle.dumps(buffer))
-    else:
-        again = ReplayBuffer(30, batch_size=8, **settings)
-        again.extend(World(2, seed=5).collect(3))
-        if way == "dumps":
-            buffer.dumps(tmp_path / "rb")
-            buffer.dumps(tmp_path / "rb")
-            assert len(list((tmp_path / "rb" / "storage").glob("ckpt-*"))) == 1
-            again.loads(tmp_path / "rb")
-        else:
-            again.load_state_dict(buffer.state_dict())
-    assert again.write_count == 60
-    left, right = again.sample(), buffer.sample()
-    same(left, right)
-    assert torch.equal(left["index"], right["index"])
-    more = world.collect(4)
-    assert torch.equal(again.extend(more.clone()), buffer.extend(more))
-    same(again[:], buffer[:])
-    with pytest.raises(CheckpointMismatchError, match="wanted"):
-        ReplayBuffer(30, batch_size=8).load_state_dict(buffer.state_dict())
+def test_who_interrupts_an_extension_has_its_first_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world, buffer = World(2), ReplayBuffer(100, sampler=samplers.Prioritized(1.0, eps=0))
+    first, second, third = (world.collect(5) for _ in range(3))
+    buffer.extend(first)
+    add, calls = buffer.buffer.add_step, iter(range(2))
 
+    def interrupted(*args: Any) -> int:
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        return int(add(*args))
 
-@pytest.mark.parametrize("way", ["dumps", "state_dict", "pickle"])
-def test_an_empty_one_is_saved_too(way: str, tmp_path: Any) -> None:
-    buffer, again = ReplayBuffer(30), ReplayBuffer(30)
-    again.extend(World(1).collect(3)[0])
-    if way == "pickle":
-        again = pickle.loads(pickle.dumps(buffer))
-    elif way == "dumps":
-        buffer.dumps(tmp_path / "rb")
-        again.loads(tmp_path / "rb")
-        again.extend(World(1).collect(3)[0])
-        again.dumps(tmp_path / "rb")
-        with pytest.raises(InvalidArgumentError, match="Choose another folder"):
-            buffer.dumps(tmp_path / "rb")
-        again.load_state_dict(buffer.state_dict())
-    else:
-        again.load_state_dict(buffer.state_dict())
-    assert len(again) == again.write_count == 0
-
-
-@pytest.mark.parametrize("way", [None, "state_dict", "pickle"])
-def test_numbers_are_never_used_twice(way: str | None) -> None:
-    world, buffer = World(1), ReplayBuffer(10)
-    buffer.extend(world.collect(7)[0])
-    buffer.empty()
-    assert (len(buffer), buffer.write_count) == (0, 0)
-    if way == "pickle":
-        buffer = pickle.loads(pickle.dumps(buffer))
-    elif way == "state_dict":
-        state, buffer = buffer.state_dict(), ReplayBuffer(10)
-        buffer.load_state_dict(state)
-    assert buffer.extend(world.collect(2)[0]).tolist() == [7, 8]
-    assert sorted(set(buffer.sample(50)["index"].tolist())) == [7, 8]
-    assert 8 in buffer.storage
-    assert 6 not in buffer.storage
-    with pytest.raises(IndexError, match=r"found 6, wanted .* 7 to 8"):
-        buffer[6]
+    monkeypatch.setattr(buffer.buffer, "add_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        buffer.extend(second)
+    monkeypatch.undo()
+    numbers = buffer.extend(third)
+    assert numbers.min() == 14
+    same(buffer[:], torch.cat([by_time(first), by_time(second[:, :2]), by_time(third)]))
+    assert torch.equal(buffer[:]["index"], torch.arange(24))
+    buffer.update_priority(torch.tensor([14]), torch.tensor(9.0))
+    assert buffer.buffer.item_info()["priority"].argmax() == 14
 
 
 def bad(change: Any) -> Any:
