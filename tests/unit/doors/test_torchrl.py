@@ -109,10 +109,11 @@ def test_with_flags_of_agents_alone_an_episode_is_over_when_it_is_for_all() -> N
     data = data.exclude(
         *(key for flag in ("done", "terminated", "truncated") for key in (flag, ("next", flag)))
     )
-    data["next", "agents", "done"] = done
+    others = torch.rand(2, 12, 1, generator=torch.Generator().manual_seed(1)) < 0.7
+    data["next", "agents", "done"], data["next", "others", "done"] = done, others
     buffer.extend(data)
     same(buffer[:], by_time(data))
-    wanted = by_time(done.all(2)).numpy()
+    wanted = by_time(done.all(2) & others).numpy()
     assert 0 < wanted.sum() < 24
     assert np.array_equal(buffer.buffer.steps().terminated, wanted)
 
