@@ -325,10 +325,11 @@ def sb3(session: nox.Session) -> None:
 @nox.session(python="3.11")
 @nox.parametrize("version", ["0.13", "0.14"])
 def torchrl(session: nox.Session, version: str) -> None:
-    """`reverie.torchrl` with TorchRL, which pins its own TensorDict and PyTorch.
+    """`reverie.torchrl` with TorchRL.
 
-    Not in the default run: where there is no wheel for the machine, pip builds its extension
-    from source.
+    Not in the default run: the extension of its wheels loads with few versions of PyTorch.
+    Where it does not, what compares with TorchRL's own priorities is skipped, and building it
+    from source takes long.
     """
     session.install("torch==2.13.0", f"torchrl=={version}.*", "gymnasium[classic-control]")
     _install(session, "test,torchrl")
