@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -249,6 +250,25 @@ def test_transforms_prefetch_and_iteration_are_torchrls() -> None:
         assert torch.equal(found["next", "reward"], rewards)
         if count == 20:
             break
+
+
+def test_samples_that_are_drawn_ahead_while_another_thread_extends_are_whole_steps() -> None:
+    world, settings = World(3), {"sampler": samplers.Prioritized(0.7), "beta": 0.4}
+    parts = [world.collect(7) for _ in range(40)]
+    rows = torch.cat([by_time(part) for part in parts])
+    buffer = ReplayBuffer(200, batch_size=16, prefetch=3, **settings)
+    buffer.extend(parts[0].clone())
+    others = threading.Thread(target=lambda: [buffer.extend(p.clone()) for p in parts[1:]])
+    others.start()
+    count = 0
+    while others.is_alive() or count < 20:
+        found = buffer.sample()
+        same(found.exclude("priority_weight"), rows[found["index"]])
+        found["td_error"] = found["next", "reward"].abs()
+        buffer.update_tensordict_priority(found)
+        count += 1
+    others.join()
+    same(buffer[:], rows[-200:])
 
 
 def test_choices_are_seeded_by_the_generator() -> None:
