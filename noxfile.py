@@ -332,6 +332,21 @@ def sb3(session: nox.Session) -> None:
     )
 
 
+@nox.session(python="3.11")
+@nox.parametrize("version", ["0.13", "0.14"])
+def torchrl(session: nox.Session, version: str) -> None:
+    """`reverie.torchrl` with TorchRL.
+
+    Not in the default run: the extension of its wheels loads with few versions of PyTorch.
+    Where it does not, what compares with TorchRL's own priorities is skipped, and building it
+    from source takes long.
+    """
+    session.install("torch==2.13.0", f"torchrl=={version}.*", "gymnasium[classic-control]")
+    _install(session, "test,torchrl")
+    ours = [str(path) for path in sorted(ROOT.glob("tests/unit/doors/*torchrl*.py"))]
+    session.run("pytest", *PARALLEL, *(session.posargs or ours))
+
+
 @nox.session
 def asan(session: nox.Session) -> None:
     """The Python unit tests over a core built with ASan and UBSan (Linux with GCC only)."""

@@ -26,7 +26,7 @@ FLOORS = (
     ("replay_buffer",),
     ("backends",),
     ("manager", "mixtures", "opening"),
-    ("sb3",),
+    ("sb3", "torchrl"),
     ("__init__",),
     ("cli", "testing"),
     ("__main__",),

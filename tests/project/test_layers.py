@@ -32,6 +32,7 @@ OPTIONAL = {
     "jax/": {"jax"},
     "sb3/": {"stable_baselines3", "torch"},
     "torch/": {"tensordict", "torch"},
+    "torchrl/": {"tensordict", "torch", "torchrl"},
     "proto/": {"google"},
     "reverb/replay_sample.py": {"tensorflow"},
     "reverb/tf/": {"tensorflow"},

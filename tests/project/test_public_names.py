@@ -76,6 +76,7 @@ DOORS = {
         "tensors",
         "whole",
     ],
+    "torchrl": ["ReplayBuffer"],
 }
 
 

@@ -21,7 +21,8 @@ from reverie.errors import (
 
 
 @pytest.mark.parametrize(
-    ("door", "framework"), [("torch", "torch"), ("jax", "jax"), ("sb3", "torch")]
+    ("door", "framework"),
+    [("torch", "torch"), ("jax", "jax"), ("sb3", "torch"), ("torchrl", "torchrl")],
 )
 def test_a_door_without_its_framework_says_what_to_install(
     door: str, framework: str, monkeypatch: pytest.MonkeyPatch
