@@ -220,13 +220,14 @@ def forget_sb3() -> Iterator[Callable[[], None]]:
 def test_an_untested_version_is_told_and_a_broken_one_not_taken_for_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forget_sb3: Callable[[], None]
 ) -> None:
-    (tmp_path / "stable_baselines3" / "common").mkdir(parents=True)
     fake = tmp_path / "stable_baselines3" / "__init__.py"
     for part, names in (
-        ("buffers", ["DictReplayBuffer", "NStepReplayBuffer", "ReplayBuffer"]),
-        ("type_aliases", ["DictReplayBufferSamples", "ReplayBufferSamples"]),
+        ("common/buffers", ["DictReplayBuffer", "NStepReplayBuffer", "ReplayBuffer"]),
+        ("common/type_aliases", ["DictReplayBufferSamples", "ReplayBufferSamples"]),
+        ("her/her_replay_buffer", ["HerReplayBuffer"]),
     ):
-        path = tmp_path / "stable_baselines3" / "common" / f"{part}.py"
+        path = tmp_path / "stable_baselines3" / f"{part}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join(f"class {name}: pass" for name in names), "utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a file changes within a second
