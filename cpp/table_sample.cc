@@ -280,6 +280,7 @@ void Table::PickOthers(const BatchSpec& spec, BatchRows* rows) {
     const std::uint64_t first = std::min<std::uint64_t>(spec.lead + 1, records - 1);
     const auto choice = rng_.Below(static_cast<std::uint32_t>(records - first));
     AdvanceRow(&other, static_cast<std::uint32_t>(first + choice));
+    Prefetch(other.record);
     rows->others[i] = other;
   }
 }
