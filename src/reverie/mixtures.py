@@ -172,11 +172,10 @@ class Mixture:
             parts.append(part)
             sources.append(source)
         rows = [len(part.key) for part in parts]
-        ones = [np.ones(count, np.float32) for count in rows]
-        facts = [[*part.info[:5], one] for part, one in zip(parts, ones, strict=True)]
-        for fact, part in zip(facts, parts, strict=True):
-            if len(part.info) > 5:
-                fact[5] = part.info[5]
+        facts = [
+            [*part.info[:5], part.info[5] if len(part.info) > 5 else np.ones(n, np.float32)]
+            for part, n in zip(parts, rows, strict=True)
+        ]
         columns = [np.concatenate(column) for column in zip(*facts, strict=True)]
         first, *others = (part.data for part in parts)
         data: Any = optree.tree_map(lambda *leaves: np.concatenate(leaves), first, *others)
@@ -206,7 +205,9 @@ class Mixture:
             raise InvalidArgumentError(
                 "batch: found one of a single buffer, wanted what this mixture sampled."
             )
-        values, mask = as_array("priorities", priorities), settings.pop("mask", None)
+        values = as_array("priorities", priorities)
+        mask = settings.pop("mask", None)
+        mask = None if mask is None else as_array("mask", mask)
         if len(values) != len(batch.key):
             raise InvalidArgumentError(
                 f"priorities: found {len(values)}, wanted one for each of {len(batch.key)}."
@@ -219,7 +220,7 @@ class Mixture:
             used = True
             rows = np.flatnonzero(sources == source)
             if len(rows):
-                own = None if mask is None else as_array("mask", mask)[rows]
+                own = None if mask is None else mask[rows]
                 stale += buffer.update_priorities(
                     batch.key[rows], values[rows], mask=own, **settings
                 )

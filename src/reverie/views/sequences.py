@@ -89,17 +89,7 @@ class Sequences(View):
 
     def check(self, fields: Fields) -> None:
         """See the base."""
-        check_states(self, fields)
-        check_stack(self, fields)
-        unknown = [key for key in self.once if key not in fields.places]
-        if unknown:
-            raise InvalidArgumentError(
-                f"once: found {unknown!r:.200}, wanted keys of the step: "
-                f"{list(fields.places)!r:.200}."
-            )
-        taken = {NEXT + key for key in fields.roles.state if key not in self.once}
-        taken |= {"mask", "burn_in_mask", "length", "terminated", "truncated"}
-        check_names(self, fields, taken)
+        _check(self, fields, self.once)
 
     def plan(self, fields: Fields) -> tuple[int, list[Column]]:
         """See the base."""
@@ -161,7 +151,7 @@ class Windows(View):
 
     def check(self, fields: Fields) -> None:
         """See the base."""
-        Sequences(1, stack=self.stack, stack_padding=self.stack_padding).check(fields)
+        _check(self, fields)
         own = fields.own
         if not isinstance(own, Windows) or own.length < self.length:
             raise InvalidArgumentError(
@@ -231,7 +221,7 @@ class Episodes(View):
 
     def check(self, fields: Fields) -> None:
         """See the base."""
-        Sequences(1, stack=self.stack, stack_padding=self.stack_padding).check(fields)
+        _check(self, fields)
         check_names(self, fields, {"offsets"} if self.ragged else set())
 
     def plan(self, fields: Fields) -> tuple[int, list[Column]]:
@@ -254,6 +244,21 @@ class Episodes(View):
 
 
 _MASKS = ("mask", "burn_in_mask", "length")
+
+
+def _check(view: View, fields: Fields, once: Sequence[str] = ()) -> None:
+    """What all views of runs of steps want."""
+    check_states(view, fields)
+    check_stack(view, fields)
+    unknown = [key for key in once if key not in fields.places]
+    if unknown:
+        raise InvalidArgumentError(
+            f"once: found {unknown!r:.200}, wanted keys of the step: "
+            f"{list(fields.places)!r:.200}."
+        )
+    taken = {NEXT + key for key in fields.roles.state if key not in once}
+    taken |= {"mask", "burn_in_mask", "length", "terminated", "truncated"}
+    check_names(view, fields, taken)
 
 
 def _columns(view: View, fields: Fields, steps: int, once: Sequence[str] = ()) -> list[Column]:

@@ -192,3 +192,13 @@ def test_a_buffer_without_an_item_says_when_one_comes(view: Any, words: str) -> 
         buffer.add(now, k, 0.0, after, ends, False)
     with pytest.raises(WaitTimeoutError, match=words):
         buffer.sample(4)
+
+
+@pytest.mark.parametrize(
+    "view", [Windows(2, stack={"action": 2}), Episodes(stack={"action": 2})]
+)
+def test_a_refusal_names_the_view_that_was_asked_for(view: Any) -> None:
+    spec = {key: SPEC[key] for key in ("action", "reward")}
+    with pytest.raises(InvalidArgumentError) as raised:
+        ReplayBuffer(spec, 10, view=view)
+    assert str(raised.value).startswith(repr(view))
