@@ -21,6 +21,7 @@ void BindStore(nb::module_& m) {
   m.attr("PRIORITIZED") = static_cast<int>(SelectorKind::kPrioritized);
   m.attr("MIN_HEAP") = static_cast<int>(SelectorKind::kMinHeap);
   m.attr("MAX_HEAP") = static_cast<int>(SelectorKind::kMaxHeap);
+  m.attr("RESERVOIR") = static_cast<int>(SelectorKind::kReservoir);
 
   nb::class_<TypedLayout>(m, "RecordLayout")
       .def(nb::init<nb::sequence>(), "columns"_a)
@@ -53,7 +54,7 @@ void BindStore(nb::module_& m) {
              std::int64_t min_size_to_sample, double samples_per_insert, double min_diff,
              double max_diff, std::uint64_t seed, double sampler_exponent, double remover_exponent,
              std::int32_t max_times_sampled) {
-            if (sampler < 0 || sampler > 5 || remover < 0 || remover > 5) {
+            if (sampler < 0 || sampler > 5 || remover < 0 || remover > 6) {
               throw nb::value_error("unknown selector");
             }
             if (!std::isfinite(sampler_exponent) || !std::isfinite(remover_exponent) ||

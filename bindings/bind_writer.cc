@@ -164,6 +164,14 @@ void BindWriter(nb::module_& m) {
             GilToSpare([&] { self.writer->SetPriority(number); });
           },
           "priority"_a.none())
+      .def("take_ended",
+           [](WriterHandle& self) {
+             nb::list result;
+             for (Writer::Ended& ended : GilToSpare([&] { return self.writer->TakeEnded(); })) {
+               result.append(nb::make_tuple(ended.total, ToNumpy(std::move(ended.keys))));
+             }
+             return result;
+           })
       .def("append", &Append, "leaves"_a, "last"_a)
       .def("append_arrivals", &AppendArrivals, "before"_a, "leaves"_a, "n"_a, "streams"_a.none(),
            "lasts"_a, "begun"_a, "alone"_a = false)
@@ -205,16 +213,26 @@ void BindWriter(nb::module_& m) {
          std::uint32_t sequence_length, std::uint32_t stride_length, std::optional<double> priority,
          bool pad_end, bool tile_end, nb::bytes pad_record, std::int64_t boundary_column,
          std::int32_t boundary_value, int items, std::uint32_t num_streams,
-         std::int64_t discount_column, std::uint32_t lead, bool lead_is_zero) {
+         std::int64_t discount_column, std::uint32_t lead, bool lead_is_zero, bool tells_ended,
+         std::int64_t return_column) {
         const auto is_four_bytes = [&layout](std::int64_t column) {  // or none
           if (column < 0) return true;
           const auto& columns = layout.layout()->columns();
           const auto index = static_cast<std::size_t>(column);
           return index < columns.size() && columns[index].nbytes == 4;
         };
+        const auto is_number = [&layout](std::int64_t column) {  // or none
+          if (column < 0) return true;
+          const auto index = static_cast<std::size_t>(column);
+          if (index >= layout.num_columns()) return false;
+          const CellType& type = layout.column(index);
+          return type.nbytes == type.item_nbytes && (type.nbytes == 4 || type.nbytes == 8);
+        };
         if (sequence_length == 0 || stride_length == 0 || num_streams == 0 || items < 0 ||
             items > 3 || pad_record.size() != layout.layout()->record_nbytes() ||
-            !is_four_bytes(boundary_column) || !is_four_bytes(discount_column)) {
+            !is_four_bytes(boundary_column) || !is_four_bytes(discount_column) ||
+            (tells_ended && tables.size() != 1) ||
+            !is_number(return_column)) {
           throw nb::value_error("a writer setting is out of range");
         }
         const auto* pad = static_cast<const std::uint8_t*>(pad_record.data());
@@ -230,7 +248,7 @@ void BindWriter(nb::module_& m) {
             pad_end,         tile_end,        {pad, pad + pad_record.size()},
             boundary_column, boundary_value,  static_cast<Writer::Items>(items),
             num_streams,     discount_column, lead,
-            lead_is_zero};
+            lead_is_zero,    tells_ended,     return_column};
         return WriterHandle{self.store, layout, GilToSpare([&] {
                               return std::make_unique<Writer>(self.store, layout.layout(),
                                                               std::move(targets), config);
@@ -239,7 +257,8 @@ void BindWriter(nb::module_& m) {
       nb::name("create_writer"), nb::scope(store), nb::is_method(), "layout"_a, "tables"_a,
       nb::kw_only(), "sequence_length"_a, "stride_length"_a, "priority"_a.none(), "pad_end"_a,
       "tile_end"_a, "pad_record"_a, "boundary_column"_a, "boundary_value"_a, "items"_a = 0,
-      "num_streams"_a = 1, "discount_column"_a = -1, "lead"_a = 0, "lead_is_zero"_a = false);
+      "num_streams"_a = 1, "discount_column"_a = -1, "lead"_a = 0, "lead_is_zero"_a = false,
+      "tells_ended"_a = false, "return_column"_a = -1);
 }
 
 }  // namespace reverie_py

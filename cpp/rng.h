@@ -44,6 +44,9 @@ class Rng {
     return static_cast<std::uint32_t>(product >> 32);
   }
 
+  // Uniform in [0, 1).
+  double Fraction() { return static_cast<double>(Next() >> 11) * 0x1p-53; }
+
   const State& state() const { return state_; }
 
   // False, and no change, for the one state that the generator cannot leave.

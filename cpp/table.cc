@@ -92,13 +92,14 @@ void Table::DropReferences(const NewItem& item, Garbage* garbage) {
   });
 }
 
-bool Table::Submit(NewItem item, const std::shared_ptr<InsertProgress>& progress,
-                   Garbage* garbage) {
+bool Table::Submit(NewItem item, const std::shared_ptr<InsertProgress>& progress, Garbage* garbage,
+                   std::uint64_t* key) {
   if (!blocked()) {
     item.priority = Known(item.priority);
     Reserve(item);
     TakeReferences(item);
-    Place(std::move(item), garbage);
+    const std::uint64_t placed = Place(std::move(item), garbage);
+    if (key != nullptr) *key = placed;
     return true;
   }
   if (spare_.empty()) spare_.emplace_back();
@@ -144,7 +145,7 @@ void Table::DropPending(Garbage* garbage) {
   pending_.clear();
 }
 
-void Table::Place(NewItem&& added, Garbage* garbage) noexcept {
+std::uint64_t Table::Place(NewItem&& added, Garbage* garbage) noexcept {
   ItemStore& items = own_->items;
   const std::uint32_t slot = items.Allocate();
   Item& item = items.Edit(slot);
@@ -162,23 +163,34 @@ void Table::Place(NewItem&& added, Garbage* garbage) noexcept {
   own_->remover->Insert(slot, added.priority);
   remaining_samples_ += config_.max_times_sampled;
   limiter_.Inserted();
-  if (size() > max_size_) Evict(garbage);
+  const std::uint64_t key = items.key(slot);
+  if (size() > max_size_) Evict(true, garbage);
+  return key;
 }
 
 bool Table::Resize(std::uint32_t max_size, std::size_t at_once, Garbage* garbage) {
   for (; size() > max_size; --at_once) {
     if (at_once == 0) return false;
     chunks_->pages()->ReserveCopies(kCopies);
-    Evict(garbage);
+    Evict(false, garbage);
   }
   max_size_ = max_size;
   return true;
 }
 
-void Table::Evict(Garbage* garbage) {
+void Table::Evict(bool for_newest, Garbage* garbage) {
   std::uint32_t victim;
   double probability;
-  own_->remover->Select(&rng_, 1, &victim, &probability);
+  if (for_newest && config_.remover.kind == SelectorKind::kReservoir) {
+    const std::uint32_t newest = own_->order[own_->order.span() - 1];
+    const auto inserts = static_cast<double>(limiter_.counters().inserts);
+    victim = newest;
+    if (rng_.Fraction() * inserts < max_size_) {
+      while (victim == newest) own_->remover->Select(&rng_, 1, &victim, &probability);
+    }
+  } else {
+    own_->remover->Select(&rng_, 1, &victim, &probability);
+  }
   Remove(victim, garbage);
 }
 

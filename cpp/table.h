@@ -142,7 +142,9 @@ class Table {
   // was queued, and counts in `progress` until it is in. In a full table the remover
   // then picks a victim, which may be the new item. O(1), O(log n) with a selector
   // that goes by priority. Throws std::bad_alloc with nothing changed.
-  bool Submit(NewItem item, const std::shared_ptr<InsertProgress>& progress, Garbage* garbage);
+  // `key`, or null, is told that of an item which is in.
+  bool Submit(NewItem item, const std::shared_ptr<InsertProgress>& progress, Garbage* garbage,
+              std::uint64_t* key = nullptr);
 
   // Inserts what waits and is permitted now; true if any was. To be called after
   // whatever may have moved the limiter: samples, deletions, a reset. Where memory runs
@@ -277,7 +279,10 @@ class Table {
   void ReserveCount(std::uint32_t slot);
   SampledItem Sampled(std::uint32_t slot) const;
   void Remove(std::uint32_t slot, Garbage* garbage);
-  void Evict(Garbage* garbage);
+  // One item too many leaves. Of a reservoir, all items that there ever were are equally likely
+  // to be in it: the n-th comes to stay with a probability of max_size / n, and then any other
+  // makes room for it (Vitter 1985, algorithm R). `for_newest`: one was inserted.
+  void Evict(bool for_newest, Garbage* garbage);
 
   struct Pending {
     NewItem item;
@@ -293,7 +298,8 @@ class Table {
   void TakeReferences(const NewItem& item);
   void DropReferences(const NewItem& item, Garbage* garbage);
   // Adds an item whose references are taken, and for which there is room.
-  void Place(NewItem&& item, Garbage* garbage) noexcept;
+  // Its key, which may be stale at once.
+  std::uint64_t Place(NewItem&& item, Garbage* garbage) noexcept;
   // Counts a sample of the item; true if that was its last, then it must be removed.
   bool Count(Item* item);
   // How often a live item may still be sampled: once at least, as one that is restored

@@ -10,6 +10,7 @@ std::unique_ptr<Selector> MakeSelector(const SelectorConfig& config, const ItemO
                                        const LazyColumn<double>* priorities, PagePool* pool) {
   switch (config.kind) {
     case SelectorKind::kUniform:
+    case SelectorKind::kReservoir:
     case SelectorKind::kFifo:
     case SelectorKind::kLifo:
       return MakeOrderedSelector(config.kind, order);

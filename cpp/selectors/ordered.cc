@@ -49,7 +49,9 @@ class End final : public Ordered {
 }  // namespace
 
 std::unique_ptr<Selector> MakeOrderedSelector(SelectorKind kind, const ItemOrder* order) {
-  if (kind == SelectorKind::kUniform) return std::make_unique<Uniform>(order);
+  if (kind == SelectorKind::kUniform || kind == SelectorKind::kReservoir) {
+    return std::make_unique<Uniform>(order);
+  }
   if (kind == SelectorKind::kFifo) return std::make_unique<End>(order, true);
   if (kind == SelectorKind::kLifo) return std::make_unique<End>(order, false);
   return nullptr;

@@ -144,7 +144,7 @@ void Prioritized::Select(Rng* rng, std::size_t n, std::uint32_t* slots,
   // still to be passed over.
   for (std::size_t i = 0; i < n; ++i) {
     slots[i] = 0;
-    probabilities[i] = static_cast<double>(rng->Next() >> 11) * 0x1p-53 * total;
+    probabilities[i] = rng->Fraction() * total;
   }
   for (std::size_t level = height_; level-- > 0;) {
     const PagedArray<Node>& nodes = levels_[level];

@@ -16,6 +16,7 @@ enum class SelectorKind : int {
   kPrioritized = 3,  // in proportion to priority^exponent
   kMinHeap = 4,      // the one of the lowest priority, with probability 1
   kMaxHeap = 5,      // the one of the highest priority, with probability 1
+  kReservoir = 6,    // of removers alone: see Table::Evict()
 };
 
 struct SelectorConfig {

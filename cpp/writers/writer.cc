@@ -52,6 +52,26 @@ void Writer::SetPriority(double priority) {
   priority_ = priority;
 }
 
+std::vector<Writer::Ended> Writer::TakeEnded() {
+  std::lock_guard<Mutex> lock(mutex_);
+  return std::exchange(ended_, {});
+}
+
+double Writer::Reward(const Stream& stream) const {
+  if (config_.return_column < 0) return 0;
+  const auto& column = layout_->columns()[static_cast<std::size_t>(config_.return_column)];
+  const std::uint8_t* const cell =
+      stream.chain.open()->record(stream.chain.fill()) + column.offset;
+  if (column.nbytes == sizeof(double)) {
+    double value;
+    std::memcpy(&value, cell, sizeof(value));
+    return value;
+  }
+  float value;
+  std::memcpy(&value, cell, sizeof(value));
+  return value;
+}
+
 How Writer::AskColumn(const Stream& stream, const void* const* columns, std::size_t row) const {
   if (config_.boundary_column < 0) return How::kGoesOn;
   std::int32_t value;
@@ -197,9 +217,11 @@ void Writer::Advance(Stream* stream, How how, Store::Locked* store) {
   // What can fail comes first: a step goes in with all its items or not at all. A chunk
   // whose last step is no end always has room for one more, so Cut() cannot fail.
   if (how != How::kGoesOn || steps == 1 || chain.fill() == 0) chain.open()->ReserveEnds();
+  const double reward = Reward(*stream);
   if (completes) MakeItem(stream, length, chain.next() + 1, store);
   if (how != How::kGoesOn) chain.open()->ends.push_back({chain.fill(), how});
   chain.Publish(store);
+  stream->so_far.total += reward;
   stream->cached = steps;
   if (completes) stream->covered = steps;
   if (config_.items == Items::kEpisodes) return;
@@ -216,8 +238,17 @@ void Writer::MakeItem(Stream* stream, std::uint32_t length, std::uint64_t end,
   }
   const ChunkChain::Held& held = *stream->chain.Locate(end - length);
   const auto offset = static_cast<std::uint32_t>(end - length - held.first);
+  std::vector<std::uint64_t>& keys = stream->so_far.keys;
+  if (config_.tells_ended) {  // nothing may fail once the item is in, nor when episodes end
+    if (keys.size() == keys.capacity()) keys.reserve(2 * keys.size() + 8);
+    const std::size_t wanted = ended_.size() + streams_.size();
+    if (wanted > ended_.capacity()) ended_.reserve(2 * wanted);
+  }
   for (const auto& table : tables_) {
-    table->Submit({priority_, held.chunk, offset, length, nullptr}, progress_, store->garbage());
+    std::uint64_t key = 0;
+    const bool is_in = table->Submit({priority_, held.chunk, offset, length, nullptr}, progress_,
+                                     store->garbage(), &key);
+    if (is_in && config_.tells_ended) keys.push_back(key);
   }
   store->NotifySamplers();
 }
@@ -247,6 +278,9 @@ void Writer::Pad(Stream* stream, Store::Locked* store) {
 
 void Writer::Forget(Stream* stream, Store::Locked* store) {
   Cut(stream);
+  // There is room: an item made some.
+  if (!stream->so_far.keys.empty()) ended_.push_back(std::move(stream->so_far));
+  stream->so_far = {};
   stream->cached = 0;
   stream->covered = 0;
   stream->chain.DropBefore(stream->chain.next(), store);

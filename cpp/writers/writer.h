@@ -70,6 +70,14 @@ class Writer {
     std::int64_t discount_column = -1;
     std::uint32_t lead = 0;
     bool lead_is_zero = false;
+    // For TakeEnded(), which then must be called now and then; of a single table.
+    bool tells_ended = false;
+    std::int64_t return_column = -1;  // float32 or float64, a scalar; -1: none
+  };
+  // The items of an episode that is over, and the sum of its steps' `return_column`.
+  struct Ended {
+    double total = 0;
+    std::vector<std::uint64_t> keys;
   };
   // What became of a step. kTooLong: with it the episode has more than
   // `sequence_length` steps; all of them are dropped. kIgnored: so is this, which
@@ -137,6 +145,10 @@ class Writer {
   // Of items to come.
   void SetPriority(double priority);
 
+  // The episodes that ended since the last call, in that order, but for those without an item.
+  // Items that still waited for a limiter when their episode ended are not among theirs.
+  std::vector<Ended> TakeEnded();
+
   const RecordLayout& layout() const { return *layout_; }
   const Config& config() const { return config_; }
   // How many of its items still wait for their table's limiter; see Store::WaitForInserts().
@@ -150,6 +162,7 @@ class Writer {
     std::uint64_t cached = 0;      // steps of the open episode, all in the chain
     std::uint64_t covered = 0;     // of them, up to the last item's end
     bool too_long = false;         // the open episode is being dropped
+    Ended so_far{};                // of the open episode, with tells_ended
     std::uint64_t last_batch = 0;  // that it was in
     // Of the batch under way.
     How how = How::kGoesOn;
@@ -194,6 +207,8 @@ class Writer {
   // An item of the `length` steps before number `end`; in all tables, or in none where
   // std::bad_alloc strikes.
   void MakeItem(Stream* stream, std::uint32_t length, std::uint64_t end, Store::Locked* store);
+  // The value of `return_column` in the record that was prepared last; 0 without one.
+  double Reward(const Stream& stream) const;
 
   const std::shared_ptr<Store> store_;
   const std::shared_ptr<const RecordLayout> layout_;
@@ -205,6 +220,7 @@ class Writer {
   mutable Mutex mutex_;
   double priority_;
   std::vector<Stream> streams_;
+  std::vector<Ended> ended_;
   std::vector<std::uint8_t*> records_;  // scratch: where the batch under way goes
   std::uint64_t last_batch_ = 0;
   Store::Holder holder_;  // last, so that it is the first to go

@@ -25,6 +25,7 @@ LIFO: int
 PRIORITIZED: int
 MIN_HEAP: int
 MAX_HEAP: int
+RESERVOIR: int
 
 # Kinds of items that a Writer makes: windows within episodes, windows over the whole
 # stream, whole episodes of at most `sequence_length` steps.
@@ -120,6 +121,8 @@ class Store:
         discount_column: int = -1,
         lead: int = 0,
         lead_is_zero: bool = False,
+        tells_ended: bool = False,
+        return_column: int = -1,
     ) -> Writer:
         """A writer of `num_streams` independent streams; `items` is one of the kinds above.
 
@@ -352,6 +355,9 @@ class Writer:
         """Items that wait for their table's limiter."""
     def wait_pending(self, at_most: int, timeout_s: float) -> bool:
         """Waits, without the GIL, until at most so many wait; False at the timeout."""
+    def take_ended(self) -> list[tuple[float, NDArray[np.uint64]]]:
+        """Of each episode that ended since the last call: the sum of `return_column`, a scalar
+        of float32 or float64, and the keys of its items. With `tells_ended`."""
     def append(self, leaves: Sequence[Any], last: int) -> int:
         """Stores one step of stream 0. Returns one of the negative values above, or the
         index of the first leaf that the core does not cast to the column's dtype and shape:

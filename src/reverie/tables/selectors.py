@@ -8,7 +8,9 @@ from typing import ClassVar, Literal
 from reverie.errors import InvalidArgumentError
 from reverie.runtime.checks import as_float
 
-SelectorKind = Literal["fifo", "lifo", "uniform", "prioritized", "min_heap", "max_heap"]
+SelectorKind = Literal[
+    "fifo", "lifo", "uniform", "prioritized", "min_heap", "max_heap", "reservoir"
+]
 
 Initial = float | Literal["max"] | None
 """The priority of new items: a number, the largest in the table, or (None) their writer's."""
@@ -28,6 +30,7 @@ class ItemSelector:
         is_deterministic: whether the choice follows from the items alone.
         reads_priorities: whether it depends on their priorities. A prioritized selector
             does whatever its exponent: 0 is a value that experiments go through.
+        removes_alone: whether it is for `remover=` alone.
     """
 
     kind: SelectorKind
@@ -36,6 +39,7 @@ class ItemSelector:
     eps: float = 0.0
     is_deterministic: ClassVar[bool] = True
     reads_priorities: ClassVar[bool] = False
+    removes_alone: ClassVar[bool] = False
 
     def __eq__(self, other: object) -> bool:
         """Whether both are the same strategy: selectors are values."""
@@ -72,6 +76,19 @@ class UniformSelector(ItemSelector):
 
     kind = "uniform"
     is_deterministic = False
+
+
+class ReservoirSelector(ItemSelector):
+    """Removes so that all items there ever were are equally likely to be left.
+
+    The n-th item of a full table comes to stay with a probability of capacity / n, and
+    another, each with the same, makes room (Vitter 1985, algorithm R). As old policies weigh
+    as much as new ones, it is what averages over them (NFSP: Heinrich & Silver 2016).
+    """
+
+    kind = "reservoir"
+    is_deterministic = False
+    removes_alone = True
 
 
 class PrioritizedSelector(ItemSelector):
@@ -178,10 +195,10 @@ def selector_of(kind: SelectorKind, exponent: float | None = None) -> ItemSelect
         return PrioritizedSelector(1.0 if exponent is None else exponent)
     if kind in ("min_heap", "max_heap"):
         return HeapSelector(kind == "min_heap")
-    for selector in (FifoSelector, LifoSelector, UniformSelector):
+    for selector in (FifoSelector, LifoSelector, UniformSelector, ReservoirSelector):
         if selector.kind == kind:
             return selector()
     raise InvalidArgumentError(
         f"selector kind: found {kind!r:.200}, wanted fifo, lifo, uniform, prioritized, "
-        "min_heap or max_heap."
+        "min_heap, max_heap or reservoir."
     )

@@ -74,6 +74,11 @@ class TableSettings:
                     f"{role} of table {self.name!r:.200}: found {selector!r:.200}, wanted one "
                     f"of reverie.{role}s or reverb.selectors, for example Fifo()."
                 )
+        if self.sampler.removes_alone:
+            raise InvalidArgumentError(
+                f"sampler of table {self.name!r:.200}: found {self.sampler!r}, which says what "
+                "leaves; wanted one of reverie.samplers, such as Uniform()."
+            )
         if not isinstance(self.limiter, Limiter):
             raise TypeError(
                 f"rate_limiter of table {self.name!r:.200}: found {self.limiter!r:.200}, "
