@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from reverie.tables.limiters import Limiter, MinSize, Queue, SampleToInsertRatio
+from reverie.tables.limiters import Limiter, MinSize, Queue, SampleToInsertRatio, Staleness
 
-__all__ = ["Limiter", "MinSize", "Queue", "SampleToInsertRatio"]
+__all__ = ["Limiter", "MinSize", "Queue", "SampleToInsertRatio", "Staleness"]

@@ -28,6 +28,7 @@ from reverie.nests.nest import Nest
 from reverie.nests.specs import ArraySpec
 from reverie.replay_buffer import ReplayBuffer, Unsaved
 from reverie.runtime.checks import check_int
+from reverie.tables.limiters import Staleness
 from reverie.tables.signature import columns_of
 from reverie.tables.store import Store
 from reverie.tables.table import Table
@@ -126,6 +127,9 @@ def _opened(
         )
     if settings.roles is not None and mode is not None:
         settings = replace(settings, roles=replace(settings.roles, autoreset=mode))
+    use = None if settings.roles is None else settings.roles.use
+    if use is not None and use.batch_size is not None and use.max_staleness is not None:
+        settings = replace(settings, limiter=Staleness(use.batch_size, use.max_staleness))
     opened = tables[name] = Table(settings, nest=source.nest(name))
     nest = _known_nest(opened)
     for one in tables.values():

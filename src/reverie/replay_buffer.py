@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict, overload
 
@@ -16,9 +17,12 @@ from reverie.checkpoint.save import Saver, check_keep, check_savable
 from reverie.errors import InvalidArgumentError, SpecError
 from reverie.looking.seen_buffer import SeenBuffer
 from reverie.nests.nest import Nest
+from reverie.rollouts.asked import check_number, use_of
+from reverie.rollouts.returns import EpisodePriority
 from reverie.runtime.checks import check_int, check_timeout
+from reverie.tables.limiters import Limiter, MinSize
 from reverie.tables.roles import Roles
-from reverie.tables.selectors import ItemSelector, UniformSelector
+from reverie.tables.selectors import FifoSelector, ItemSelector, UniformSelector
 from reverie.tables.settings import MAX_ITEMS, TableSettings
 from reverie.tables.store import Store
 from reverie.tables.table import Table
@@ -37,7 +41,14 @@ class Settings(TypedDict, total=False):
     action: str | None
     reward: str | None
     sampler: ItemSelector | None
+    remover: ItemSelector | None
+    limiter: Limiter | None
+    max_times_sampled: int
     view: View | None
+    episode_priority: EpisodePriority | None
+    version: str | None
+    group: str | None
+    group_size: int
     num_envs: int | None
     autoreset: Any
     seed: int | None
@@ -74,7 +85,19 @@ class ReplayBuffer(SeenBuffer):
         action: key of the action, for `add`; likewise "action".
         reward: key of the reward, which n-step returns sum; likewise "reward".
         sampler: one of `reverie.samplers`; None: uniform.
+        remover: one of `reverie.removers`, which chooses what leaves a full buffer; None: the
+            oldest. Of what is left an n-step return ends where the next step is gone.
+        limiter: one of `reverie.limiters`: when `sample` waits for `add`, and the reverse;
+            None: `sample` for the first step.
+        max_times_sampled: a step leaves after so many samples; 0: never for that.
         view: one of `reverie.views`, its own; None: `Transitions()`.
+        episode_priority: makes the priority of an episode's items of its return, once it has
+            ended: priorities `[E]` of returns `[E]`; see `rate_episodes`. With
+            `remover=removers.MinHeap()` the best episodes stay.
+        version: key, an integer: which policy played a step.
+        group: key, an integer: of `views.Episodes`, those that have the same at their first
+            step are used together, once, and as soon as they are `group_size`.
+        group_size: how many they are.
         num_envs: environments whose steps come together, with a batch axis; None: the
             first call of `add` tells, and a single one has no such axis.
         autoreset: how a vector environment begins its next episode: "NextStep",
@@ -101,7 +124,14 @@ class ReplayBuffer(SeenBuffer):
         action: str | None = None,
         reward: str | None = None,
         sampler: ItemSelector | None = None,
+        remover: ItemSelector | None = None,
+        limiter: Limiter | None = None,
+        max_times_sampled: int = 0,
         view: View | None = None,
+        episode_priority: EpisodePriority | None = None,
+        version: str | None = None,
+        group: str | None = None,
+        group_size: int = 1,
         num_envs: int | None = None,
         autoreset: Any = None,
         seed: int | None = None,
@@ -123,14 +153,30 @@ class ReplayBuffer(SeenBuffer):
         view = Transitions() if view is None else view
         mode = Autoreset(autoreset).mode
         roles = _roles(list(nest.spec), next_of, action, reward, view, mode)
+        if mode != "Disabled" and not roles.state:
+            raise InvalidArgumentError(
+                f"autoreset: found {mode!r} for steps without a state, wanted 'Disabled'."
+            )
         if num_envs is not None:
             num_envs = check_int("num_envs", num_envs, 1, 2**31 - 1)
         if seed is not None:
             check_int("seed", seed, 0, 2**64 - 1)
+        capacity = check_int("capacity", capacity, 1, MAX_ITEMS)
+        for argument, key in (("version", version), ("group", group)):
+            if key is not None:
+                check_number(argument, key, nest, roles.state)
+        use = use_of(view, capacity, limiter, version, group, group_size)
+        if use is not None:
+            _check_used_once(sampler, remover, max_times_sampled, episode_priority)
+            sampler = FifoSelector()
+        roles = replace(roles, version=version, use=use)
         settings = TableSettings(
             name="replay_buffer",
-            max_size=check_int("capacity", capacity, 1, MAX_ITEMS),
+            max_size=capacity,
             sampler=UniformSelector() if sampler is None else sampler,
+            remover=FifoSelector() if remover is None else remover,
+            limiter=MinSize(1) if limiter is None else limiter,
+            max_times_sampled=check_int("max_times_sampled", max_times_sampled, 0, 2**31 - 1),
             roles=roles,
         )
         check_timeout(timeout)
@@ -145,6 +191,8 @@ class ReplayBuffer(SeenBuffer):
         super().__init__(table, nest, saver, sequence_length=view.stride + 1)
         self._begin(timeout, num_envs)
         self._view = view  # which may be more than what is saved of it
+        if episode_priority is not None:
+            self.rate_episodes(episode_priority)
 
     @classmethod
     def over(
@@ -204,7 +252,10 @@ class ReplayBuffer(SeenBuffer):
         return f"ReplayBuffer({words}, {self._view!r})"
 
     def __len__(self) -> int:
-        """Steps that can be drawn now: items."""
+        """Items that can be drawn now: steps, or what the view makes of them."""
+        if self._rollouts is not None:
+            self._store.check_open()
+            return len(self._rollouts)
         return self.num_frames()
 
     def __bool__(self) -> bool:
@@ -280,6 +331,18 @@ class Unsaved:
 
     def close(self) -> None:
         """There is nothing to end."""
+
+
+def _check_used_once(sampler: Any, remover: Any, times: Any, priority: Any) -> None:
+    """Raises InvalidArgumentError where a choice is asked for that is none."""
+    given = {"sampler": sampler, "remover": remover, "episode_priority": priority}
+    odd = [name for name, value in given.items() if value is not None]
+    odd += ["max_times_sampled"] * (times not in (0, 1))
+    if odd:
+        raise InvalidArgumentError(
+            f"{odd[0]}: found one for episodes that are used once, those of the oldest policy "
+            "first; wanted none with group= or limiters.Staleness."
+        )
 
 
 def _roles(

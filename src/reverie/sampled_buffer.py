@@ -12,8 +12,9 @@ import optree
 from numpy.typing import ArrayLike
 
 from reverie import _core
-from reverie.adding.filled_buffer import FilledBuffer
+from reverie.adding.rollout_buffer import RolloutBuffer
 from reverie.errors import InvalidArgumentError, WaitTimeoutError
+from reverie.rollouts.queue import RolloutQueue
 from reverie.runtime.checks import as_array, as_keys, as_updates, check_int
 from reverie.sample import Batch, SampleInfo
 from reverie.stored_buffer import MISFITS
@@ -33,7 +34,7 @@ _tuple: Any = tuple.__new__
 """A NamedTuple of what is a tuple already, in a third of the time of `_make`."""
 
 
-class SampledBuffer(FilledBuffer):
+class SampledBuffer(RolloutBuffer):
     """The part of a replay buffer that gives batches."""
 
     @property
@@ -121,6 +122,10 @@ class SampledBuffer(FilledBuffer):
         self._store.check_open()
         if type(batch_size) is not int or not 0 < batch_size < 2**31:
             batch_size = check_int("batch_size", batch_size, 1, 2**31 - 1)
+        if self._rollouts is not None:
+            if newest is not None:
+                self._among(newest)
+            return self._use_up(self._rollouts, batch_size, view, timeout)
         view, plan = self._planned(view)
         among = 0 if newest is None else self._among(newest)
         try:
@@ -137,6 +142,27 @@ class SampledBuffer(FilledBuffer):
             info = with_weights(info, beta, normalize, least)
         made = _tuple(Batch, (data, info))
         return made
+
+    def _use_up(
+        self, rollouts: RolloutQueue, size: int, view: View | None, timeout: float | None
+    ) -> Batch:
+        """The next rollouts, which are gone then."""
+        view, plan = self._planned(view, "sample() of episodes that are used once")
+        taken = rollouts.take(size, timeout)
+        keys = np.array([key for entry in taken for key in entry.keys], np.uint64)
+        try:
+            rows, _, _ = self._core.gather_view(plan, keys)
+            data = view.arrange(self._with_views("sample()"), Gathered(*rows))
+            self._core.delete(keys)
+        except KeyError:  # of a buffer that was cleared a moment ago
+            raise WaitTimeoutError(
+                "sample(): the buffer was cleared meanwhile. Nothing was sampled."
+            ) from None
+        except BaseException:
+            rollouts.put_back(taken)
+            raise
+        info = self._facts(keys, np.ones(size), np.ones(size, np.int32))
+        return Batch(data, info._replace(probability=np.ones(size)))
 
     def update_priorities(
         self,

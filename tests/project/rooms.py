@@ -20,6 +20,7 @@ FLOORS = (
     ("checkpoint", "removers"),
     ("adapters", "observers", "reverb"),
     ("stored_buffer", "views"),
+    ("rollouts",),
     ("adding",),
     ("sampled_buffer",),
     ("looking",),

@@ -80,6 +80,11 @@ def _part(
     tails: dict[int, NDArray[Any] | None] = dict.fromkeys(places)
     if tail is not None:
         states = states_of(fields)
+        if states is None:
+            raise InvalidArgumentError(
+                f"after: found {kind_name(tail)}, wanted None: none of the keys is a state. "
+                "Nothing was stored."
+            )
         try:
             given = states.leaves(tail)
             for place, leaf in zip(places, given, strict=True):

@@ -17,6 +17,15 @@ from reverie.adding.episodes import runs_of
 from reverie.adding.streams import Adder, states_among, states_of
 from reverie.errors import InvalidArgumentError, StepMismatchError
 from reverie.nests.difference import kind_name
+from reverie.rollouts.asked import check_rewards
+from reverie.rollouts.queue import RolloutQueue
+from reverie.rollouts.returns import (
+    EpisodePriority,
+    check_rated,
+    first_priority,
+    orphans,
+    rate,
+)
 from reverie.runtime.checks import as_array, check_int
 from reverie.stored_buffer import StoredBuffer
 from reverie.tables.info import BufferInfo
@@ -34,12 +43,19 @@ class FilledBuffer(StoredBuffer):
     @property
     def _first_priority(self) -> float | None:
         """Of new items; None: the largest that there is."""
-        initial = self._table.settings.sampler.initial
+        settings = self._table.settings
+        if self._rate is not None:
+            unknown = first_priority(settings)
+            if unknown is not None:
+                return unknown
+        initial = settings.sampler.initial
         return None if initial == "max" else 1.0 if initial is None else float(initial)
 
     def _set_up(self, num_envs: int | None) -> None:
         """What steps need; the table is there."""
         self._num_envs = num_envs
+        self._rate: EpisodePriority | None = None
+        self._rollouts: RolloutQueue | None = None
         self._adder: Adder | None = None
         self._adding = threading.Lock()
         roles = self._table.settings.roles
@@ -49,6 +65,45 @@ class FilledBuffer(StoredBuffer):
         if roles is not None:
             self._view = from_json(roles.view)
             self._fields = Fields(self._nest, roles, self._view)
+            if roles.use is not None:
+                self._rollouts = RolloutQueue(
+                    self._table, self._layout, self._fields, roles.use
+                )
+
+    def rate_episodes(self, function: EpisodePriority | None) -> None:
+        """Makes the priority of an episode's items of its return, as soon as it has ended.
+
+        A setting of this object, which a checkpoint does not hold: of an opened buffer it is to
+        be set again. Then episodes that were open when it was saved count as over.
+
+        Args:
+            function: priorities `[E]` of returns, float64 `[E]`: undiscounted sums of the
+                rewards. None: priorities stay what they are.
+
+        Raises:
+            InvalidArgumentError: no selector reads priorities, the reward is no scalar of
+                float32 or float64, a limiter makes steps wait, or the buffer is a manager's.
+            ClosedError: the buffer is closed.
+        """
+        fields = self._with_views("rate_episodes()")
+        self._store.check_open()
+        if function is not None:
+            if not callable(function):
+                raise InvalidArgumentError(
+                    f"episode_priority: found {function!r:.200}, wanted a function of returns."
+                )
+            check_rated(self._table.settings)
+            check_rewards(self._nest, fields.roles.reward)
+        with self._adding:
+            if self._adder is not None and (function is None) != (self._rate is None):
+                raise InvalidArgumentError(
+                    "rate_episodes(): steps have been added already. Say so before the first."
+                )
+            self._rate = function
+            if function is not None and fields.roles.reward is not None:
+                place = fields.places[fields.roles.reward][0]
+                left = orphans(self._table, self._layout, place, fields.own.lead)
+                rate(self._table, function, left)
 
     def add(
         self,
@@ -138,13 +193,17 @@ class FilledBuffer(StoredBuffer):
         """
         fields = self._with_views("add_step()")
         roles = fields.roles
+        if self._rollouts is not None:
+            raise InvalidArgumentError(
+                "add(): this buffer's episodes are used once, as a whole; wanted add_episode()."
+            )
         if not self._store.is_open:  # not within the lock: a forked child has its own copy
             raise self._store.closed_error()
         with self._adding:  # what an autoreset remembers goes with what was stored
             adder = self._adder or self._first(step, env_ids)
             came = adder.arrivals(step, after, terminated, truncated, env_ids)
             steps = came
-            if self._autoreset.mode != "Disabled":
+            if self._autoreset.mode != "Disabled" and adder.states is not None:
                 steps = self._autoreset.steps(
                     came, infos, adder.states, adder.places, roles.observation
                 )
@@ -153,6 +212,10 @@ class FilledBuffer(StoredBuffer):
             if self._autoreset.mode == "NextStep":
                 self._autoreset.remember(came, steps, adder.places)
             self._adder = adder  # from the first step on that was stored
+            if self._rate is not None:
+                rate(self._table, self._rate, adder.ended())
+        if self._table.settings.limiter.bounds_inserts:
+            adder.wait()
         return len(steps)
 
     def end_episodes(self, env_ids: ArrayLike | None = None) -> None:
@@ -172,6 +235,8 @@ class FilledBuffer(StoredBuffer):
         with self._adding:
             if self._adder is not None:
                 self._adder.end_episodes(env_ids)
+                if self._rate is not None:
+                    rate(self._table, self._rate, self._adder.ended())
 
     def add_episode(
         self,
@@ -228,7 +293,17 @@ class FilledBuffer(StoredBuffer):
             return 0
         columns, lengths = runs_of(fields, episodes, tails, ends)
         lasts = np.where(ends, _core.TERMINATED, _core.TRUNCATED).astype(np.uint8)
-        self._bulk_adder().store_runs(columns, lengths, lasts)
+        adder = self._bulk_adder()
+        if self._rollouts is not None:
+            with self._rollouts.claim(columns, lengths):
+                adder.store_runs(columns, lengths, lasts)
+                self._rollouts.arrive(np.concatenate([keys for _, keys in adder.ended()]))
+            return int(lengths.sum()) - count
+        adder.store_runs(columns, lengths, lasts)
+        if self._rate is not None:
+            rate(self._table, self._rate, adder.ended())
+        if self._table.settings.limiter.bounds_inserts:
+            adder.wait()
         return int(lengths.sum()) - count
 
     def info(self) -> BufferInfo:
@@ -265,6 +340,8 @@ class FilledBuffer(StoredBuffer):
             super().clear()
             if self._adder is not None:
                 self._adder.broken = 0
+            if self._rollouts is not None:
+                self._rollouts.clear()
 
     def close(self) -> None:
         """See `StoredBuffer.close`; open episodes end."""
@@ -288,7 +365,11 @@ class FilledBuffer(StoredBuffer):
         if count is None:
             side = "obs" if self._fields.roles.observation else "step"
             states = states_of(self._fields)
-            before = states_among("step", step, self._fields.roles.state)
+            before: Mapping[str, Any] = step
+            if states is None:
+                states = self._nest
+            else:
+                before = states_among("step", step, self._fields.roles.state)
             try:
                 leaves = states.leaves(before)
             except StepMismatchError as error:
@@ -300,13 +381,27 @@ class FilledBuffer(StoredBuffer):
                     "many there are. Make the buffer with num_envs=, or for_env(), or open it "
                     "with num_envs=. Nothing was stored."
                 )
-        return Adder(self._table, self._fields, count, self._first_priority)
+        return self._new_adder(count)
 
     def _bulk_adder(self) -> Adder:
         """Streams of their own for whole episodes."""
         assert self._fields is not None
         self._store.check_open()
-        return Adder(self._table, self._fields, None, self._first_priority)
+        return self._new_adder(None)
+
+    def _new_adder(self, num_envs: int | None) -> Adder:
+        assert self._fields is not None
+        reward = -1
+        if self._rate is not None and self._fields.roles.reward is not None:
+            reward = self._fields.places[self._fields.roles.reward][0]
+        return Adder(
+            self._table,
+            self._fields,
+            num_envs,
+            self._first_priority,
+            tells_ended=self._rate is not None or self._rollouts is not None,
+            reward=reward,
+        )
 
     def _check_extra(self, extra: Any, wanted: Sequence[str]) -> None:
         """Raises InvalidArgumentError where `extra` are not the step's other keys."""

@@ -13,6 +13,7 @@ from reverie import _core
 from reverie.adding.arrivals import Arrivals, as_flags, as_ids
 from reverie.errors import InvalidArgumentError, ReverieError, StepMismatchError
 from reverie.nests.nest import Nest
+from reverie.runtime.waiting import wait_until
 from reverie.tables.table import Table
 from reverie.views.base import ANY, Fields
 
@@ -29,10 +30,12 @@ class Adder:
         fields: where the leaves of a step stand.
         num_envs: environments of a batch; None: one, whose steps have no batch axis.
         priority: of new items; None: the largest in the table.
+        tells_ended: for `ended`.
+        reward: place of the reward among the columns, for its sums; -1: none are made.
 
     Attributes:
         num_envs: as given.
-        states: the structure of the states alone.
+        states: the structure of the states alone; None: there are none.
         places: where the leaves of `states` stand among the columns of a step.
         broken: episodes that ended as truncated because the next step did not begin in the
             state that the last one had led to.
@@ -44,6 +47,9 @@ class Adder:
         fields: Fields,
         num_envs: int | None,
         priority: float | None,
+        *,
+        tells_ended: bool = False,
+        reward: int = -1,
     ) -> None:
         nest, roles, view = fields.nest, fields.roles, fields.own
         self.num_envs = num_envs
@@ -68,6 +74,8 @@ class Adder:
             num_streams=num_envs or 1,
             lead=view.lead,
             lead_is_zero=view.stack_padding == "zeros",
+            tells_ended=tells_ended,
+            return_column=reward,
         )
         self._warned = False
         table.owned_by(self)
@@ -99,7 +107,7 @@ class Adder:
         count = (self.num_envs or 1) if ids is None else len(ids)
         try:
             leaves = self._nest.flatten_up_to(step)
-            states = self.states.flatten_up_to(after)
+            states = self.states.flatten_up_to(after) if self.states else _none(after)
         except (ValueError, TypeError):
             if type(step) is not dict and isinstance(step, Mapping):  # of a class of its own
                 return self.arrivals(dict(step), after, terminated, truncated, env_ids)
@@ -162,6 +170,31 @@ class Adder:
         if found >= 0:
             raise AssertionError(f"no use for {columns[found]!r:.200}")
 
+    def ended(self) -> list[tuple[float, NDArray[np.uint64]]]:
+        """Of each episode that ended since the last call its return and its items' keys."""
+        return [] if self._writer is None else self._writer.take_ended()
+
+    def wait(self) -> None:
+        """Until all items are in: the table's limiter may make them wait for samples.
+
+        Raises:
+            EndlessWaitError: nobody is left who could sample.
+            ClosedError: the buffer is closed.
+        """
+        writer = self._writer
+        if writer is None or not writer.pending:
+            return
+        try:
+            wait_until(
+                lambda seconds: writer.wait_pending(0, seconds),
+                timeout=None,
+                what=lambda: f"to add to {self._table.describe_insert_wait()}",
+                way_out="nobody could sample from it. Sample from another thread.",
+                progress=self._table.store.progress,
+            )
+        except _core.Closed:
+            raise self._table.store.closed_error() from None
+
     def drop_episode(self) -> None:
         """Forgets the open episodes' steps."""
         if self._writer is not None:
@@ -198,7 +231,7 @@ class Adder:
                 "alone. Nothing was stored."
             )
         for side, found in zip(self._sides, (before, after), strict=True):
-            if self.states.difference(found):
+            if self.states is not None and self.states.difference(found):
                 return StepMismatchError(f"{side}: {self.states.explain(found)}")
         return self._nest.explain(step)
 
@@ -238,14 +271,25 @@ def states_among(name: str, found: Any, state: Sequence[str]) -> dict[str, Any]:
     return {key: found[key] for key in state}
 
 
-def states_of(fields: Fields) -> Nest:
-    """The structure of the states alone."""
-    return Nest({key: fields.nest.spec[key] for key in fields.roles.state})
+def states_of(fields: Fields) -> Nest | None:
+    """The structure of the states alone; None: there are none."""
+    parts = {key: fields.nest.spec[key] for key in fields.roles.state}
+    return Nest(parts) if parts else None
+
+
+def _none(after: Mapping[str, Any]) -> list[Any]:
+    """The leaves of no states at all."""
+    if after:
+        raise ValueError("there are no states")  # explained by the caller
+    return []
 
 
 def places_of(fields: Fields) -> list[int]:
     """Where the leaves of `states_of` stand among the columns of a step."""
-    return states_of(fields).leaves(
+    states = states_of(fields)
+    if states is None:
+        return []
+    return states.leaves(
         {
             key: Nest({"": fields.nest.spec[key]}).unflatten(list(fields.places[key]))[""]
             for key in fields.roles.state

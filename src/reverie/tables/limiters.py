@@ -78,7 +78,7 @@ class Limiter:
             return True
         return (inserts + n) * self.samples_per_insert - samples <= self.max_diff
 
-    def _numbers(self) -> tuple[float, int, float, float]:
+    def _numbers(self) -> tuple[float, ...]:
         return self.samples_per_insert, self.min_size_to_sample, self.min_diff, self.max_diff
 
     def __eq__(self, other: object) -> bool:
@@ -90,6 +90,11 @@ class Limiter:
     def __hash__(self) -> int:
         """Agrees with `==`."""
         return hash(self._numbers())
+
+    @property
+    def bounds_inserts(self) -> bool:
+        """Whether an insert may have to wait."""
+        return self.max_diff < sys.float_info.max
 
     def in_words(self) -> str:
         """What it asks for, for messages; of bounds that no count reaches it is silent."""
@@ -205,6 +210,52 @@ class Queue(Limiter):
         super().__init__(
             samples_per_insert=1.0, min_size_to_sample=1, min_diff=0.0, max_diff=size
         )
+
+
+class Staleness(Limiter):
+    """Bounds by how many versions the policy that played a rollout is behind the learner's.
+
+    Rollouts are used once, `batch_size` for each version of the policy. Of so many at most
+    `batch_size * (max_staleness + 1)` are on their way or wait: `ReplayBuffer.admit` lets the
+    next one begin. Nothing is thrown away for its age: whoever does so prefers what is short.
+
+    Of a `ReplayBuffer(view=views.Episodes(), version=...)`; tables of Reverb's side have no
+    versions.
+
+    Args:
+        batch_size: rollouts that each version is trained on, >= 1.
+        max_staleness: versions, >= 0; 0: each is used by the policy that played it.
+
+    Raises:
+        TypeError: an argument is no integer.
+        InvalidArgumentError: it is out of range.
+    """
+
+    def __init__(self, batch_size: int, max_staleness: int) -> None:
+        super().__init__(
+            samples_per_insert=1.0,
+            min_size_to_sample=1,
+            min_diff=-sys.float_info.max,
+            max_diff=sys.float_info.max,
+        )
+        self.batch_size = as_int("batch_size", batch_size)
+        self.max_staleness = as_int("max_staleness", max_staleness)
+        for name, least in (("batch_size", 1), ("max_staleness", 0)):
+            if not least <= getattr(self, name) < 2**31:
+                raise InvalidArgumentError(
+                    f"{name}: found {getattr(self, name)}, wanted at least {least}."
+                )
+
+    def _numbers(self) -> tuple[float, ...]:
+        return self.batch_size, self.max_staleness
+
+    def in_words(self) -> str:
+        """See the base."""
+        return f"{self.batch_size} for each version, at most {self.max_staleness} versions old"
+
+    def __repr__(self) -> str:
+        """`Staleness(batch_size=64, max_staleness=2)`."""
+        return f"Staleness(batch_size={self.batch_size}, max_staleness={self.max_staleness})"
 
 
 def _bounds(error_buffer: Any, centre: float) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from reverie.errors import ClosedError, ForkedProcessError, ReverieError
 from reverie.nests.nest import Nest
 from reverie.runtime.company import met
 from reverie.runtime.leaving import guard
+from reverie.tables.roles import Roles
 from reverie.tables.settings import MAX_ITEMS, TableSettings
 
 _MOVES = ("inserts", "samples", "deletes", "pending")
@@ -136,8 +137,16 @@ class Store:
         """At most so many items from now on; see the core's `resize`."""
         with self._settling:
             table.resize(max_size)
-            place = self._tables.index(table)
-            self.settings[place] = replace(self.settings[place], max_size=max_size)
+            self._change(table, max_size=max_size)
+
+    def set_roles(self, table: _core.Table, roles: Roles) -> None:
+        """What its keys are from now on."""
+        with self._settling:
+            self._change(table, roles=roles)
+
+    def _change(self, table: _core.Table, **settings: Any) -> None:
+        place = self._tables.index(table)
+        self.settings[place] = replace(self.settings[place], **settings)
 
     def snapshot(self) -> tuple[_core.Snapshot, list[TableSettings], list[Nest]]:
         """A point in time of all tables, their settings then, and all nests."""

@@ -16,6 +16,7 @@ from reverie.errors import InvalidArgumentError, UnstackableError
 from reverie.nests.nest import Nest
 from reverie.runtime.checks import as_int
 from reverie.runtime.handle import Handle
+from reverie.tables.roles import Roles
 from reverie.tables.settings import TableSettings
 from reverie.tables.signature import step_spec
 from reverie.tables.store import Store
@@ -201,6 +202,11 @@ class Table(Handle):
         self.check_open()
         self.store.resize_table(self.core, max_size)
         self.settings = replace(self.settings, max_size=max_size)
+
+    def set_roles(self, roles: Roles) -> None:
+        """What the keys of its steps are from now on."""
+        self.store.set_roles(self.core, roles)
+        self.settings = replace(self.settings, roles=roles)
 
     def clear(self) -> None:
         """Deletes all items, drops the open episodes' steps, resets the limiter."""

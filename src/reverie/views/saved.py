@@ -52,10 +52,16 @@ def check_roles(roles: Roles, nest: Nest) -> None:
     """
     if not isinstance(nest.spec, dict):
         raise ValueError("its steps are no dict")
-    named = [roles.observation, roles.action, roles.reward]
+    named = [roles.observation, roles.action, roles.reward, roles.version]
+    named.append(None if roles.use is None else roles.use.group)
     unknown = {*roles.state, *filter(None, named)} - nest.spec.keys()
     if unknown:
         raise ValueError(f"found the keys {sorted(unknown)!r:.200}, which its steps have not")
+    numbers = [roles.version, None if roles.use is None else roles.use.group]
+    for key in filter(None, numbers):
+        leaves = [] if key in roles.state else Nest({key: nest.spec[key]}).types
+        if len(leaves) != 1 or leaves[0][1] != () or leaves[0][0].kind not in "iu":
+            raise ValueError(f"the key {key!r:.100} is not one integer")
     if roles.observation is not None and roles.observation not in roles.state:
         raise ValueError(f"the observation {roles.observation!r:.100} is no state")
     view = from_json(roles.view)

@@ -26,7 +26,6 @@ from reverie.views.base import (
     View,
     check_names,
     check_stack,
-    check_states,
 )
 
 
@@ -248,7 +247,6 @@ _MASKS = ("mask", "burn_in_mask", "length")
 
 def _check(view: View, fields: Fields, once: Sequence[str] = ()) -> None:
     """What all views of runs of steps want."""
-    check_states(view, fields)
     check_stack(view, fields)
     unknown = [key for key in once if key not in fields.places]
     if unknown:

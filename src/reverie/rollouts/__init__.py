@@ -1,0 +1,1 @@
+"""Episodes as policies played them: rated at their end, or used once, and never too old."""
