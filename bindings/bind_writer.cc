@@ -231,8 +231,7 @@ void BindWriter(nb::module_& m) {
         if (sequence_length == 0 || stride_length == 0 || num_streams == 0 || items < 0 ||
             items > 3 || pad_record.size() != layout.layout()->record_nbytes() ||
             !is_four_bytes(boundary_column) || !is_four_bytes(discount_column) ||
-            (tells_ended && tables.size() != 1) ||
-            !is_number(return_column)) {
+            (tells_ended && tables.size() != 1) || !is_number(return_column)) {
           throw nb::value_error("a writer setting is out of range");
         }
         const auto* pad = static_cast<const std::uint8_t*>(pad_record.data());

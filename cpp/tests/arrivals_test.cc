@@ -323,6 +323,55 @@ void ReadersSeeWholeRowsBesideWriters() {
   reader.join();
 }
 
+// Which items an ended episode has, and the sum of its rewards: here doubles in place of `led`.
+void EndedEpisodesAreTold() {
+  const auto store = std::make_shared<Store>(Store::Options{4096, 1});
+  const auto table = store->CreateTable(TableConfig(100));
+  Writer::Config config = Anchors(1, 2);
+  config.tells_ended = true;
+  config.return_column = 1;
+  Writer writer(store, kArrival, {table}, config);
+  const auto arrive = [&](std::uint32_t stream, std::uint64_t before, double reward, How how) {
+    const std::uint64_t after = before + 1;
+    const std::array<const void*, 2> states{&before, nullptr};
+    const std::array<const void*, 2> columns{&after, &reward};
+    const auto last = static_cast<std::uint8_t>(how);
+    CHECK(writer.AppendArrivals(states.data(), columns.data(), &stream, 1, &last, nullptr, nullptr)
+              .ok());
+  };
+  arrive(0, 10, 1.5, How::kGoesOn);
+  arrive(1, 20, -2.0, How::kGoesOn);
+  CHECK(writer.TakeEnded().empty());
+  arrive(0, 11, 4.0, How::kTerminated);
+  arrive(1, 21, 0.25, How::kGoesOn);
+  std::vector<Writer::Ended> ended = writer.TakeEnded();
+  REQUIRE(ended.size() == 1);
+  CHECK_EQ(ended[0].total, 5.5);
+  CHECK_EQ(ended[0].keys.size(), 2u);
+  const std::vector<double> priorities(2, 7.0);
+  CHECK_EQ(store->UpdatePriorities(table.get(), ended[0].keys.data(), priorities.data(), 2), 0u);
+  arrive(1, 90, 8.0, How::kGoesOn);  // not where it was: another episode
+  std::uint64_t uncovered = 0;
+  CHECK(writer.Reset(1, true, &uncovered).ok());
+  ended = writer.TakeEnded();
+  REQUIRE(ended.size() == 2);
+  CHECK_EQ(ended[0].total, -1.75);
+  CHECK_EQ(ended[0].keys.size(), 2u);
+  CHECK_EQ(ended[1].total, 8.0);
+  CHECK_EQ(ended[1].keys.size(), 1u);
+  const std::array<std::uint64_t, 5> states{0, 1, 2, 5, 6};
+  const std::array<double, 5> rewards{0, 1, 2, 0, 4};
+  const std::array<const void*, 2> columns{states.data(), rewards.data()};
+  const std::array<std::uint64_t, 2> lengths{3, 2};
+  const std::array<std::uint8_t, 2> lasts{2, 3};
+  CHECK(writer.AppendRuns(columns.data(), 0, lengths.data(), lasts.data(), 2).ok());
+  ended = writer.TakeEnded();
+  REQUIRE(ended.size() == 2);
+  CHECK_EQ(ended[0].total, 3.0);
+  CHECK_EQ(ended[1].total, 4.0);
+  CHECK_EQ(ended[0].keys.size() + ended[1].keys.size(), 3u);
+}
+
 }  // namespace
 }  // namespace reverie_test
 
@@ -352,5 +401,6 @@ int main() {
   TailsBecomeItems();
   RunsAreStoredAsSteps();
   ReadersSeeWholeRowsBesideWriters();
+  EndedEpisodesAreTold();
   return 0;
 }

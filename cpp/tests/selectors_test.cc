@@ -24,7 +24,7 @@ TEST(AnUnknownKindIsNoSelector) {
   Pages pages;
   const ItemOrder order(&pages.pool, 0);
   const LazyColumn<double> priorities(&pages.pool);
-  for (const int kind : {-1, 6}) {
+  for (const int kind : {-1, 7}) {
     CHECK(MakeSelector({static_cast<SelectorKind>(kind), 1.0}, &order, &priorities, &pages.pool) ==
           nullptr);
   }

@@ -60,8 +60,7 @@ std::vector<Writer::Ended> Writer::TakeEnded() {
 double Writer::Reward(const Stream& stream) const {
   if (config_.return_column < 0) return 0;
   const auto& column = layout_->columns()[static_cast<std::size_t>(config_.return_column)];
-  const std::uint8_t* const cell =
-      stream.chain.open()->record(stream.chain.fill()) + column.offset;
+  const std::uint8_t* const cell = stream.chain.open()->record(stream.chain.fill()) + column.offset;
   if (column.nbytes == sizeof(double)) {
     double value;
     std::memcpy(&value, cell, sizeof(value));

@@ -42,9 +42,11 @@ PUBLIC_NAMES_OF = {
         "TrajectorySequenceObserver",
     ],
     "samplers": ["Fifo", "Lifo", "MaxHeap", "MinHeap", "Prioritized", "Uniform"],
-    "removers": ["Fifo", "Lifo", "MaxHeap", "MinHeap", "Prioritized", "Uniform"],
+    "removers": [
+        *("Fifo", "Lifo", "MaxHeap", "MinHeap", "Prioritized", "Reservoir", "Uniform"),
+    ],
     "views": ["Episodes", "Hindsight", "Sequences", "Transitions", "View", "Windows"],
-    "limiters": ["Limiter", "MinSize", "Queue", "SampleToInsertRatio"],
+    "limiters": ["Limiter", "MinSize", "Queue", "SampleToInsertRatio", "Staleness"],
     "weights": [
         "LinearSchedule",
         "emphasize_recent",

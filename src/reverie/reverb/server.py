@@ -86,6 +86,11 @@ class Table(Handle):
     ) -> None:
         if not name:
             raise InvalidArgumentError(f"name must be nonempty; found {name!r}.")
+        if getattr(remover, "removes_alone", False):
+            raise InvalidArgumentError(
+                f"remover: found {remover!r}, which Reverb has not; wanted one of "
+                "reverb.selectors."
+            )
         self._extensions = extensions
         self.internal_table = pybind.Table(
             name=name,

@@ -269,10 +269,8 @@ class RolloutQueue:
         words = [f"{schedule.num_ready()} may be used, of policy {schedule.version}"]
         if schedule.open:
             some = list(schedule.open)[:5]
-            many = "s" * (len(schedule.open) > 1)
-            words.append(
-                f"{len(schedule.open)} group{many} of less than {use.group_size} (such as {some})"
-            )
+            count = f"{len(schedule.open)} group{'s' * (len(schedule.open) > 1)}"
+            words.append(f"{count} of less than {use.group_size} (such as {some})")
         if schedule.playing:
             words.append(f"on their way by version: {dict(schedule.playing)!r:.200}")
         if use.max_staleness is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from reverie.errors import InvalidArgumentError
 from reverie.runtime.checks import as_int, check_int
-from reverie.tables.limiters import Limiter, MinSize
+from reverie.tables.limiters import Limiter, MinSize, Staleness
 from reverie.tables.roles import Roles
 from reverie.tables.selectors import FifoSelector, ItemSelector, UniformSelector
 from reverie.tables.signature import checked_signature
@@ -83,6 +83,11 @@ class TableSettings:
             raise TypeError(
                 f"rate_limiter of table {self.name!r:.200}: found {self.limiter!r:.200}, "
                 "wanted one of reverie.limiters or reverb.rate_limiters, such as MinSize(1)."
+            )
+        if isinstance(self.limiter, Staleness) and (self.roles is None or not self.roles.use):
+            raise InvalidArgumentError(
+                f"limiter of table {self.name!r:.200}: found {self.limiter!r}, which is for a "
+                "reverie.ReplayBuffer(view=reverie.views.Episodes(), version=...)."
             )
         size = as_int("max_size", self.max_size)
         if size <= 0:

@@ -383,3 +383,19 @@ def test_bounds_that_are_none(arguments: tuple[Any, Any]) -> None:
         limiters.Staleness(*arguments)
     assert limiters.Staleness(2, 1) != limiters.MinSize(1)
     assert repr(limiters.Staleness(2, 1)) == "Staleness(batch_size=2, max_staleness=1)"
+
+
+def test_tables_of_windows_have_neither_a_bound_of_age_nor_a_reservoir_at_reverb() -> None:
+    spec = {"x": reverie.ArraySpec((), np.float32)}
+    with pytest.raises(InvalidArgumentError, match="limiter of table"):
+        reverie.ReplayBufferManager(
+            spec, 10, "never made", limiter=limiters.Staleness(1, 1)
+        ).create_replay_buffer()
+    with pytest.raises(InvalidArgumentError, match="which Reverb has not"):
+        reverie.reverb.Table(
+            "t",
+            samplers.Uniform(),
+            removers.Reservoir(),
+            10,
+            reverie.reverb.rate_limiters.MinSize(1),
+        )

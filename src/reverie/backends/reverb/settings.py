@@ -11,7 +11,7 @@ import tensorflow as tf
 from tf_agents.trajectories import trajectory
 
 from reverie.backends.settings import BufferSettings
-from reverie.errors import InvalidArgumentError, SpecError
+from reverie.errors import InvalidArgumentError, SpecError, UnsupportedError
 from reverie.nests.casts import convert
 from reverie.nests.nest import Nest
 from reverie.runtime.checks import check_int
@@ -45,7 +45,16 @@ def _check_address(address: Any) -> None:
 
 
 def selector_of(selector: ItemSelector) -> Any:
-    """Reverb's own form of a sampler or remover."""
+    """Reverb's own form of a sampler or remover.
+
+    Raises:
+        UnsupportedError: it has none.
+    """
+    if selector.removes_alone:
+        raise UnsupportedError(
+            f'remover: found {selector!r} with backend="reverb", wanted another: Reverb has '
+            'none such. backend="embedded" has.'
+        )
     if selector.kind == "prioritized":
         return reverb.selectors.Prioritized(selector.exponent)
     # "min_heap" is MinHeap there, "fifo" Fifo.
