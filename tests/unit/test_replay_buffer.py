@@ -146,7 +146,8 @@ def test_the_list_of_calls_is_complete() -> None:
 
 FILLING = {
     "add", "add_step", "add_episode", "add_episodes", "end_episodes", "episodes", "gather",
-    "steps", "epoch", "resize",
+    "steps", "epoch", "resize", "rate_episodes", "admit", "withdraw", "drop_group",
+    "policy_version", "set_policy_version",
 }  # fmt: skip
 
 
@@ -162,6 +163,10 @@ def test_what_fills_a_buffer_of_steps_is_not_for_windows(
         "gather": [[1]],
         "epoch": [2],
         "resize": [5],
+        "rate_episodes": [None],
+        "withdraw": [0],
+        "drop_group": [0],
+        "set_policy_version": [1],
     }
     with pytest.raises(InvalidArgumentError, match=r"a manager's buffer.*ReplayBuffer\(spec"):
         getattr(buffer, call)(*arguments.get(call, []))

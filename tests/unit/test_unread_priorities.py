@@ -11,7 +11,7 @@ import pytest
 from tests.manager_support import SPEC, add, contents, make
 
 import reverie
-from reverie import ReplayBufferManager, _core, reverb, samplers
+from reverie import ReplayBufferManager, _core, removers, reverb, samplers
 from reverie.errors import ClosedError, InvalidArgumentError, NotInitializedError
 from reverie.tables.selectors import ItemSelector, SelectorKind
 
@@ -22,7 +22,9 @@ EVERY: dict[str, ItemSelector] = {
     "prioritized": samplers.Prioritized(0.6),
     "min_heap": samplers.MinHeap(),
     "max_heap": samplers.MaxHeap(),
+    "reservoir": removers.Reservoir(),
 }
+SAMPLERS = [kind for kind, selector in EVERY.items() if not selector.removes_alone]
 READ = r"found the sampler \w+ and the remover \w+, wanted one of the two to read priorities"
 SOME_KEYS = [[], [5], [5, 5], "ab", [-1], None]  # keys, right and wrong
 
@@ -52,8 +54,10 @@ def test_every_kind_of_selector_is_tried_here() -> None:
     assert all(selector.kind == kind for kind, selector in EVERY.items())
 
 
-@pytest.mark.parametrize("role", ["sampler", "remover"])
-@pytest.mark.parametrize("kind", EVERY)
+@pytest.mark.parametrize(
+    ("kind", "role"),
+    [*((kind, "sampler") for kind in SAMPLERS), *((kind, "remover") for kind in EVERY)],
+)
 def test_a_selector_reads_priorities_that_change_its_choice(
     kind: str, role: str, tmp_path: Path
 ) -> None:
@@ -70,7 +74,7 @@ def test_a_prioritized_selector_reads_them_at_every_exponent(tmp_path: Path) -> 
             assert manager.update_priorities(keys_of(manager), 2.0) == 0
 
 
-@pytest.mark.parametrize("sampler", EVERY)
+@pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("remover", EVERY)
 def test_an_update_is_refused_where_neither_selector_reads_priorities(
     sampler: str, remover: str, tmp_path: Path

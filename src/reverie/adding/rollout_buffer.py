@@ -83,6 +83,7 @@ class RolloutBuffer(FilledBuffer):
         return len(keys) - self._core.delete(keys)
 
     def _with_rollouts(self, what: str) -> RolloutQueue:
+        self._with_views(what)
         if self._rollouts is None:
             raise InvalidArgumentError(
                 f"{what}: found {self!r:.200}, wanted a buffer whose episodes are used once: "
