@@ -25,6 +25,7 @@ EVERY: dict[str, ItemSelector] = {
     "reservoir": removers.Reservoir(),
 }
 SAMPLERS = [kind for kind, selector in EVERY.items() if not selector.removes_alone]
+IN_ROLES = [*((kind, "sampler") for kind in SAMPLERS), *((kind, "remover") for kind in EVERY)]
 READ = r"found the sampler \w+ and the remover \w+, wanted one of the two to read priorities"
 SOME_KEYS = [[], [5], [5, 5], "ab", [-1], None]  # keys, right and wrong
 
@@ -54,10 +55,7 @@ def test_every_kind_of_selector_is_tried_here() -> None:
     assert all(selector.kind == kind for kind, selector in EVERY.items())
 
 
-@pytest.mark.parametrize(
-    ("kind", "role"),
-    [*((kind, "sampler") for kind in SAMPLERS), *((kind, "remover") for kind in EVERY)],
-)
+@pytest.mark.parametrize(("kind", "role"), IN_ROLES)
 def test_a_selector_reads_priorities_that_change_its_choice(
     kind: str, role: str, tmp_path: Path
 ) -> None:
@@ -129,19 +127,19 @@ def test_where_there_is_no_buffer_that_is_said_first(tmp_path: Path) -> None:
 
 
 def test_an_opened_buffer_has_the_selectors_of_its_checkpoint(tmp_path: Path) -> None:
-    for kind, selector in EVERY.items():
-        for role in ("sampler", "remover"):
-            folder = tmp_path / f"{role} {kind}"
-            with make(folder, **{role: selector}) as manager:
-                add(manager, 1, 2, 3)
-                manager.save()
-            opened = reverie.open(folder)
-            keys = [key for key, _ in opened.iter_items()]
-            if selector.reads_priorities:
-                assert opened.update_priorities(keys, 2.0) == 0
-            else:
-                with pytest.raises(InvalidArgumentError, match=READ):
-                    opened.update_priorities(keys, 2.0)
+    for kind, role in IN_ROLES:
+        folder, selector = tmp_path / f"{role} {kind}", EVERY[kind]
+        settings: dict[str, Any] = {role: selector}
+        with make(folder, **settings) as manager:
+            add(manager, 1, 2, 3)
+            manager.save()
+        opened = reverie.open(folder)
+        keys = [key for key, _ in opened.iter_items()]
+        if selector.reads_priorities:
+            assert opened.update_priorities(keys, 2.0) == 0
+        else:
+            with pytest.raises(InvalidArgumentError, match=READ):
+                opened.update_priorities(keys, 2.0)
 
 
 def test_a_loaded_buffer_has_the_selectors_of_its_manager(tmp_path: Path) -> None:
