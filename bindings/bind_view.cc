@@ -16,6 +16,7 @@ namespace reverie_py {
 namespace {
 
 using namespace nb::literals;
+using reverie::Shift;
 using reverie::ViewColumn;
 using Reader = Spared<std::unique_ptr<reverie::Store::ViewReader>>;
 
@@ -25,22 +26,47 @@ using Other = reverie::BatchSpec::Other;
 // has, spare, whether it has no time axis)
 using Wanted = std::tuple<std::uint32_t, std::int64_t, std::uint32_t, std::uint32_t, bool>;
 
+// (which of the columns, draw, pad, planes, height, width)
+using Shifted =
+    std::tuple<std::size_t, std::uint32_t, std::uint32_t, std::size_t, std::size_t, std::size_t>;
+
 // What is gathered for a view.
 struct ViewPlan {
   TypedLayout layout;
   std::vector<Wanted> columns;
-  std::uint32_t most;  // records of a row
-  std::uint32_t lead;  // of them, before the row's step
+  std::vector<Shift> shifts;  // of each column, or empty
+  std::uint32_t most;         // records of a row
+  std::uint32_t lead;         // of them, before the row's step
   Other other;
 
   Reader NewReader(const TableHandle& table) const {
     return Reader(std::make_unique<reverie::Store::ViewReader>(table.store, layout.layout().get(),
-                                                               most, lead, other));
+                                                               most, lead, other, !shifts.empty()));
   }
 };
 
+std::vector<Shift> NewShifts(const TypedLayout& layout, const std::vector<Wanted>& columns,
+                             const std::vector<Shifted>& shifted) {
+  std::vector<Shift> shifts(shifted.empty() ? 0 : columns.size());
+  for (const auto& [index, draw, pad, planes, height, width] : shifted) {
+    if (index >= columns.size() || std::get<1>(columns[index]) == ViewColumn::kOther || pad == 0 ||
+        pad >= std::min({height, width, std::size_t{1} << 31}) || draw >= 1u << 31) {
+      throw nb::value_error("no such shift of a column");
+    }
+    // Sides first, lest their product overflow.
+    const std::size_t nbytes = layout.column(std::get<0>(columns[index])).nbytes;
+    const std::size_t lines = nbytes / width;
+    if (planes == 0 || nbytes % width != 0 || lines % height != 0 || lines / height % planes != 0 ||
+        nbytes == 0) {
+      throw nb::value_error("the column has no such images");
+    }
+    shifts[index] = {pad, draw, planes, height, width};
+  }
+  return shifts;
+}
+
 ViewPlan NewPlan(const TypedLayout& layout, std::vector<Wanted> columns, std::uint32_t most,
-                 std::uint32_t lead, int other) {
+                 std::uint32_t lead, int other, const std::vector<Shifted>& shifted) {
   if (other < 0 || other > static_cast<int>(Other::kAny)) throw nb::value_error("unknown other");
   if (most <= lead) throw nb::value_error("a row has one record at least, and its lead");
   for (const auto& [field, first, steps, spare, squeeze] : columns) {
@@ -50,7 +76,8 @@ ViewPlan NewPlan(const TypedLayout& layout, std::vector<Wanted> columns, std::ui
       throw nb::value_error("no such column of a view");
     }
   }
-  return {layout, std::move(columns), most, lead, static_cast<Other>(other)};
+  std::vector<Shift> shifts = NewShifts(layout, columns, shifted);
+  return {layout, std::move(columns), std::move(shifts), most, lead, static_cast<Other>(other)};
 }
 
 // New arrays, filled; how many steps each row has; whether the episode terminated, or was
@@ -59,6 +86,7 @@ nb::tuple Gathered(const Reader& reader, const ViewPlan& plan) {
   const auto n = static_cast<std::ptrdiff_t>(reader->reach().size());
   const std::int64_t longest = reader->longest();
   std::vector<ViewColumn> columns;
+  columns.reserve(plan.columns.size());
   std::vector<void*> outputs;
   nb::list arrays;
   std::size_t nbytes = 0;
@@ -68,7 +96,8 @@ nb::tuple Gathered(const Reader& reader, const ViewPlan& plan) {
       const std::int64_t rest = (first < 0 ? -first : longest - first) - std::int64_t{spare};
       cells = static_cast<std::uint32_t>(std::clamp<std::int64_t>(rest, 0, longest));
     }
-    columns.push_back({field, first, cells, spare});
+    const Shift shift = plan.shifts.empty() ? Shift() : plan.shifts[columns.size()];
+    columns.push_back({field, first, cells, spare, shift});
     std::vector<std::ptrdiff_t> leading{n};
     if (!squeeze) leading.push_back(cells);
     const CellType& type = plan.layout.column(field);
@@ -112,7 +141,9 @@ nb::object SampleView(TableHandle& self, const ViewPlan& plan, std::uint32_t bat
 
 nb::tuple GatherView(TableHandle& self, const ViewPlan& plan,
                      std::optional<InVector<std::uint64_t>> keys) {
-  if (plan.other != Other::kNone) throw nb::value_error("other records are drawn for samples");
+  if (plan.other != Other::kNone || !plan.shifts.empty()) {
+    throw nb::value_error("other records, and shifts, are drawn for samples");
+  }
   const Reader reader = plan.NewReader(self);
   const std::size_t n = keys ? keys->size() : kLongItems;
   Check(Interruptible(n >= kLongItems, [&] {
@@ -134,7 +165,8 @@ nb::tuple GatherView(TableHandle& self, const ViewPlan& plan,
 
 void BindView(nb::module_& m) {
   nb::class_<ViewPlan>(m, "ViewPlan")
-      .def(nb::new_(&NewPlan), "layout"_a, "columns"_a, "most"_a, "lead"_a = 0, "other"_a = 0);
+      .def(nb::new_(&NewPlan), "layout"_a, "columns"_a, "most"_a, "lead"_a = 0, "other"_a = 0,
+           "shifts"_a = std::vector<Shifted>());
   m.attr("OTHER_LATER") = static_cast<int>(Other::kLater);
   m.attr("OTHER_OF_EPISODE") = static_cast<int>(Other::kEpisode);
   m.attr("OTHER_OF_ANY") = static_cast<int>(Other::kAny);

@@ -260,8 +260,12 @@ void Gather(const BatchSpec& spec, const BatchRows& batch, void* const* outputs,
   });
 }
 
-void GatherView(const RecordLayout& layout, const BatchRows& batch,
-                const std::vector<ViewColumn>& columns, void* const* outputs, int max_threads) {
+namespace {
+
+// Without shifts there is not even a question whether a column has one.
+template <bool kShifts>
+void GatherColumns(const RecordLayout& layout, const BatchRows& batch,
+                   const std::vector<ViewColumn>& columns, void* const* outputs, int max_threads) {
   const std::size_t n = batch.rows.size(), record_nbytes = layout.record_nbytes();
   std::size_t row_nbytes = 0;
   for (const ViewColumn& column : columns) {
@@ -290,6 +294,12 @@ void GatherView(const RecordLayout& layout, const BatchRows& batch,
         const std::uint32_t run = std::min(left, row.here);
         const std::uint8_t* from = row.record + field.offset;
         for (std::uint32_t t = 0; t < run; ++t, from += record_nbytes, to += field.nbytes) {
+          if constexpr (kShifts) {
+            if (column.shift.pad != 0) {
+              column.shift.Copy(to, from, field.nbytes, column.shift.Of(batch.seed, i));
+              continue;
+            }
+          }
           CopyBytes(to, from, field.nbytes);
         }
         left -= run;
@@ -319,6 +329,16 @@ void GatherView(const RecordLayout& layout, const BatchRows& batch,
               copy_row(i);
             }
           });
+}
+
+}  // namespace
+
+void GatherView(const RecordLayout& layout, const BatchRows& batch,
+                const std::vector<ViewColumn>& columns, void* const* outputs, int max_threads) {
+  const auto is_shifted = [](const ViewColumn& column) { return column.shift.pad != 0; };
+  const bool shifts = std::any_of(columns.begin(), columns.end(), is_shifted);
+  const auto gather = shifts ? GatherColumns<true> : GatherColumns<false>;
+  gather(layout, batch, columns, outputs, max_threads);
 }
 
 void GatherPieces(const Piece* pieces, std::size_t n, std::uint32_t field, void* output) {

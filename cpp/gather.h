@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "items/trajectory.h"
+#include "shift.h"
 #include "storage/chunk_store.h"
 
 namespace reverie {
@@ -27,6 +28,8 @@ struct BatchSpec {
   // each row: of those after its step, of those of its episode, or of any item's next one.
   enum class Other { kNone, kLater, kEpisode, kAny } other = Other::kNone;
   std::uint32_t lead = 0;
+  // Of a view that shifts images: its rows need a seed.
+  bool shifts = false;
   // Items are chosen uniformly among so many of the newest, whatever the sampler; 0: by that.
   std::uint32_t newest = 0;
 
@@ -71,12 +74,13 @@ struct BatchRows {
   std::vector<OfTrajectory> trajectories;
   std::vector<ChunkStore::Reach> reach;  // of each row, of a view
   std::vector<Row> others;               // likewise, with BatchSpec::other
+  std::uint64_t seed = 0;                // with BatchSpec::shifts
 };
 
 // What a view takes of each of its rows: `steps` cells of a field from the row's record
 // `first` on, counted from its end where that is negative: -1 is its last. Cells of records
 // that the row has not, or that are among its last `spare`, are zeros.
-// kOther: the row's other record.
+// kOther: the row's other record, which is not shifted.
 struct ViewColumn {
   static constexpr std::int64_t kOther = std::numeric_limits<std::int64_t>::min();
 
@@ -84,6 +88,7 @@ struct ViewColumn {
   std::int64_t first;
   std::uint32_t steps;
   std::uint32_t spare;
+  Shift shift = {};  // all cells of a row by the same offset
 };
 
 // Goes to the step `skip` after the row's first, in whichever chunk holds it.
@@ -103,7 +108,8 @@ void Gather(const RecordLayout& layout, const Row* rows, std::size_t num_rows, s
 // The same for rows of which some may be trajectories, each as long as `spec` says.
 void Gather(const BatchSpec& spec, const BatchRows& rows, void* const* outputs, int max_threads);
 
-// The same for a view: outputs[c] has room for as many rows of columns[c].steps cells.
+// The same for a view: outputs[c] has room for as many rows of columns[c].steps cells. What is
+// shifted depends on the batch's seed and nothing else.
 void GatherView(const RecordLayout& layout, const BatchRows& batch,
                 const std::vector<ViewColumn>& columns, void* const* outputs, int max_threads);
 

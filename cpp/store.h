@@ -206,13 +206,15 @@ class Store : public std::enable_shared_from_this<Store> {
   class ViewReader {
    public:
     // `most`: records of a row; see ChunkStore::ReachFrom().
-    // `lead`, `other`: of BatchSpec; Select() picks none.
+    // `lead`, `other`, `shifts`: of BatchSpec; Select() picks none.
     ViewReader(std::shared_ptr<Store> store, const RecordLayout* layout, std::uint32_t most,
-               std::uint32_t lead = 0, BatchSpec::Other other = BatchSpec::Other::kNone)
+               std::uint32_t lead = 0, BatchSpec::Other other = BatchSpec::Other::kNone,
+               bool shifts = false)
         : store_(std::move(store)), visit_(store_.get()), spec_(layout, most) {
       spec_.is_view = true;
       spec_.lead = lead;
       spec_.other = other;
+      spec_.shifts = shifts;
     }
 
     // As Store::Sample(); `newest`: of BatchSpec.

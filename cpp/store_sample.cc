@@ -19,6 +19,7 @@ Status Store::Choose(Table* table, const BatchSpec& spec, std::uint32_t piece, V
   Moved(table, &locked);
   if (status.ok() && piece != 0) table->PickPieces(rows, spec.steps, piece);
   if (status.ok() && spec.other != BatchSpec::Other::kNone) table->PickOthers(spec, rows);
+  if (status.ok() && spec.shifts) rows->seed = table->NewSeed();
   return status;
 }
 

@@ -186,6 +186,8 @@ class Table {
   void PickPieces(BatchRows* rows, std::uint32_t steps, std::uint32_t piece);
   // Gives each row of a view another record: see BatchSpec. There is room for them.
   void PickOthers(const BatchSpec& spec, BatchRows* rows);
+  // Of what else chance decides in a batch.
+  std::uint64_t NewSeed() { return rng_.Next(); }
 
   // The items by key (null: all, in insertion order), as `spec` says; spec->steps 0
   // takes the first one's. Appends to `rows` and `found`; counts nothing.

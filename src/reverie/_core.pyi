@@ -329,7 +329,12 @@ class ViewPlan:
     or (B, *shape) with squeeze. With `other` each sampled row has another record at random: one
     of those after its step (OTHER_LATER), of those of its episode that are still there but its
     first (OTHER_OF_EPISODE), or of those that follow any item's step (OTHER_OF_ANY). A column
-    whose `first` is OTHER is a squeezed cell of that one. Raises ValueError.
+    whose `first` is OTHER is a squeezed cell of that one.
+
+    A shift is (column's number, draw, pad, planes, height, width): in samples, images of such
+    planes are shifted at random, by up to `pad` pixels up or down and as many left or right, edge
+    pixels repeated. The cells of a row are shifted alike, and so are columns of equal draws; of
+    others, and of other rows, independently. Raises ValueError.
     """
 
     def __init__(
@@ -339,6 +344,7 @@ class ViewPlan:
         most: int,
         lead: int = 0,
         other: int = 0,
+        shifts: Sequence[tuple[int, int, int, int, int, int]] = (),
     ) -> None: ...
 
 class Writer:
