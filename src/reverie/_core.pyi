@@ -332,9 +332,9 @@ class ViewPlan:
     whose `first` is OTHER is a squeezed cell of that one.
 
     A shift is (column's number, draw, pad, planes, height, width): in samples, images of such
-    planes are shifted at random, by up to `pad` pixels up or down and as many left or right, edge
-    pixels repeated. The cells of a row are shifted alike, and so are columns of equal draws; of
-    others, and of other rows, independently. Raises ValueError.
+    planes are shifted at random, by up to `pad` pixels up or down and as many left or right,
+    edge pixels repeated. The cells of a row are shifted alike, and so are columns of equal
+    draws; of others, and of other rows, independently. Raises ValueError.
     """
 
     def __init__(

@@ -181,7 +181,7 @@ class ReplayBuffer(SeenBuffer):
         )
         check_timeout(timeout)
         check_keep(max_to_keep)
-        view.check(Fields(nest, roles, view))
+        view.check(Fields(nest, roles, view.saved))
         check_savable(settings, nest)
         saver: Any = Unsaved()
         if checkpoint_dir is not None:

@@ -27,6 +27,7 @@ _PRIORITIZED = (
     "Make the buffer with sampler=reverie.samplers.Prioritized(), or leave "
     "update_priorities() out."
 )
+_MOST_PLANS = 64  # or a program that makes a view for each batch would keep them all
 _FIRST = operator.itemgetter(0)
 _OWN: Any = object()
 """The buffer's own setting."""
@@ -377,16 +378,17 @@ class SampledBuffer(RolloutBuffer):
 
         Args:
             view: see there.
-            still: who asks, where nothing may be drawn; of its own view what is saved then.
+            still: who asks, where nothing may be drawn.
         """
         if view is None:
-            view = self._view if still is None or self._view is None else self._view.saved
+            view = self._view if still is None or self._view is None else self._view.still
         assert view is not None
+        plan = self._plans.get(view) or self._plan(view)
         if still is not None and view.is_drawn:
             raise InvalidArgumentError(
                 f"{still}: found {view!r:.200}, of which chance is a part: it is for sample()."
             )
-        return view, self._plans.get(view) or self._plan(view)
+        return view, plan
 
     def _plan(self, view: View) -> _core.ViewPlan:
         assert self._fields is not None
@@ -401,6 +403,8 @@ class SampledBuffer(RolloutBuffer):
                 f"{self._view!r:.200}. Make one with view={view!r:.100} for that."
             )
         view.check(self._fields)
+        if len(self._plans) >= _MOST_PLANS:
+            self._plans.clear()
         self._plans[view] = plan = plan_of(view, self._fields, self._layout)
         return plan
 

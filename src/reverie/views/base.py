@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Literal, NamedTuple
 
@@ -23,6 +23,7 @@ NEXT = "next_"
 Padding = Literal["first", "zeros"]
 Stack = Mapping[str, int] | Sequence[tuple[str, int]] | None
 Column = tuple[int, int, int, int, bool]
+Shift = tuple[int, int, int, int, int, int]
 
 
 class Gathered(NamedTuple):
@@ -136,9 +137,14 @@ class View:
         return self.stride + 1
 
     @property
+    def still(self) -> View:
+        """What takes its place where nothing may be drawn: itself, unless chance has a part."""
+        return self
+
+    @property
     def saved(self) -> View:
         """What a checkpoint has in its place."""
-        return self
+        return self.still
 
     @property
     def other(self) -> int:
@@ -148,7 +154,7 @@ class View:
     @property
     def is_drawn(self) -> bool:
         """Whether chance has a part in its data: then it is for samples alone."""
-        return False
+        return self.still is not self
 
     @property
     def stacks(self) -> dict[str, int]:
@@ -160,12 +166,77 @@ class View:
         """Records before a step that it looks back to."""
         return max(self.stacks.values(), default=1) - 1
 
+    def map(self, function: Callable[[dict[str, Any]], dict[str, Any]]) -> View:
+        """The same view, its data gone through a function of yours.
+
+            view = Transitions().map(normalise)
+
+        For `sample`, `steps`, `gather`, `epoch` and all else that takes views. In a checkpoint
+        a buffer's own view is this one without it: functions are not stored.
+
+        Args:
+            function: `function(data)` of a batch's data, a dict of arrays `[B, ...]`; called
+                once a batch, in the thread that asked for it. Returns such a dict, which may
+                be the same: the arrays are the batch's own, to be changed as it likes.
+
+        Raises:
+            InvalidArgumentError: it is no function. Or later: it returned no dict.
+        """
+        from reverie.views.over import Mapped
+
+        return Mapped(self, function)
+
+    def shift(
+        self,
+        pads: Mapping[str, int] | None = None,
+        /,
+        *,
+        axes: tuple[int, int] | None = None,
+        **named: int,
+    ) -> View:
+        """The same view, its images shifted at random: padded and cropped, while gathered.
+
+            view = Transitions(n_step=3, gamma=0.99).shift(observation=4)
+
+        By up to `pad` pixels up or down, and as many left or right, each of these equally
+        likely; pixels at the edge are repeated where nothing else is. (Kostrikov et al. 2020,
+        "Image Augmentation Is All You Need", "DrQ".) Images of any dtype keep their dtype and
+        shape. Of a row, `observation` and `next_observation` are shifted independently, and
+        all frames of a stack, all steps of a sequence and all images under one name alike.
+        The buffer's seed decides, and a checkpoint goes on where it was. For `sample` alone:
+        `steps`, `gather` and `epoch` draw nothing, and of a buffer's own view, as in a
+        checkpoint, give images as they are. Shifted first, whatever `map` comes before.
+
+        Args:
+            pads: pixels, >= 1 and less than an image's sides, by name: a key of the step, a
+                path such as "observation/left", or a key within the observation.
+            axes: of a single step's image, which two are height and width, one right after
+                the other. None: of two axes both, and of three not the smallest one, which
+                is the first or the last.
+            **named: the same as `pads`.
+
+        Raises:
+            InvalidArgumentError: no name, or a number is out of range. Or once it is used: a
+                name is unknown, a leaf is no image, or it is not clear what its axes are.
+        """
+        from reverie.views.shifted import Shifted, settled
+
+        return Shifted(self, settled(pads, named, axes))
+
     def check(self, fields: Fields) -> None:
         """Raises InvalidArgumentError where the steps lack what the view needs."""
 
     def plan(self, fields: Fields) -> tuple[int, list[Column]]:
         """The most records of a row from its step on, and the columns."""
         raise NotImplementedError
+
+    def computed(self, fields: Fields) -> list[int]:
+        """Where the leaves stand with whose values more is computed: not to be shifted."""
+        return []
+
+    def shifts(self, fields: Fields, columns: list[Column]) -> list[Shift]:
+        """How columns of the plan are shifted, as `_core.ViewPlan` wants it."""
+        return []
 
     def arrange(self, fields: Fields, found: Gathered) -> dict[str, Any]:
         """The data of a batch."""
@@ -197,7 +268,8 @@ def plan_of(view: View, fields: Fields, layout: _core.RecordLayout) -> _core.Vie
     """What the core gathers for a view that fits."""
     most, columns = view.plan(fields)
     lead = fields.own.lead
-    return _core.ViewPlan(layout, columns, min(ANY, most + lead), lead, view.other)
+    shifts = view.shifts(fields, columns)
+    return _core.ViewPlan(layout, columns, min(ANY, most + lead), lead, view.other, shifts)
 
 
 def check_stack(view: View, fields: Fields) -> None:

@@ -85,7 +85,7 @@ class Hindsight(View):
             )
 
     @property
-    def saved(self) -> View:
+    def still(self) -> View:
         """See the base."""
         return _STEPS
 
@@ -93,11 +93,6 @@ class Hindsight(View):
     def other(self) -> int:
         """See the base."""
         return _OTHERS[self.strategy]
-
-    @property
-    def is_drawn(self) -> bool:
-        """See the base."""
-        return True
 
     def check(self, fields: Fields) -> None:
         """See the base."""
@@ -139,6 +134,11 @@ class Hindsight(View):
             f"within the observation, {within!r:.200}. Name the keys of the goals as "
             "achieved= and desired=."
         )
+
+    def computed(self, fields: Fields) -> list[int]:
+        """See the base."""
+        keys = [self._goal(fields, name)[0] for name in self._names]
+        return [place for each in keys for place in fields.places_of(each)]
 
     def plan(self, fields: Fields) -> tuple[int, list[Column]]:
         """See the base."""
