@@ -3,20 +3,18 @@
 #include <algorithm>
 #include <cstring>
 
+#include "copy_bytes.h"
 #include "rng.h"
 
 namespace reverie {
 namespace {
 
-// The pixel, so many times; returns where the next one goes.
-std::uint8_t* Repeat(std::uint8_t* to, const std::uint8_t* pixel, std::size_t nbytes,
-                     std::size_t times) {
-  if (nbytes == 1) {
-    std::memset(to, *pixel, times);
-    return to + times;
-  }
-  for (std::size_t i = 0; i < times; ++i, to += nbytes) std::memcpy(to, pixel, nbytes);
-  return to;
+constexpr std::size_t kBlock = 16;
+
+// Fills `times` pixels with the one at `pixel`.
+inline void Repeat(std::uint8_t* to, const std::uint8_t* pixel, std::size_t nbytes,
+                   std::size_t times) {
+  for (std::size_t i = 0; i < times; ++i, to += nbytes) CopyBytes(to, pixel, nbytes);
 }
 
 }  // namespace
@@ -36,14 +34,21 @@ void Shift::Copy(std::uint8_t* to, const std::uint8_t* from, std::size_t nbytes,
   const auto before = static_cast<std::size_t>(std::max<std::int64_t>(-offset.right, 0));
   const auto after = static_cast<std::size_t>(std::max<std::int64_t>(offset.right, 0));
   const std::size_t kept = line - (before + after) * pixel;
+  // Pixels of a byte: a block at each edge in one go, and the middle over what is too much.
+  const bool in_blocks = pixel == 1 && pad <= kBlock && line >= kBlock + pad;
   for (std::size_t plane = 0; plane < planes; ++plane, from += height * line) {
-    for (std::size_t y = 0; y < height; ++y) {
+    for (std::size_t y = 0; y < height; ++y, to += line) {
       const std::int64_t at = std::clamp<std::int64_t>(static_cast<std::int64_t>(y) + offset.down,
                                                        0, static_cast<std::int64_t>(height) - 1);
       const std::uint8_t* const source = from + static_cast<std::size_t>(at) * line;
-      to = Repeat(to, source, pixel, before);
-      std::memcpy(to, source + after * pixel, kept);
-      to = Repeat(to + kept, source + line - pixel, pixel, after);
+      if (in_blocks) {
+        std::memset(to, source[0], kBlock);
+        std::memset(to + line - kBlock, source[line - 1], kBlock);
+      } else {
+        Repeat(to, source, pixel, before);
+        Repeat(to + line - after * pixel, source + line - pixel, pixel, after);
+      }
+      CopyBytes(to + before * pixel, source + after * pixel, kept);
     }
   }
 }

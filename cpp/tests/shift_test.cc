@@ -53,15 +53,17 @@ Bytes Copied(const Shift& shift, const Bytes& image, Shift::Offset offset) {
 
 TEST(PixelsOfAnyWidthMoveAndThoseAtTheEdgeAreRepeated) {
   for (const std::size_t pixel : {1u, 2u, 3u, 4u, 8u, 12u}) {
-    for (const std::size_t planes : {1u, 3u}) {
-      const Shift shift{4, 0, planes, 5, 7};
-      const Bytes image = RandomBytes(planes * 5 * 7 * pixel, pixel);
-      for (std::int64_t down = -4; down <= 4; ++down) {
-        for (std::int64_t right = -4; right <= 4; ++right) {
+    for (const Shift& shift : {Shift{4, 0, 1, 5, 7}, Shift{4, 0, 3, 7, 5}, Shift{4, 0, 2, 6, 16},
+                               Shift{16, 0, 1, 17, 18}, Shift{18, 0, 1, 19, 20}}) {
+      const Bytes image =
+          RandomBytes(shift.planes * shift.height * shift.width * pixel, shift.width);
+      const std::int64_t pad = shift.pad;
+      for (std::int64_t down = -pad; down <= pad; ++down) {
+        for (std::int64_t right = -pad; right <= pad; ++right) {
           const Bytes expected = Expected(shift, image, {down, right});
           CHECK(Copied(shift, image, {down, right}) == expected);
           // The check sees a shift that is one pixel off.
-          CHECK(Copied(shift, image, {down, right == 4 ? 3 : right + 1}) != expected);
+          CHECK(Copied(shift, image, {down, right == pad ? pad - 1 : right + 1}) != expected);
         }
       }
       CHECK(Copied(shift, image, {0, 0}) == image);

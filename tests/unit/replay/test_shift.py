@@ -18,7 +18,15 @@ from reverie.views import Episodes, Hindsight, Sequences, Transitions, View, Win
 
 PAD = 2
 DTYPES = ("uint8", "bool", "int16", "float16", "float32", "float64", "complex128")
-SHAPES = {(9, 7): -2, (3, 9, 7): -2, (9, 7, 3): -3, (1, 5, 5): -2, (6, 5, 1): -3}
+SHAPES = {
+    (9, 7): -2,
+    (2, 5, 18): -2,
+    (4, 40): -2,
+    (3, 9, 7): -2,
+    (9, 7, 3): -3,
+    (1, 5, 5): -2,
+    (6, 5, 1): -3,
+}
 
 
 def filled(
