@@ -270,7 +270,7 @@ def tests(session: nox.Session) -> None:
 def doors(session: nox.Session) -> None:
     """The doors into PyTorch and JAX, what CleanRL calls, and the example that trains."""
     # A fixed one, so that whoever has its small build, without CUDA, is spared the other.
-    session.install("torch==2.13.0")
+    session.install("torch==2.13.0", "torchdata==0.11.*")
     _install(session, "test,torch,jax,gymnasium")
     session.run("pytest", *PARALLEL, *(session.posargs or ["tests/unit/doors"]))
     # In the lint session the frameworks' types are Any.

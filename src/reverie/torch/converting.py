@@ -48,16 +48,19 @@ def map_data(function: Callable[[Any], Any], data: Any) -> Any:
 
 
 def tensor_of(array: NDArray[Any]) -> torch.Tensor:
-    """A tensor of the array's memory.
+    """A tensor of the array's memory; of a copy where its strides are negative.
 
     Raises:
         InvalidArgumentError: PyTorch has no such dtype.
     """
     dtype = dtype_of(array.dtype)
-    if array.dtype.isbuiltin == 1:
-        return torch.from_numpy(array)
-    plain = np.uint8 if array.dtype.itemsize == 1 else np.int16  # as bfloat16
-    return torch.from_numpy(array.view(plain)).view(dtype)
+    if array.dtype.isbuiltin == 2:  # of another package, as bfloat16
+        array = array.view(np.uint8 if array.dtype.itemsize == 1 else np.int16)
+    try:
+        found = torch.from_numpy(array)
+    except ValueError:  # a view's function has turned it around
+        found = torch.from_numpy(array.copy())
+    return found if found.dtype == dtype else found.view(dtype)
 
 
 @functools.cache

@@ -129,7 +129,9 @@ class Frozen(torch.utils.data.Dataset["dict[str, Any]"]):  # type: ignore[misc]
     `whole` takes each batch as it was gathered, in one call of the core; without it PyTorch
     puts it together again, sample by sample, with the same result. What is kept is which
     items there are; their steps stay in the buffer, and reading them counts as no sample.
-    An item that reaches to the newest step grows with the steps that follow.
+    An item that reaches to the newest step grows with the steps that follow. In the order of
+    torchdata's `StatefulDataLoader` a pass goes on where its state was taken, with the buffer
+    of a checkpoint too.
 
     Args:
         buffer: to read from. It must keep the items: to add beyond its capacity would evict
@@ -142,11 +144,13 @@ class Frozen(torch.utils.data.Dataset["dict[str, Any]"]):  # type: ignore[misc]
 
     def __init__(self, buffer: ReplayBuffer, view: View | None = None) -> None:
         self._buffer, self._view = buffer, view
+        self._counted = False  # by a sampler, then
         self._keys: NDArray[np.uint64] = buffer.item_info()["key"]
         buffer.gather(self._keys[:1], view)  # or the error comes now
 
     def __len__(self) -> int:
         """Items."""
+        self._counted = True
         return len(self._keys)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -171,6 +175,43 @@ class Frozen(torch.utils.data.Dataset["dict[str, Any]"]):  # type: ignore[misc]
                 "Make a new one, or a buffer of larger capacity."
             ) from None
         return Rows(map_data(tensor_of, data), len(keys))
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Which items these are: keys, int64 `[items]`, of the buffer and its checkpoints."""
+        return {"keys": torch.from_numpy(self._keys.view(np.int64).copy())}
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """From now on the items are those of whose state this is.
+
+        A `StatefulDataLoader` calls it after its sampler has counted them: where there may be
+        another number now, call it before the DataLoader is made.
+
+        Raises:
+            InvalidArgumentError: it is no such state, an item is not in the buffer, or there
+                are fewer or more than were counted.
+        """
+        found = state["keys"] if set(state) == {"keys"} else None
+        if not isinstance(found, torch.Tensor) or (found.dtype, found.dim()) != (
+            torch.int64,
+            1,
+        ):
+            raise InvalidArgumentError(
+                f"state: found {dict(state)!r:.200}, wanted what state_dict() returned."
+            )
+        keys = found.numpy(force=True).view(np.uint64)
+        gone = int((~np.isin(keys, self._buffer.item_info()["key"])).sum())
+        if gone:
+            raise InvalidArgumentError(
+                f"state: found {len(keys)} items, of which {gone} are not in {self._buffer!r}; "
+                "wanted the buffer that they are of, or one opened from its checkpoint."
+            )
+        if self._counted and len(keys) != len(self._keys):
+            raise InvalidArgumentError(
+                f"state: found {len(keys)} items, but a sampler has counted {len(self._keys)}, "
+                "and its order is of so many. Make a Frozen anew, and call its "
+                "load_state_dict() before a DataLoader is made of it."
+            )
+        self._keys = keys.copy()
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         """Refuses."""
