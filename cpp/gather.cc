@@ -304,7 +304,7 @@ void GatherView(const RecordLayout& layout, const BatchRows& batch,
                 const std::vector<ViewColumn>& columns, void* const* outputs, int max_threads) {
   const auto is_shifted = [](const ViewColumn& column) { return column.shift.pad != 0; };
   const bool shifts = std::any_of(columns.begin(), columns.end(), is_shifted);
-  const auto gather = shifts ? GatherColumns<true> : GatherColumns<false>;
+  const auto gather = shifts ? &GatherColumns<true> : &GatherColumns<false>;
   gather(layout, batch, columns, outputs, max_threads);
 }
 

@@ -125,8 +125,15 @@ def main(folder: Path) -> None:
         assert_type(error, reverie.ReverieError)
 
 
+def halved(data: dict[str, Any]) -> dict[str, Any]:
+    """Of a batch."""
+    return {key: value / 2 for key, value in data.items()}
+
+
 def made_of_spaces(env: Any) -> reverie.ReplayBuffer:
     """A buffer for an environment of gymnasium."""
     extra = {"log_prob": reverie.ArraySpec((), np.float32)}
     view = views.Transitions(n_step=3, stack={"observation": 4})
+    assert_type(view.shift(observation=4).map(halved), views.View)
+    assert_type(view.shift({"observation/left": 4}, axes=(0, 1)), views.View)
     return reverie.ReplayBuffer.for_env(env, 1_000, extra=extra, view=view, seed=0)
