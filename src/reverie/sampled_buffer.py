@@ -383,12 +383,11 @@ class SampledBuffer(RolloutBuffer):
         if view is None:
             view = self._view if still is None or self._view is None else self._view.still
         assert view is not None
-        plan = self._plans.get(view) or self._plan(view)
-        if still is not None and view.is_drawn:
+        if still is not None and isinstance(view, View) and view.is_drawn:
             raise InvalidArgumentError(
                 f"{still}: found {view!r:.200}, of which chance is a part: it is for sample()."
             )
-        return view, plan
+        return view, self._plans.get(view) or self._plan(view)
 
     def _plan(self, view: View) -> _core.ViewPlan:
         assert self._fields is not None
