@@ -40,6 +40,11 @@ def use_of(
             f"view: found {view!r:.200}, wanted reverie.views.Episodes(): a group, and what is "
             "used at a certain age, consist of whole episodes."
         )
+    if view.is_drawn:
+        raise InvalidArgumentError(
+            f"view: found {view!r:.200}, of which chance is a part, wanted one without: what "
+            "is used once comes as it is. Shift its images yourself, as view.map(function)."
+        )
     if bound is None:
         if limiter is not None:
             raise InvalidArgumentError(

@@ -376,6 +376,19 @@ def test_what_is_no_image_or_unclear_is_refused(
         filled(shape, view=view)
 
 
+def test_episodes_that_are_used_once_are_not_shifted_but_mapped() -> None:
+    spec = {"pixels": ArraySpec((9, 7), np.uint8), "prompt": ArraySpec((), np.int64)}
+    used: dict[str, Any] = {"next_of": ("pixels",), "group": "prompt", "group_size": 2}
+    with pytest.raises(InvalidArgumentError, match=r"view: found Episodes.*chance is"):
+        ReplayBuffer(spec, 100, view=Episodes().shift(pixels=1), **used)
+    view = Episodes().map(lambda data: {"n": data["length"]})
+    buffer = ReplayBuffer(spec, 100, view=view, **used)
+    for length in (3, 4):
+        images = np.zeros((length + 1, 9, 7), np.uint8)
+        buffer.add_episode({"pixels": images, "prompt": np.zeros(length, np.int64)})
+    assert sorted(buffer.sample(2).data["n"].tolist()) == [3, 4]
+
+
 def test_an_image_is_named_once() -> None:
     with pytest.raises(InvalidArgumentError, match="'observation/right' is named twice"):
         nested().sample(1, view=Transitions().shift({"right": 1, "observation/right": 2}))
