@@ -149,19 +149,15 @@ class SampledBuffer(RolloutBuffer):
     ) -> Batch:
         """The next rollouts, which are gone then."""
         view, plan = self._planned(view, "sample() of episodes that are used once")
-        taken = rollouts.take(size, timeout)
-        keys = np.array([key for entry in taken for key in entry.keys], np.uint64)
-        try:
-            rows, _, _ = self._core.gather_view(plan, keys)
+        with rollouts.take(size, timeout) as keys:
+            try:
+                rows, _, _ = self._core.gather_view(plan, keys)
+            except KeyError:  # of a buffer that was cleared a moment ago
+                raise WaitTimeoutError(
+                    "sample(): the buffer was cleared meanwhile. Nothing was sampled."
+                ) from None
             data = view.arrange(self._with_views("sample()"), Gathered(*rows))
             self._core.delete(keys)
-        except KeyError:  # of a buffer that was cleared a moment ago
-            raise WaitTimeoutError(
-                "sample(): the buffer was cleared meanwhile. Nothing was sampled."
-            ) from None
-        except BaseException:
-            rollouts.put_back(taken)
-            raise
         info = self._facts(keys, np.ones(size), np.ones(size, np.int32))
         return Batch(data, info._replace(probability=np.ones(size)))
 

@@ -295,7 +295,8 @@ class FilledBuffer(StoredBuffer):
         lasts = np.where(ends, _core.TERMINATED, _core.TRUNCATED).astype(np.uint8)
         adder = self._bulk_adder()
         if self._rollouts is not None:
-            with self._rollouts.claim(columns, lengths):
+            # Cleared in between, one would be in the table alone, or in the queue.
+            with self._rollouts.claim(columns, lengths), self._adding:
                 adder.store_runs(columns, lengths, lasts)
                 self._rollouts.arrive(np.concatenate([keys for _, keys in adder.ended()]))
             return int(lengths.sum()) - count
@@ -323,13 +324,17 @@ class FilledBuffer(StoredBuffer):
             capacity: as the buffer was made with.
 
         Raises:
-            InvalidArgumentError: it is out of range, or the buffer is a manager's.
+            InvalidArgumentError: it is out of range, or the buffer is a manager's; or its
+                episodes are used once, and more wait.
             ClosedError: the buffer is closed.
         """
         self._with_views("resize()")
         capacity = check_int("capacity", capacity, 1, MAX_ITEMS)
         try:
-            self._table.resize(capacity)
+            if self._rollouts is not None:
+                self._rollouts.resize(capacity)
+            else:
+                self._table.resize(capacity)
         except _core.Closed:
             raise self._store.closed_error() from None
 

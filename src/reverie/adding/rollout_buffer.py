@@ -77,9 +77,15 @@ class RolloutBuffer(FilledBuffer):
         )
 
     def drop_group(self, group: int) -> int:
-        """Deletes what there is of a group that will never be complete; how many that were."""
-        keys = self._with_rollouts("drop_group()").drop_group(int(group))
+        """Deletes what there is of a group that will never be complete; how many that were.
+
+        Raises:
+            InvalidArgumentError: it is no integer, or the buffer's episodes are replayed.
+            ClosedError: the buffer is closed.
+        """
+        rollouts = self._with_rollouts("drop_group()")
         self._store.check_open()
+        keys = rollouts.drop_group(check_int("group", group, -(2**63), 2**64 - 1))
         return len(keys) - self._core.delete(keys)
 
     def _with_rollouts(self, what: str) -> RolloutQueue:

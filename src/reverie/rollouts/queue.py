@@ -47,6 +47,8 @@ class RolloutQueue:
         self._moved = threading.Condition()
         self._turns: deque[object] = deque()
         self._adding = 0  # claimed, and not yet there
+        self._leaving = 0  # taken, and still there
+        self._cleared = 0
         columns = [
             column
             for key in (self._version_key, self._group_key)
@@ -92,6 +94,7 @@ class RolloutQueue:
                 f"{most}: batch_size * (max_staleness + 1)."
             )
         turn = object()
+        admitted: list[int] = []
         with self._moved:
             self._turns.append(turn)
 
@@ -99,6 +102,7 @@ class RolloutQueue:
             if self._turns[0] is not turn or not self._schedule.can_admit(n):
                 return False
             self._schedule.admit(n)
+            admitted.append(self.version)  # a moment later it may be another
             return True
 
         try:
@@ -108,7 +112,7 @@ class RolloutQueue:
                 lambda: f"to begin {n} rollouts of version {self.version}: {self.describe()}",
                 "sample, or raise the policy version",
             )
-            return self.version
+            return admitted[0]
         finally:
             with self._moved:
                 self._turns.remove(turn)
@@ -140,16 +144,14 @@ class RolloutQueue:
             EndlessWaitError: there is no room, and nobody is left who could make some.
             ClosedError: the buffer is closed.
         """
-        n, room = len(lengths), self._table.settings.max_size
-        if n > room:
-            raise InvalidArgumentError(
-                f"episodes: found {n}, wanted at most {room}, the capacity."
-            )
+        n = len(lengths)
+        self._check_room(n)
         firsts = np.cumsum(lengths) - lengths + 1
         versions = self._versions(columns, firsts)
 
         def has_room() -> bool:
-            if self._schedule.held() + self._adding + n > room:
+            self._check_room(n)  # it may have been resized
+            if self._present() + n > self._table.settings.max_size:
                 return False
             self._adding += n
             return True
@@ -193,8 +195,11 @@ class RolloutQueue:
             self._schedule.add(found.tolist(), versions, groups)
             self._moved.notify_all()
 
-    def take(self, n: int, timeout: float | None) -> list[Entry]:
-        """The next `n` rollouts; they are to be deleted, or put back.
+    @contextmanager
+    def take(self, n: int, timeout: float | None) -> Iterator[NDArray[np.uint64]]:
+        """The keys of the next `n` rollouts, to be copied and deleted within.
+
+        They are back where they were if that fails.
 
         Raises:
             InvalidArgumentError: they are no whole groups.
@@ -208,21 +213,51 @@ class RolloutQueue:
                 f"{self._use.group_size}: groups are used whole."
             )
         taken: list[Entry] = []
+        at = version = 0
 
         def has_some() -> bool:
+            nonlocal at, version
             found = self._schedule.take(n)
-            taken.extend(found or ())
-            return found is not None
+            if found is None:
+                return False
+            taken.extend(found)
+            self._leaving += n
+            at, version = self._cleared, self.version
+            return True
 
         self._wait(
             has_some, timeout, lambda: f"for {n} rollouts: {self.describe()}", "add rollouts"
         )
-        return taken
+        used = False
+        try:
+            yield np.array([key for entry in taken for key in entry.keys], np.uint64)
+            used = True
+        finally:
+            with self._moved:
+                self._leaving -= n
+                if not used and at == self._cleared:
+                    self._schedule.put_back(taken, n if version == self.version else 0)
+                self._moved.notify_all()
 
-    def put_back(self, taken: Sequence[Entry]) -> None:
-        """They were not used after all."""
+    def resize(self, capacity: int) -> None:
+        """So many rollouts may wait from now on.
+
+        Raises:
+            InvalidArgumentError: more wait now, or may by the bound.
+            ClosedError: the buffer is closed.
+        """
         with self._moved:
-            self._schedule.put_back(taken, sum(len(entry.keys) for entry in taken))
+            use = self._use
+            bound = 0
+            if use.max_staleness is not None:
+                bound = (use.batch_size or 1) * (use.max_staleness + 1)
+            least = max(self._present(), bound)
+            if capacity < least:
+                raise InvalidArgumentError(
+                    f"capacity: found {capacity}, wanted at least {least}: of episodes that "
+                    f"are used once none makes room for another. {self.describe()}."
+                )
+            self._table.resize(capacity)
             self._moved.notify_all()
 
     def advance(self, version: int) -> None:
@@ -257,12 +292,24 @@ class RolloutQueue:
         """The table is empty."""
         with self._moved:
             self._schedule.clear()
+            self._cleared += 1
             self._moved.notify_all()
 
     def describe(self) -> str:
         """What is where, with the numbers."""
         with self._moved:
             return self._words()
+
+    def _present(self) -> int:
+        """Rollouts that the table has, or will have in a moment."""
+        return self._schedule.held() + self._adding + self._leaving
+
+    def _check_room(self, n: int) -> None:
+        room = self._table.settings.max_size
+        if n > room:
+            raise InvalidArgumentError(
+                f"episodes: found {n}, wanted at most {room}, the capacity."
+            )
 
     def _words(self) -> str:
         schedule, use = self._schedule, self._use
