@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -139,10 +139,59 @@ def test_a_planted_schedule_is_found_out(planted: Callable[..., Schedule]) -> No
     assert max(ages) > 1
 
 
-def test_long_rollouts_are_used_as_often_as_they_were_begun() -> None:
-    """Throwing away what is too old would prefer what is short."""
+class AdmitsOneMore(Schedule):
+    """The bound of admissions, read as "less or equal"."""
+
+    def can_admit(self, n: int) -> bool:
+        return super().can_admit(n - 1)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8])
+@pytest.mark.parametrize("staleness", [0, 1, 4])
+def test_who_is_admitted_is_so_by_the_rule_of_areal(batch: int, staleness: int) -> None:
+    """floor((submitted - 1) / B) <= version + staleness, where each version takes B."""
+
+    def look(schedule: Schedule) -> None:
+        submitted = 0
+        rng = random.Random(batch)
+        while schedule.version < 12:
+            may = submitted // batch <= schedule.version + staleness  # of the next one
+            assert schedule.can_admit(1) == may
+            if may and rng.random() < 0.9:
+                schedule.admit(1)
+                submitted += 1
+                schedule.arrived([schedule.version])
+                schedule.add([submitted], [schedule.version], [0])
+            if rng.random() < 0.2 and schedule.taken < batch:
+                schedule.take(1)
+            if schedule.taken == batch:
+                schedule.advance(schedule.version + 1)
+
+    look(Schedule(batch, staleness))
+    for planted in (AdmitsOneMore(batch, staleness), Schedule(batch, staleness + 1)):
+        with pytest.raises(AssertionError):
+            look(planted)
+
+
+class Discards(Schedule):
+    """Everybody may begin; what is too old when it comes is thrown away."""
+
+    def can_admit(self, n: int) -> bool:
+        return self.playing.total() + self.held() + n <= 40
+
+    def _is_in_time(self, version: int, taken: int) -> bool:
+        return True
+
+    def take(self, n: int) -> list[Entry] | None:
+        assert self.max_staleness is not None
+        self.ready = [e for e in self.ready if self.version - e.version <= self.max_staleness]
+        return super().take(n)
+
+
+def uses(schedule: Schedule) -> tuple[list[int], list[int]]:
+    """How many short and long rollouts were begun, and used."""
     rng = random.Random(5)
-    schedule, kept, begun = Schedule(8, 2, 1), [0, 0], [0, 0]
+    kept, begun = [0, 0], [0, 0]
     lengths: dict[int, int] = {}
     playing: list[tuple[int, int, int]] = []
     now = key = 0
@@ -163,9 +212,68 @@ def test_long_rollouts_are_used_as_often_as_they_were_begun() -> None:
             kept[lengths[entry.keys[0]]] += 1
         if schedule.taken == 8:
             schedule.advance(schedule.version + 1)
+    return begun, kept
+
+
+def test_long_rollouts_are_used_as_often_as_they_were_begun() -> None:
+    """Throwing away what is too old would prefer what is short."""
+    begun, kept = uses(Schedule(8, 2, 1))
     # All but those that are still on their way or wait: at most what may be outstanding.
     assert sum(begun) - sum(kept) <= 24
     assert abs(kept[1] - begun[1]) <= 24
+    begun, kept = uses(Discards(8, 2, 1))
+    assert begun[1] - kept[1] > 24
+    assert kept[1] / begun[1] < 0.5 < kept[0] / begun[0]
+
+
+def latest(schedule: Schedule) -> int:
+    """How many others were used at most between a group's completion and its use."""
+    done: dict[int, int] = {}
+    used = longest = key = 0
+    for group in range(60):
+        for _ in range(2):
+            key += 1
+            schedule.add([key], [0], [group])
+        done[key] = used
+        if group >= 10:  # ten wait, all the time
+            (entry,) = schedule.take(2) or []
+            longest = max(longest, used - done.pop(max(entry.keys)))
+            used += 1
+    return max(longest, *(used - since for since in done.values()))
+
+
+def test_no_group_starves() -> None:
+    assert latest(Schedule(group_size=2)) == 10
+    assert latest(NewestFirst(group_size=2)) > 40
+
+
+class Splits(Schedule):
+    """Each answer as soon as it comes, whoever belongs to it."""
+
+    def add(self, keys: Sequence[int], versions: Sequence[int], groups: Sequence[int]) -> None:
+        Schedule.add(alone := Schedule(), keys, versions, groups)
+        for entry in alone.ready:
+            self._serial += 1
+            self.ready.append(Entry(entry.version, self._serial, entry.keys, entry.versions))
+
+
+def test_groups_are_whole_whatever_comes_between() -> None:
+    def look(schedule: Schedule) -> None:
+        rng = random.Random(1)
+        answers = [(3 * group + k, group) for group in range(40) for k in range(3)]
+        rng.shuffle(answers)
+        seen: list[int] = []
+        for key, group in answers:
+            schedule.add([key], [0], [group])
+            for entry in schedule.take(3) or []:
+                assert len({one // 3 for one in entry.keys}) == 1
+                assert len(entry.keys) == 3
+                seen += entry.keys
+        assert sorted(seen) == list(range(120))
+
+    look(Schedule(group_size=3))
+    with pytest.raises(AssertionError):
+        look(Splits(group_size=3))
 
 
 def test_who_began_a_moment_after_its_admission_uses_that() -> None:
