@@ -75,6 +75,43 @@ def test_pairs_are_kept_together_no_more_often_than_others() -> None:
     assert abs(neighbours.mean() - expected) < 6 * np.sqrt(expected / len(neighbours))
 
 
+def test_the_seed_says_what_is_kept() -> None:
+    one, same, other = (kept(removers.Reservoir(), seed).tolist() for seed in (4, 4, 5))
+    assert one == same != other
+
+
+def is_even(share: float, draws: int) -> bool:
+    """Whether half of so many that are left are new; a false alarm in 1e9."""
+    return abs(share - 0.5) < 6.2 * 0.5 / np.sqrt(draws)
+
+
+def test_a_saved_one_knows_how_many_there_were(tmp_path: Path) -> None:
+    """As many new ones come as there were old ones: of what is left half is new."""
+    seeds, share = 60, 0.0
+    for seed in range(seeds):
+        buffer = reverie.ReplayBuffer(SPEC, CAPACITY, remover=removers.Reservoir(), seed=seed)
+        buffer.add_episode({"observation": np.arange(STEPS + 1)})
+        again = reverie.open(buffer.save(path=tmp_path / str(seed)))
+        again.add_episode({"observation": np.arange(1_000, 1_001 + STEPS)})
+        share += (again.steps().observation >= 1_000).mean() / seeds
+        for each in (buffer, again):
+            each.close()
+    assert is_even(share, seeds * CAPACITY)
+    assert not is_even(forgetful(seeds), seeds * CAPACITY)
+
+
+def forgetful(seeds: int) -> float:
+    """Planted: after a save it counts from what it holds."""
+    rng, share = np.random.default_rng(0), 0.0
+    for _ in range(seeds):
+        is_new = np.zeros(CAPACITY, bool)
+        for seen in range(CAPACITY + 1, CAPACITY + STEPS + 1):
+            if rng.integers(seen) < CAPACITY:
+                is_new[rng.integers(CAPACITY)] = True
+        share += is_new.mean() / seeds
+    return share
+
+
 def test_a_saved_one_goes_on_as_it_would_have(tmp_path: Path) -> None:
     buffer = reverie.ReplayBuffer(SPEC, CAPACITY, remover=removers.Reservoir(), seed=3)
     buffer.add_episode({"observation": np.arange(STEPS + 1)})

@@ -70,6 +70,55 @@ def test_a_raw_priority_as_the_smallest_is_seen_or_changes_nothing(
     assert_allclose(of_buffer(scaled, 0.4), of_buffer(p, 0.4), rtol=1e-6)
 
 
+# Weights as others have had them, each of priorities and of which items a batch holds.
+
+
+def ours(p: np.ndarray, batch: np.ndarray, alpha: float, beta: float) -> np.ndarray:
+    return of_buffer(chances_of(p, alpha), beta)[batch]
+
+
+def chances_of(p: np.ndarray, alpha: float) -> np.ndarray:
+    return p**alpha / (p**alpha).sum()
+
+
+def alpha_twice(p: np.ndarray, batch: np.ndarray, alpha: float, beta: float) -> np.ndarray:
+    return ours(p**alpha, batch, alpha, beta)
+
+
+def the_raw_minimum(p: np.ndarray, batch: np.ndarray, alpha: float, beta: float) -> np.ndarray:
+    """p**alpha over the smallest p, which is off by p_min**(beta * (1 - alpha))."""
+    return (p[batch] ** alpha / p.min()) ** -beta
+
+
+def over_the_batch(p: np.ndarray, batch: np.ndarray, alpha: float, beta: float) -> np.ndarray:
+    return importance_weights(chances_of(p, alpha)[batch], len(p), beta, normalize="batch")
+
+
+def of_priorities(p: np.ndarray, batch: np.ndarray, alpha: float, beta: float) -> np.ndarray:
+    found: np.ndarray = p[batch] / p.max()
+    return found
+
+
+def no_beta(p: np.ndarray, batch: np.ndarray, alpha: float, beta: float) -> np.ndarray:
+    return ours(p, batch, alpha, 1.0)
+
+
+def look(weigh: Any) -> None:
+    """The paper's, whatever the scale of the priorities and whoever is in the batch."""
+    for scale in (1.0, 3.0, 1e-3):
+        for batch in ([0, 1, 2, 3], [3, 2], [1]):
+            found = weigh(PRIORITIES * scale, np.array(batch), 0.6, 0.4)
+            wanted = np.array([1, 0.846745, 0.768229, 0.716978])[batch]
+            assert_allclose(found, wanted, atol=5e-7)
+
+
+def test_weights_that_are_otherwise_are_found_out() -> None:
+    look(ours)
+    for planted in (alpha_twice, the_raw_minimum, over_the_batch, of_priorities, no_beta):
+        with pytest.raises(AssertionError):
+            look(planted)
+
+
 def test_the_largest_weight_is_the_buffers_and_not_the_batchs() -> None:
     p = chances(1.0)
     found = importance_weights(p[2:], 4, 1.0, min_probability=0.1)
@@ -181,6 +230,25 @@ def test_steps_that_are_masked_count_neither_for_the_mean_nor_for_the_largest() 
         found = sequence_priorities(td, np.array(mask))
         assert_allclose(found, [4.766667, 0.9 * 7 + 0.1 * 5.5], atol=5e-7)
     assert found.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        lambda td, mask: 0.9 * td.max(axis=1) + 0.1 * td.mean(axis=1),  # whatever the mask
+        lambda td, mask: (td * mask).mean(axis=1),  # the mean alone
+        lambda td, mask: 0.9 * (td * mask).max(axis=1) + 0.1 * (td * mask).mean(axis=1),
+    ],
+)
+def test_priorities_of_padding_are_found_out(planted: Any) -> None:
+    td, mask = np.array([[1.0, 2, 5, 9]]), np.array([[1, 1, 1, 0]])
+
+    def priorities(of: Any) -> None:
+        assert_allclose(of(td, mask), [4.766667], atol=5e-7)
+
+    priorities(sequence_priorities)
+    with pytest.raises(AssertionError):
+        priorities(planted)
 
 
 def test_no_sequences_have_no_priorities() -> None:

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 import reverie
 from reverie import limiters, removers, samplers, views
+from reverie.adding import filled_buffer
 from reverie.errors import InvalidArgumentError
+from reverie.rollouts.returns import rate
 
 SPEC = {
     "observation": reverie.ArraySpec((), np.float32),
@@ -178,18 +180,38 @@ def test_a_function_that_gives_something_else() -> None:
         buffer.rate_episodes(None)
 
 
-class EndsTooEarly:
-    """A planted fault: the return of an episode without its last reward."""
-
-    def __init__(self, buffer: reverie.ReplayBuffer) -> None:
-        self._buffer = buffer
-
-    def __call__(self, returns: NDArray[np.float64]) -> NDArray[np.float64]:
-        return returns - 1.0
+# Planted faults.
 
 
-def test_a_wrong_return_is_seen() -> None:
-    buffer = best(40)
-    buffer.rate_episodes(EndsTooEarly(buffer))
-    play(buffer, 0, [1.0, 1.0, 1.0])
-    assert priorities(buffer) != {0: {3.0}}
+def rates_the_last_item_alone(table: Any, function: Any, ended: Any) -> int:
+    return rate(table, function, [(total, keys[-1:]) for total, keys in ended])
+
+
+def leaves_the_last_reward_out(table: Any, function: Any, ended: Any) -> int:
+    return rate(table, function, [(total - 1, keys) for total, keys in ended])
+
+
+@pytest.mark.parametrize("view", [views.Transitions(), views.Sequences(3, stride=1)])
+@pytest.mark.parametrize("planted", [rates_the_last_item_alone, leaves_the_last_reward_out])
+def test_all_items_of_an_episode_have_its_whole_return(
+    planted: Any, view: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look() -> None:
+        buffer = best(40, view=view)
+        play(buffer, 0, [1.0, 1.0, 1.0])
+        assert set(buffer.item_info()["priority"]) == {3.0}
+
+    look()
+    monkeypatch.setattr(filled_buffer, "rate", planted)
+    with pytest.raises(AssertionError):
+        look()
+
+
+@pytest.mark.parametrize("unknown", [0.0, -1.0])
+def test_what_is_not_known_yet_must_not_look_bad(
+    unknown: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test_an_open_episode_stays_until_its_return_is_known()
+    monkeypatch.setattr(filled_buffer, "first_priority", lambda settings: unknown)
+    with pytest.raises(AssertionError):
+        test_an_open_episode_stays_until_its_return_is_known()

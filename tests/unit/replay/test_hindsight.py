@@ -290,3 +290,84 @@ def test_the_checks_see(trap: str, monkeypatch: pytest.MonkeyPatch) -> None:
     TRAPS[trap](monkeypatch)
     with pytest.raises((AssertionError, ValueError)):
         look("future", filled().sample(100, view=Hindsight(Reward())))
+
+
+def in_another_order(state: dict[str, Any]) -> dict[str, Any]:
+    """The same keys, as an environment may have them."""
+    return {key: state[key] for key in ("observation", "desired_goal", "achieved_goal")}
+
+
+def by_place(state: dict[str, Any]) -> dict[str, Any]:
+    """Planted: values by their places, whatever their names."""
+    wanted = ("achieved_goal", "desired_goal", "observation")
+    return dict(zip(wanted, (state["desired_goal"], state["achieved_goal"], 0.0), strict=True))
+
+
+def test_goals_go_by_their_names_whatever_the_order_of_keys(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    add = ReplayBuffer.add
+
+    def filled_by(change: Any) -> reverie.Batch:
+        def added(self: Any, obs: Any, *arguments: Any) -> int:
+            action, reward, after, *ends = arguments
+            return add(self, change(obs), action, reward, change(after), *ends)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ReplayBuffer, "add", added)
+            return filled().sample(100, view=Hindsight(Reward()))
+
+    look("future", filled_by(in_another_order))
+    with pytest.raises(AssertionError):
+        look("future", filled_by(by_place))
+
+
+def look_at_calls(kind: type[Hindsight]) -> None:
+    """Just 8 of 10 (Andrychowicz et al. 2017, k = 4), and their rewards in one call."""
+    reward = Reward()
+    for _ in range(5):
+        assert filled().sample(10, view=kind(reward)).data["relabelled"].sum() == 8
+    assert reward.calls == [8] * 5
+
+
+class OneByOne(Hindsight):
+    """Asks for the reward of each row."""
+
+    def _relabel(self, fields: Any, data: Any, goals: Any, count: int) -> None:
+        reward = self.compute_reward
+
+        def each(achieved: Any, desired: Any, info: Any) -> Any:
+            pairs = zip(achieved, desired, strict=True)
+            return np.concatenate([reward(a[None], d[None], info) for a, d in pairs])
+
+        object.__setattr__(self, "compute_reward", each)
+        super()._relabel(fields, data, goals, count)
+
+
+class ByChance(Hindsight):
+    """Relabels each row with the probability k / (k + 1)."""
+
+    def arrange(self, fields: Any, found: Any) -> Any:
+        data = super().arrange(fields, found)
+        data["relabelled"] = np.random.default_rng(0).random(10) < 0.8
+        return data
+
+
+def test_a_share_by_chance_and_rewards_one_by_one_are_found_out() -> None:
+    look_at_calls(Hindsight)
+    for planted in (OneByOne, ByChance):
+        with pytest.raises(AssertionError):
+            look_at_calls(planted)
+
+
+def test_an_old_reward_for_a_new_goal_is_found_out() -> None:
+    class Stored(Hindsight):
+        """Leaves the reward as it was."""
+
+        def _relabel(self, fields: Any, data: Any, goals: Any, count: int) -> None:
+            old = data["reward"].copy()
+            super()._relabel(fields, data, goals, count)
+            data["reward"] = old
+
+    with pytest.raises(AssertionError):
+        look("future", filled().sample(100, view=Stored(Reward())))

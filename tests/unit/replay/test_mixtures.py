@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import reverie
-from reverie import ArraySpec, ReplayBuffer
+from reverie import ArraySpec, ReplayBuffer, mixtures
 from reverie.errors import ClosedError, InvalidArgumentError, WaitTimeoutError
 from reverie.samplers import Prioritized
 from reverie.views import Episodes, Sequences, Transitions
@@ -171,3 +171,91 @@ def test_updates_that_mean_nothing_are_refused() -> None:
     one = mixture.buffers["online"].sample(4)
     with pytest.raises(InvalidArgumentError, match="single buffer"):
         mixture.update_priorities(one, np.ones(4))
+
+
+# Planted faults.
+
+
+def by_chance(size: int, share: float, rng: Any) -> list[int]:
+    online = int((rng.random(size) < share).sum())
+    return [online, size - online]
+
+
+def each_rounded(size: int, share: float, rng: Any) -> list[int]:
+    return [round(size * share + 0.01), round(size * (1 - share) + 0.01)]
+
+
+def one_at_least(size: int, share: float, rng: Any) -> list[int]:
+    online = max(1, int(size * share))
+    return [online, size - online]
+
+
+def exact(size: int, share: float, rng: Any) -> list[int]:
+    return list(reverie.mix(two(), {"online": share}).counts(size).values())
+
+
+def look_at_counts(counts: Any) -> None:
+    rng = np.random.default_rng(0)
+    wanted = {(255, 0.5): [127, 128], (100, 0.25): [25, 75], (8, 0.0): [0, 8]}
+    assert {each: counts(*each, rng) for each in wanted} == wanted
+
+
+def test_counts_that_are_not_exact_are_seen() -> None:
+    look_at_counts(exact)
+    for planted in (by_chance, each_rounded, one_at_least):
+        with pytest.raises(AssertionError):
+            look_at_counts(planted)
+
+
+def test_a_source_of_fewer_items_gives_its_share_all_the_same() -> None:
+    buffers = {"online": filled(1000, 3), "offline": filled(2000)}
+
+    def look(batch: reverie.Batch) -> None:
+        assert np.bincount(batch.source).tolist() == [50, 50]
+        assert len(batch.action) == 100
+
+    look(reverie.mix(buffers).sample(100))
+
+    class AsManyAsThereAre(reverie.Mixture):
+        def counts(self, *arguments: Any) -> dict[str, int]:
+            found = super().counts(*arguments)
+            return {name: min(n, len(self.buffers[name])) for name, n in found.items()}
+
+    with pytest.raises(AssertionError):
+        look(AsManyAsThereAre(buffers).sample(100))
+
+
+def test_columns_that_only_nearly_fit_are_not_cast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unseen, float32 beside float64 would be float64, and every update another program."""
+    double = {**SPEC, "observation": {"x": ArraySpec((2,), np.float64)}}
+    buffers = {"a": filled(1000), "b": filled(2000, spec=double)}
+
+    def look() -> None:
+        with pytest.raises(InvalidArgumentError, match=r"observation.*float64.*float32"):
+            reverie.mix(buffers)
+
+    look()
+    monkeypatch.setattr(mixtures, "_check_fits", lambda *_: None)
+    with pytest.raises(pytest.fail.Exception):
+        look()
+    assert reverie.mix(buffers).sample(4).observation["x"].dtype == np.float64
+
+
+def test_priorities_go_to_the_buffer_that_gave_the_item() -> None:
+    class ToTheFirst(reverie.Mixture):
+        """Keys look alike: of both buffers they begin with the same numbers."""
+
+        def update_priorities(self, batch: Any, priorities: Any, **settings: Any) -> int:
+            return next(iter(self.buffers.values())).update_priorities(batch.key, priorities)
+
+    def look(kind: Any) -> None:
+        mixture = kind(two(sampler=Prioritized(1.0, eps=0.0)))
+        batch = mixture.sample(2_000)
+        mixture.update_priorities(batch, batch.action)  # each step its own number
+        for buffer in mixture.buffers.values():
+            steps = buffer.steps()
+            np.testing.assert_array_equal(steps.info.priority, steps.action)
+
+    look(reverie.Mixture)
+    with pytest.raises(AssertionError):
+        look(ToTheFirst)

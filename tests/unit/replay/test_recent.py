@@ -50,6 +50,24 @@ def test_where_items_have_left_from_the_middle() -> None:
     assert found == {99, 98, 97, 96, 95, 93}
 
 
+def test_age_counts_steps_and_not_the_places_where_they_were() -> None:
+    def by_place(buffer: ReplayBuffer, newest: int) -> set[int]:
+        """Planted: of the newest places, those whose step is still there."""
+        return set(buffer.steps().action.tolist()) & set(range(100 - newest, 100))
+
+    def ours(buffer: ReplayBuffer, newest: int) -> set[int]:
+        return set(buffer.sample(5000, newest=newest).action.tolist())
+
+    def look(among: Any) -> None:
+        buffer = filled(100)
+        buffer.table.core.delete(buffer.steps().key[91:99])
+        assert among(buffer, 4) == {99, 90, 89, 88}
+
+    look(ours)
+    with pytest.raises(AssertionError):
+        look(by_place)
+
+
 def test_newest_is_for_a_uniform_sampler(tmp_path: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="newest: found the sampler"):
         filled(5, sampler=Prioritized()).sample(2, newest=3)

@@ -190,3 +190,32 @@ def test_a_group_that_is_none_is_refused(group: Any) -> None:
     with pytest.raises((InvalidArgumentError, TypeError), match="group"):
         pairs().drop_group(group)
     assert pairs().drop_group(-3) == 0
+
+
+def resumed(path: Path) -> list[int]:
+    """Of two prompts one answer each was there when it was saved; both are answered then."""
+    buffer = pairs()
+    buffer.add_episodes([episode(0, prompt=5), episode(1, prompt=6)])
+    again = reverie.open(buffer.save(path=path))
+    again.add_episodes([episode(2, prompt=6), episode(3, prompt=5)])
+    return numbers(again.sample(4))
+
+
+def test_a_resumed_run_loses_no_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resumed(tmp_path / "ours") == [1, 2, 0, 3]
+    arrive = RolloutQueue.arrive
+
+    def whole_groups_alone(self: RolloutQueue, keys: Any) -> None:
+        arrive(self, keys)
+        self._schedule.open.clear()
+
+    open_ = reverie.open
+
+    def forgetful(path: Any) -> reverie.ReplayBuffer:
+        with monkeypatch.context() as patched:
+            patched.setattr(RolloutQueue, "arrive", whole_groups_alone)
+            return open_(path)
+
+    monkeypatch.setattr(reverie, "open", forgetful)
+    with pytest.raises(WaitTimeoutError, match="0 may be used"):
+        resumed(tmp_path / "planted")
