@@ -238,6 +238,20 @@ def test_a_stored_state_comes_at_the_beginning_alone_and_steps_to_warm_up_are_ma
         look_at_states(buffer.sample(8, view=Sequences(8, burn_in=3)))
 
 
+def test_r2d2s_sequences_overlap_by_their_burn_in() -> None:
+    """80 steps, 40 of them to warm up (Kapturowski et al. 2019)."""
+
+    def trained(view: Sequences) -> list[int]:
+        buffer = ReplayBuffer({"observation": ArraySpec((), np.int64)}, 100, view=view)
+        buffer.add_episode({"observation": np.arange(201)})
+        batch = buffer.steps()
+        counts = batch.mask & ~batch.data["burn_in_mask"]
+        return np.bincount(batch.observation[counts], minlength=200).tolist()
+
+    assert trained(Sequences(80, burn_in=40)) == [0] * 40 + [1] * 160
+    assert trained(Sequences(80, burn_in=40, stride=80)) != [0] * 40 + [1] * 160
+
+
 def growth(cost: Callable[[int], Callable[[], Any]]) -> float:
     """By how much a call costs more of a buffer that is a thousand times as large."""
     found = []
