@@ -74,7 +74,8 @@ class FilledBuffer(StoredBuffer):
         """Makes the priority of an episode's items of its return, as soon as it has ended.
 
         A setting of this object, which a checkpoint does not hold: of an opened buffer it is to
-        be set again. Then episodes that were open when it was saved count as over.
+        be set again. Then episodes that were open when it was saved count as over. Another
+        function is for episodes that end from then on, and those that none has rated yet.
 
         Args:
             function: priorities `[E]` of returns, float64 `[E]`: undiscounted sums of the
@@ -102,7 +103,10 @@ class FilledBuffer(StoredBuffer):
             self._rate = function
             if function is not None and fields.roles.reward is not None:
                 place = fields.places[fields.roles.reward][0]
-                left = orphans(self._table, self._layout, place, fields.own.lead)
+                left = orphans(
+                    *(self._table, self._layout, place, fields.own.lead),
+                    of_open=self._adder is None,
+                )
                 rate(self._table, function, left)
 
     def add(

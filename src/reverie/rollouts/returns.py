@@ -14,6 +14,7 @@ from reverie.errors import InvalidArgumentError
 from reverie.runtime.checks import as_priorities, as_updates
 from reverie.tables.settings import TableSettings
 from reverie.tables.table import Table
+from reverie.views.base import Gathered
 
 EpisodePriority = Callable[[NDArray[np.float64]], ArrayLike]
 Ended = Sequence[tuple[float, NDArray[np.uint64]]]
@@ -79,9 +80,18 @@ def rate(table: Table, function: EpisodePriority, ended: Ended) -> int:
 
 
 def orphans(
-    table: Table, layout: _core.RecordLayout, place: int, lead: int
+    table: Table, layout: _core.RecordLayout, place: int, lead: int, *, of_open: bool
 ) -> list[tuple[float, NDArray[Any]]]:
-    """Items of a saved buffer whose episode was open: of each episode the return so far."""
+    """Items that were not rated, by episode, with its return.
+
+    Args:
+        table: theirs.
+        layout: of its records.
+        place: of the reward.
+        lead: records before an item's first step.
+        of_open: whether to take open episodes, too, with the return so far: those of a saved
+            buffer, which do not go on.
+    """
     items = table.core.items()
     keys = items["key"][items["priority"] == UNKNOWN]
     if not len(keys):
@@ -94,5 +104,7 @@ def orphans(
     _, first, episode = np.unique(ends, axis=0, return_index=True, return_inverse=True)
     rewards = _core.ViewPlan(layout, [(place, lead + 1, 0, 0, False)], most, lead, 0)
     rows, _, _ = table.core.gather_view(rewards, keys[first])
-    totals = rows[0][0].sum(axis=1, dtype=np.float64)
-    return [(float(total), keys[episode.ravel() == n]) for n, total in enumerate(totals)]
+    found = Gathered(*rows)
+    totals = found.arrays[0].sum(axis=1, dtype=np.float64)
+    over = found.terminated | found.truncated | of_open
+    return [(float(totals[n]), keys[episode.ravel() == n]) for n in np.flatnonzero(over)]

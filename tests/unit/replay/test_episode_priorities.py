@@ -215,3 +215,25 @@ def test_what_is_not_known_yet_must_not_look_bad(
     monkeypatch.setattr(filled_buffer, "first_priority", lambda settings: unknown)
     with pytest.raises(AssertionError):
         test_an_open_episode_stays_until_its_return_is_known()
+
+
+def test_another_function_is_for_what_has_ended_and_an_open_episode_stays_unknown() -> None:
+    buffer = best(8)
+    play(buffer, 0, [5.0] * 4)
+    play(buffer, 1, [-9.0] * 3, open_=True)
+    before = priorities(buffer)[1]
+    buffer.rate_episodes(lambda returns: returns * 2)
+    assert priorities(buffer) == {0: {20.0}, 1: before}
+    play(buffer, 1, [-9.0] * 1)  # which ends it, elsewhere, and so does this one
+    assert priorities(buffer)[1] == {-54.0, -18.0}
+
+
+def test_what_a_mistaken_function_left_unknown_the_next_one_rates() -> None:
+    buffer = best(20, episode_priority=mistaken)
+    play(buffer, 1, [1.0, 1.0], open_=True)
+    with pytest.raises(InvalidArgumentError):
+        buffer.end_episodes()
+    play(buffer, 2, [5.0, 5.0], open_=True)
+    before = priorities(buffer)[2]
+    buffer.rate_episodes(lambda returns: returns)
+    assert priorities(buffer) == {1: {2.0}, 2: before}
