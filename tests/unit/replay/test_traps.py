@@ -259,9 +259,9 @@ def growth(cost: Callable[[int], Callable[[], Any]]) -> float:
         call = cost(size)
         best = float("inf")
         for _ in range(30):
-            start = time.thread_time()
+            start = time.perf_counter()
             call()
-            best = min(best, time.thread_time() - start)
+            best = min(best, time.perf_counter() - start)
         found.append(best)
     return found[1] / found[0]
 
@@ -274,9 +274,9 @@ def sampling(size: int) -> Callable[[], Any]:
 
 
 def searching(size: int) -> Callable[[], Any]:
-    """Looks for all ends of episodes, whenever a batch is asked for."""
+    """Planted: numbers all steps by their episodes, whenever a batch is asked for."""
     ends = np.arange(size) % 500 == 499
-    return lambda: np.flatnonzero(ends)[:64]
+    return lambda: np.searchsorted(np.cumsum(ends), np.arange(64))
 
 
 def test_sequences_of_a_large_buffer_cost_what_those_of_a_small_one_do() -> None:
