@@ -70,8 +70,10 @@ class RolloutBuffer(FilledBuffer):
 
         Raises:
             InvalidArgumentError: so many are not on their way.
+            ClosedError: the buffer is closed.
         """
         rollouts = self._with_rollouts("withdraw()")
+        self._store.check_open()
         rollouts.withdraw(
             check_int("version", version, 0, 2**63 - 1), check_int("n", n, 1, 2**31 - 1)
         )

@@ -51,6 +51,11 @@ def use_of(
                 f"limiter: found {limiter!r:.200}, wanted Staleness or none with a group: each "
                 "group is used once."
             )
+        if capacity < size:
+            raise InvalidArgumentError(
+                f"capacity: found {capacity}, wanted at least {size}, the group_size: a group "
+                "waits until it is complete."
+            )
         return Use(group, size)
     if version is None:
         raise InvalidArgumentError(

@@ -22,7 +22,7 @@ from reverie.views.base import Fields
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_OTHERS = "nobody could {}. Do it from another thread, or pass a timeout."
+_OTHERS = "nobody could {}. Do it from another thread"
 
 
 class RolloutQueue:
@@ -173,7 +173,7 @@ class RolloutQueue:
                         "admit() before a rollout begins. Nothing was stored."
                     )
         try:
-            self._wait(has_room, None, lambda: f"for room: {self.describe()}", "sample")
+            self._wait(has_room, None, lambda: f"for room: {self.describe()}", "sample", ".")
             try:
                 yield
                 used = []
@@ -248,7 +248,7 @@ class RolloutQueue:
         """
         with self._moved:
             use = self._use
-            bound = 0
+            bound = use.group_size
             if use.max_staleness is not None:
                 bound = (use.batch_size or 1) * (use.max_staleness + 1)
             least = max(self._present(), bound)
@@ -333,7 +333,12 @@ class RolloutQueue:
         return [int(version) for version in column]
 
     def _wait(
-        self, ready: Callable[[], bool], timeout: float | None, what: Callable[[], str], by: str
+        self,
+        ready: Callable[[], bool],
+        timeout: float | None,
+        what: Callable[[], str],
+        by: str,
+        or_else: str = ", or pass a timeout.",
     ) -> None:
         def is_ready(seconds: float) -> bool:
             with self._moved:
@@ -347,6 +352,6 @@ class RolloutQueue:
             is_ready,
             timeout=timeout,
             what=what,
-            way_out=_OTHERS.format(by),
+            way_out=_OTHERS.format(by) + or_else,
             progress=self._table.store.progress,
         )

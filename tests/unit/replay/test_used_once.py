@@ -335,6 +335,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"group": "prompt", "group_size": 2, "limiter": limiters.Queue(3)}, "Staleness or none"),
     ({"limiter": limiters.Staleness(2, 1), "version": None}, "version: found None"),
     ({"limiter": limiters.Staleness(9, 1)}, "capacity: found 10, wanted at least 18"),
+    ({"group": "prompt", "group_size": 11}, "capacity: found 10, wanted at least 11"),
     (
         {"limiter": limiters.Staleness(3, 1), "group": "prompt", "group_size": 2},
         "multiple of the group_size",

@@ -13,7 +13,7 @@ import pytest
 import reverie
 from reverie import limiters, views
 from reverie.adding.streams import Adder
-from reverie.errors import EndlessWaitError, InvalidArgumentError, WaitTimeoutError
+from reverie.errors import ClosedError, EndlessWaitError, InvalidArgumentError, WaitTimeoutError
 from reverie.rollouts.queue import RolloutQueue
 
 SPEC = {
@@ -94,6 +94,38 @@ def test_room_is_free_when_the_used_have_left_and_not_before() -> None:
     buffer.add_episodes([episode(4, prompt=8), episode(5, prompt=9)])
     assert numbers(buffer.sample(4)) == [3, 4, 0, 5]
     assert buffer.num_frames() == 0
+
+
+def test_who_finds_no_room_is_told_what_can_be_done() -> None:
+    buffer = pairs(2)
+    buffer.add_episodes([episode(0), episode(1)])
+    with pytest.raises(EndlessWaitError, match=r"nobody could sample.*from another thread\.$"):
+        buffer.add_episode(episode(2))  # which takes no timeout
+    with pytest.raises(
+        EndlessWaitError, match=r"nobody could add rollouts.*or pass a timeout\.$"
+    ):
+        buffer.sample(4, timeout=None)
+
+
+CALLS: dict[str, Callable[[reverie.ReplayBuffer], Any]] = {
+    "admit": lambda buffer: buffer.admit(timeout=0),
+    "withdraw": lambda buffer: buffer.withdraw(0),
+    "drop_group": lambda buffer: buffer.drop_group(0),
+    "set_policy_version": lambda buffer: buffer.set_policy_version(1),
+    "add_episode": lambda buffer: buffer.add_episode(episode(0)),
+    "sample": lambda buffer: buffer.sample(1),
+    "resize": lambda buffer: buffer.resize(50),
+    "len": len,
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_closed_one_says_so(call: str) -> None:
+    buffer = bounded(2, 1)
+    buffer.admit()
+    buffer.close()
+    with pytest.raises(ClosedError):
+        CALLS[call](buffer)
 
 
 def test_who_waits_for_room_is_told_at_once() -> None:
@@ -178,6 +210,8 @@ def test_another_capacity_loses_no_rollout(tmp_path: Path) -> None:
     buffer.add_episodes([episode(n, prompt=2) for n in (4, 5)])
     assert numbers(buffer.sample(6)) == [0, 1, 2, 3, 4, 5]
     buffer.resize(2)
+    with pytest.raises(InvalidArgumentError, match="wanted at least 2"):
+        buffer.resize(1)
     bound = bounded(2, 1, capacity=4)
     with pytest.raises(InvalidArgumentError, match="capacity: found 3, wanted at least 4"):
         bound.resize(3)
