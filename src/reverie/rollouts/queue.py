@@ -180,17 +180,22 @@ class RolloutQueue:
             finally:
                 with self._moved:
                     self._adding -= n
+                    self._moved.notify_all()
         finally:
             if used:
                 with self._moved:
                     self._schedule.return_admissions(used)
 
     def arrive(self, keys: NDArray[np.uint64]) -> None:
-        """Items of these keys are complete rollouts."""
-        rows, found, _ = self._table.core.gather_view(self._plan, keys)
-        columns = list(rows[0])
-        versions = self._versions(columns, None) if self._version_key else [0] * len(found)
-        groups = [0] * len(found) if self._group_key is None else columns[-1].tolist()
+        """Items of these keys are complete rollouts; if that fails, they are none at all."""
+        try:
+            rows, found, _ = self._table.core.gather_view(self._plan, keys)
+            columns = list(rows[0])
+            versions = self._versions(columns, None) if self._version_key else [0] * len(found)
+            groups = [0] * len(found) if self._group_key is None else columns[-1].tolist()
+        except BaseException:
+            self._table.core.delete(keys)
+            raise
         with self._moved:
             self._schedule.add(found.tolist(), versions, groups)
             self._moved.notify_all()

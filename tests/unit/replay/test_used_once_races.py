@@ -138,6 +138,27 @@ def test_who_waits_for_room_is_told_at_once() -> None:
     assert numbers(buffer.sample(2, timeout=10)) == [2, 3]
 
 
+def test_what_is_interrupted_on_its_way_into_the_queue_is_not_stored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would be in the table for good, and in nobody's turn."""
+    buffer = bounded(1, 0)
+    version, versions = buffer.admit(), RolloutQueue._versions
+
+    def interrupted(self: RolloutQueue, columns: Any, rows: Any) -> list[int]:
+        if rows is None:
+            raise KeyboardInterrupt
+        return versions(self, columns, rows)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RolloutQueue, "_versions", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            buffer.add_episode(episode(0, version))
+    assert buffer.num_frames() == 0
+    buffer.add_episode(episode(1, version))  # its admission is there still
+    assert numbers(buffer.sample(1)) == [1]
+
+
 def test_clearing_beside_who_adds_leaves_no_rollout_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
