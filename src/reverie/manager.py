@@ -230,25 +230,32 @@ class ReplayBufferManager(Handle, ManagerAttributes):
         return observer
 
     def get_dataset(
-        self, batch_size: int = 64, num_steps: int | None = None
+        self,
+        batch_size: int = 64,
+        num_steps: int | None = None,
+        *,
+        flat: bool = False,
+        timeout_s: float | None = None,
     ) -> tf.data.Dataset:
-        """An endless TensorFlow dataset of `(data, SampleInfo)`.
+        """A TensorFlow dataset of `(data, SampleInfo)`, without an end but for `timeout_s`.
+
+        Data leaves are `[B, T, *shape]`, info fields `[B, T]`, all static.
 
         Args:
             batch_size: B, sequences in each batch.
             num_steps: T, steps of each sequence; None means `sequence_length`. A
                 divisor of it cuts each item into pieces.
-
-        Returns:
-            Data leaves `[B, T, *shape]`, info fields `[B, T]`, all static.
+            flat: no time axis: transitions, of T 1 steps; see `tf.windows.as_dataset`.
+            timeout_s: a fetch that waits so long for data ends the dataset; None: for ever.
 
         Raises:
-            NotInitializedError: nothing was created or loaded yet (a RuntimeError).
-            InvalidArgumentError: a number is out of range.
+            NotInitializedError, ClosedError: as for `sample`.
+            InvalidArgumentError: a number is out of range, or see there.
             MissingDependencyError: TensorFlow is not installed.
-            ClosedError: the manager is closed.
+            UnsupportedError: the reverb backend has neither `flat` nor `timeout_s`.
         """
-        return self._on("get_dataset", lambda b: b.buffer.as_dataset(batch_size, num_steps))
+        more: Any = {"num_steps": num_steps, "flat": flat, "timeout_s": timeout_s}
+        return self._on("get_dataset", lambda b: b.buffer.as_dataset(batch_size, **more))
 
     def sample(
         self,
@@ -273,19 +280,12 @@ class ReplayBufferManager(Handle, ManagerAttributes):
         start = 0.0 if timeout is None else time.monotonic()
         while True:  # not `_on`, whose frames each batch would pay for
             backend = self._require("sample")
+            draw = backend.buffer.sample
             try:
                 if beta is None:
-                    return backend.buffer.sample(
-                        batch_size, num_steps, out=out, timeout=timeout
-                    )
-                return backend.buffer.sample(
-                    batch_size,
-                    num_steps,
-                    out=out,
-                    timeout=timeout,
-                    beta=beta,
-                    normalize=normalize,
-                )
+                    return draw(batch_size, num_steps, out=out, timeout=timeout)
+                weights: Any = {"beta": beta, "normalize": normalize}
+                return draw(batch_size, num_steps, out=out, timeout=timeout, **weights)
             except ClosedError:
                 self._check_replaced(backend)
                 if timeout:

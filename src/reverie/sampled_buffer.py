@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from reverie import _core
 from reverie.adding.rollout_buffer import RolloutBuffer
 from reverie.errors import InvalidArgumentError, WaitTimeoutError
+from reverie.nests.specs import ArraySpec
 from reverie.rollouts.queue import RolloutQueue
 from reverie.runtime.checks import as_array, as_keys, as_updates, check_int
 from reverie.sample import Batch, SampleInfo
@@ -207,6 +208,27 @@ class SampledBuffer(RolloutBuffer):
         if stale and stale == len(wanted):
             self._tell_stale(stale)
         return stale
+
+    def item_spec(self, view: View | None = None) -> dict[str, Any]:
+        """What a view makes of one item: a nest of `ArraySpec`, without the batch axis.
+
+        Of `Episodes(max_length=n)` what is padded to n steps.
+
+        Args:
+            view: None: the buffer's own.
+
+        Raises:
+            InvalidArgumentError: there is no such shape, as of whole `Episodes`; or see
+                `sample`.
+            ClosedError: the buffer is closed.
+        """
+        fields = self._with_views("item_spec()")
+        self._store.check_open()
+        view, plan = self._planned(self._planned(view)[0].fixed)
+        rows, _, _ = self._core.gather_view(plan, np.zeros(0, np.uint64))
+        data: Any = view.arrange(fields, Gathered(*rows))
+        spec: Any = optree.tree_map(lambda leaf: ArraySpec(leaf.shape[1:], leaf.dtype), data)
+        return dict(spec)
 
     def gather(self, keys: ArrayLike, view: View | None = None) -> dict[str, Any]:
         """The data of these items, as a batch has them. Counts as no sample.

@@ -142,7 +142,7 @@ class StoredBuffer(Handle):
         *,
         timeout: float | None = None,
     ) -> Columns:
-        """A batch for adapters: the columns `[B, T, *shape]`, and info fields `[B, T]`.
+        """A batch for datasets: the columns `[B, T, *shape]`, and info fields `[B, T]`.
 
         Arguments and errors as `ReplayBuffer.sample`'s.
         """
@@ -244,18 +244,20 @@ class StoredBuffer(Handle):
         sequence_preprocess_fn: Callable[[Any], Any] | None = None,
         single_deterministic_pass: bool = False,
         *,
+        flat: bool = False,
         timeout_s: float | None = None,
     ) -> tf.data.Dataset:
-        """A `tf.data.Dataset`; arguments and elements as in `adapters.tf_data.as_dataset`."""
-        from reverie.adapters import tf_data
+        """A `tf.data.Dataset` of windows; arguments, elements: `tf.windows.as_dataset`."""
+        from reverie.tf import windows
 
-        return tf_data.as_dataset(
+        return windows.as_dataset(
             self,
             sample_batch_size=sample_batch_size,
             num_steps=num_steps,
             num_parallel_calls=num_parallel_calls,
             sequence_preprocess_fn=sequence_preprocess_fn,
             single_deterministic_pass=single_deterministic_pass,
+            flat=flat,
             timeout_s=timeout_s,
         )
 
@@ -340,12 +342,12 @@ class StoredBuffer(Handle):
             steps = f"columns of {self._lengths!r:.200} steps (-1: no time axis)"
             raise InvalidArgumentError(f"{what}: found {steps}; sample() takes them.")
 
-    def check_windows(self, what: str) -> None:
+    def check_windows(self, what: str, instead: str = "sample() or steps()") -> None:
         """Raises InvalidArgumentError, `what` being wanted, where items are steps of views."""
         if self._table.settings.roles is not None:
             raise InvalidArgumentError(
                 f"{what} is for a manager's buffer, whose items are windows. This one's are "
-                "steps, seen through a view: use sample() or steps()."
+                f"steps, seen through a view: use {instead}."
             )
 
     def describe_wait(self, batch_size: int) -> str:

@@ -18,7 +18,7 @@ FLOORS = (
     ("jax", "tables", "torch"),
     ("limiters", "proto", "samplers", "weights"),
     ("checkpoint", "removers"),
-    ("adapters", "observers", "reverb"),
+    ("observers", "reverb", "tf"),
     ("stored_buffer", "views"),
     ("rollouts",),
     ("adding",),

@@ -25,7 +25,6 @@ HARD_DEPENDENCIES = {"numpy", "optree"}
 ANYTHING = {"*"}
 # Where more than the hard dependencies may be named, and what.
 OPTIONAL = {
-    "adapters/": ANYTHING,
     "cli/": ANYTHING,
     "testing/": {"hypothesis", "pytest"},
     "nests/specs.py": {"ml_dtypes"},
@@ -36,6 +35,7 @@ OPTIONAL = {
     "proto/": {"google"},
     "reverb/replay_sample.py": {"tensorflow"},
     "reverb/tf/": {"tensorflow"},
+    "tf/": {"tensorflow"},
     "checkpoint/reverb_files/": {"cramjam", "google", "google_crc32c", "ml_dtypes"},
     "backends/reverb": {"reverb", "tensorflow", "tf_agents"},
     "backends/ray": {"ray"},
@@ -86,7 +86,8 @@ def test_frameworks_are_named_only_where_they_belong(where: str) -> None:
         ("backends/embedded.py", "import reverb", ["reverb"]),
         ("backends/reverb.py", "import ray", ["ray"]),
         ("backends/reverb.py", "import reverb", []),
-        ("adapters/tf_data.py", "import tensorflow", []),
+        ("tf/windows.py", "import tensorflow", []),
+        ("tf/windows.py", "import keras", ["keras"]),
         ("torch/sending.py", "require('torch', 'torch', 'It')", []),
         ("torch/sending.py", "import jax", ["jax"]),
         ("manager.py", "if TYPE_CHECKING:\n    import torch", []),
@@ -119,8 +120,8 @@ def test_modules_import_only_from_lower_floors(where: str) -> None:
         ),
         ("replay_buffer.py", "from reverie.backends import embedded", ["backends"]),
         ("backends/embedded.py", "def f():\n    import reverie.cli", ["cli"]),
-        ("adapters/torch.py", "from reverie import ReplayBuffer", ["__init__"]),
-        ("adapters/torch.py", "from reverie.reverb import errors", ["reverb"]),
+        ("tf/views.py", "from reverie import ReplayBuffer", ["__init__"]),
+        ("tf/views.py", "from reverie.reverb import errors", ["reverb"]),
         ("observers/base.py", "from reverie.reverb.engine import registry", ["reverb"]),
         ("reverb/client.py", "from reverie import observers", ["observers"]),
         ("manager.py", "from reverie.testing import model", ["testing"]),

@@ -69,6 +69,7 @@ DOORS = {
         "ReplayBuffer",
         "ReplayBufferSamples",
     ],
+    "tf": ["TensorBatch", "TensorInfo", "dataset", "tensors"],
     "torch": [
         "Frozen",
         "Loader",

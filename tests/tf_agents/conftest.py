@@ -40,7 +40,7 @@ def dear(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def set_clock(monkeypatch: pytest.MonkeyPatch, clock: Callable[[], float]) -> None:
-    for module in ("reverie.adapters.tf_data", "reverie.reverb.tf.streams"):
+    for module in ("reverie.tf.source", "reverie.reverb.tf.streams"):
         monkeypatch.setattr(f"{module}.Pace", functools.partial(pace.Pace, clock=clock))
 
 

@@ -15,7 +15,7 @@ from tests.memory import soak
 from tests.tf_agents.reverb_support import fill, serve, timesteps, trajectories, uniform
 
 import reverie
-from reverie.adapters import tf_generator
+from reverie.tf import generator
 
 SPEC = {"o": reverie.ArraySpec((4,), np.float32)}
 
@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> None:
 
         def each() -> None:
             if planted:  # as if each dataset had functions of its own
-                tf_generator._functions.cached.cache_clear()
+                generator._functions.cached.cache_clear()
             one_round(manager, buffer, address)
             short_lived()
 

@@ -324,7 +324,7 @@ def test_the_elements_do_not_depend_on_how_many_a_call_brings(
         return [float(r) for data, _ in dataset.take(40) for r in data.reward.numpy().flat]
 
     alone = rewards()
-    monkeypatch.setattr("reverie.adapters.tf_data.Pace", _Hurried)
+    monkeypatch.setattr("reverie.tf.source.Pace", _Hurried)
     assert rewards() == alone
 
 

@@ -15,9 +15,9 @@ from tests.tf_agents.reverb_support import fill, serve, trajectories, uniform  #
 from tests.tf_agents.support import episode, new_manager  # noqa: E402
 
 from reverie import limiters, samplers  # noqa: E402
-from reverie.adapters import tf_data  # noqa: E402
 from reverie.reverb.tf import streams  # noqa: E402
 from reverie.tables.settings import TableSettings  # noqa: E402
+from reverie.tf import source  # noqa: E402
 
 BATCH = 3
 FEW, MANY = 15, 99  # batches, as `as_dataset` promises
@@ -78,7 +78,7 @@ def test_eight_megabytes_are_the_most_of_a_call(
     tmp_path: Path, dear: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     item = 2 * 45
-    monkeypatch.setattr(tf_data, "_MAX_NBYTES_PER_CALL", 5 * BATCH * item)
+    monkeypatch.setattr(source, "_MAX_NBYTES_PER_CALL", 5 * BATCH * item)
     assert batches_ahead(tmp_path) <= 3 * 5 + 3
 
 

@@ -25,8 +25,8 @@ from tests.tf_agents.reverb_support import (  # noqa: E402
 )
 from tests.tf_agents.support import episode, new_manager  # noqa: E402
 
-from reverie.adapters import tf_generator  # noqa: E402
 from reverie.reverb.tf import datasets  # noqa: E402
+from reverie.tf import generator  # noqa: E402
 
 MODULE = "tests.tf_agents.soak_datasets"
 # By a round of 9 datasets and 11 iterators, which was some 900,000 before: TensorFlow's own.
@@ -58,8 +58,8 @@ def test_a_dataset_made_again_adds_nothing_to_tensorflow(
         return next(iter(buffer.as_dataset(batch, num_steps)))
 
     assert read_again_and_again(read) == 0
-    forgetful = tf_generator._functions.cached.__wrapped__
-    monkeypatch.setattr(tf_generator, "_functions", forgetful)
+    forgetful = generator._functions.cached.__wrapped__
+    monkeypatch.setattr(generator, "_functions", forgetful)
     assert read_again_and_again(read) == 30
 
 
@@ -74,33 +74,33 @@ def test_a_dataset_of_a_server_made_again_adds_nothing_to_tensorflow(make: Any) 
 
 
 def test_buffers_of_one_spec_share_functions_and_not_steps(tmp_path: Path) -> None:
-    before = tf_generator._functions.cached.cache_info().misses
+    before = generator._functions.cached.cache_info().misses
     rewards = []
     for number in (1, 2):
         _, buffer, _ = new_manager(tmp_path / str(number), [episode(8, number)], 7)
         data, _ = next(iter(buffer.as_dataset(11)))
         rewards.append(float(np.min(data.reward)) // 1000)
     assert rewards == [1, 2]
-    assert tf_generator._functions.cached.cache_info().misses == before + 1
+    assert generator._functions.cached.cache_info().misses == before + 1
 
 
 def test_functions_of_old_shapes_are_forgotten() -> None:
-    assert tf_generator._functions.cached.cache_info().maxsize == 64
+    assert generator._functions.cached.cache_info().maxsize == 64
     assert datasets._stream_functions.cached.cache_info().maxsize == 64
 
 
 def test_an_unread_iterator_leaves_nothing(tmp_path: Path) -> None:
     _, buffer, _ = new_manager(tmp_path, [episode(9)])
-    sources, readings = len(tf_generator._sources), len(tf_generator._iterations)
+    sources, readings = len(generator._sources), len(generator._iterations)
     unread, dataset = iter(buffer.as_dataset(2)), buffer.as_dataset(3)
     read = iter(dataset)
     next(read)
-    assert len(tf_generator._sources) > sources
-    assert len(tf_generator._iterations) == readings + 1
+    assert len(generator._sources) > sources
+    assert len(generator._iterations) == readings + 1
     del unread, dataset, read
     gc.collect()
-    assert len(tf_generator._sources) == sources
-    assert len(tf_generator._iterations) == readings
+    assert len(generator._sources) == sources
+    assert len(generator._iterations) == readings
 
 
 def test_a_function_that_makes_a_dataset_keeps_the_buffer_as_long_as_itself(

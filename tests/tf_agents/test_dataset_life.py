@@ -23,8 +23,8 @@ pytest.importorskip("tf_agents", reason="needs TF-Agents")
 from tests.tf_agents.support import episode, new_manager  # noqa: E402
 
 import reverie  # noqa: E402
-from reverie.adapters import tf_data, tf_generator  # noqa: E402
 from reverie.runtime import leaving, waiting  # noqa: E402
+from reverie.tf import generator, source  # noqa: E402
 
 pytestmark = pytest.mark.xdist_group("alone")
 
@@ -260,7 +260,7 @@ def test_dropping_dataset_and_iterator_frees_the_table(
 ) -> None:
     assert is_freed_after_use(tmp_path)
     # The functions that TensorFlow keeps find sources by number, in a dict of their own.
-    monkeypatch.setattr(tf_generator, "_sources", {})
+    monkeypatch.setattr(generator, "_sources", {})
     assert not is_freed_after_use(tmp_path)
 
 
@@ -282,7 +282,7 @@ def test_dropping_an_iterator_that_waits_does_not_hang(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert seconds_to_drop_a_waiting_iterator(tmp_path) < 0.7
-    monkeypatch.setattr(tf_data, "_SLICE_S", 2.0)
+    monkeypatch.setattr(source, "_SLICE_S", 2.0)
     # Not each time: the wait may be near its end, or not begun, when the iterator goes.
     assert any(seconds_to_drop_a_waiting_iterator(tmp_path / str(n)) > 0.7 for n in range(5))
 

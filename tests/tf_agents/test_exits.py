@@ -88,7 +88,7 @@ def test_a_script_that_stops_nothing_ends_in_silence(tmp_path: Path, name: str) 
 
 def test_what_tensorflow_traced_goes_before_tensorflow_does(tmp_path: Path) -> None:
     # Modules that something still holds are emptied in reverse order: TensorFlow, then ours.
-    first = "import sys\nfrom reverie.adapters import tf_generator\nsys.kept = tf_generator\n"
+    first = "import sys\nfrom reverie.tf import generator\nsys.kept = generator\n"
     done = run(first + BEGINNING + SCRIPTS["manager's"], tmp_path)
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 

@@ -31,7 +31,14 @@ class Buffer(Protocol):
     def num_frames(self) -> int:
         """Items in the table."""
 
-    def as_dataset(self, sample_batch_size: int | None, num_steps: int | None) -> Any:
+    def as_dataset(
+        self,
+        sample_batch_size: int | None,
+        num_steps: int | None,
+        *,
+        flat: bool = False,
+        timeout_s: float | None = None,
+    ) -> Any:
         """A `tf.data.Dataset`."""
 
     def sample(

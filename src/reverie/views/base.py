@@ -157,6 +157,15 @@ class View:
         return self.still is not self
 
     @property
+    def fixed(self) -> View:
+        """Itself, or what gives the same in batches of one shape, whatever they hold.
+
+        Raises:
+            InvalidArgumentError: the shape depends on what a batch holds.
+        """
+        return self
+
+    @property
     def stacks(self) -> dict[str, int]:
         """How many frames of a state are stacked, by key."""
         return dict(self.stack or ())

@@ -218,6 +218,16 @@ class Episodes(View):
         """See the base."""
         return ANY
 
+    @property
+    def fixed(self) -> View:
+        """See the base: padded to `max_length`."""
+        if self.max_length is None or self.ragged:
+            raise InvalidArgumentError(
+                f"{self!r}: batches have the shape of the episodes in them, wanted one shape "
+                "for all. Take Episodes(max_length=...), padded to that, or Sequences."
+            )
+        return _Padded(self.max_length, False, self.stack, self.stack_padding)
+
     def check(self, fields: Fields) -> None:
         """See the base."""
         _check(self, fields)
@@ -240,6 +250,25 @@ class Episodes(View):
             data[key] = optree.tree_map(operator.itemgetter(mask), data[key])
         data["offsets"] = np.concatenate([[0], np.cumsum(found.steps)])
         return data
+
+
+class _Padded(Episodes):
+    """Episodes, each batch padded to `max_length`."""
+
+    @property
+    def fixed(self) -> View:
+        """See the base."""
+        return self
+
+    def plan(self, fields: Fields) -> tuple[int, list[Column]]:
+        """See the base."""
+        assert self.max_length is not None
+        return self.max_length + 1, _columns(self, fields, self.max_length)
+
+    def arrange(self, fields: Fields, found: Gathered) -> dict[str, Any]:
+        """See the base."""
+        assert self.max_length is not None
+        return _arranged(self, fields, found, self.max_length)
 
 
 _MASKS = ("mask", "burn_in_mask", "length")

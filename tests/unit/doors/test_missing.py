@@ -21,17 +21,23 @@ from reverie.errors import (
 
 
 @pytest.mark.parametrize(
-    ("door", "framework"),
-    [("torch", "torch"), ("jax", "jax"), ("sb3", "torch"), ("torchrl", "torchrl")],
+    ("door", "framework", "extra"),
+    [
+        ("torch", "torch", "torch"),
+        ("jax", "jax", "jax"),
+        ("sb3", "torch", "torch"),
+        ("torchrl", "torchrl", "torchrl"),
+        ("tf", "tensorflow", "tf"),
+    ],
 )
 def test_a_door_without_its_framework_says_what_to_install(
-    door: str, framework: str, monkeypatch: pytest.MonkeyPatch
+    door: str, framework: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, framework, None)
     for name in list(sys.modules):
-        if name.startswith(("reverie.torch", "reverie.jax", "reverie.sb3")):
+        if name.startswith(("reverie.torch", "reverie.jax", "reverie.sb3", "reverie.tf")):
             monkeypatch.delitem(sys.modules, name)
-    command = rf"reverie\.(torch|{door}) needs.*pip install 'reverie-replay\[{framework}\]'"
+    command = rf"reverie\.(torch|{door}) needs.*pip install 'reverie-replay\[{extra}\]'"
     with pytest.raises(MissingDependencyError, match=command):
         importlib.import_module(f"reverie.{door}")
 

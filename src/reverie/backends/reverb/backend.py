@@ -120,8 +120,21 @@ class ReverbBackend:
         """Items in the table."""
         return int(self._replay_buffer.num_frames())
 
-    def as_dataset(self, sample_batch_size: int | None, num_steps: int | None) -> Any:
+    def as_dataset(
+        self,
+        sample_batch_size: int | None,
+        num_steps: int | None,
+        *,
+        flat: bool = False,
+        timeout_s: float | None = None,
+    ) -> Any:
         """TF-Agents' own `tf.data.Dataset` of batches."""
+        if flat or timeout_s is not None:
+            raise UnsupportedError(
+                f"get_dataset(flat={flat!r:.100}, timeout_s={timeout_s!r:.100}): "
+                'backend="reverb" gives TF-Agents\' own dataset, which has neither. Leave them '
+                'out, or take backend="embedded".'
+            )
         batch_size = check_int("batch_size", sample_batch_size, 1, 2**31 - 1)
         piece = self._piece(num_steps)
         return self._replay_buffer.as_dataset(sample_batch_size=batch_size, num_steps=piece)

@@ -7,7 +7,6 @@ datasets of the same dtypes and shapes share them (see `runtime.traces`).
 from __future__ import annotations
 
 import itertools
-import sys
 import weakref
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ import numpy as np
 from reverie.errors import ClosedError
 from reverie.runtime.leaving import enter_from_outside
 from reverie.runtime.traces import keep_traces, op_dataset
+from reverie.tf.framework import tf
 
 _numbers = itertools.count()
 
@@ -60,7 +60,6 @@ def chunks(
         dtypes: of the tensors.
         shapes: of their rows.
     """
-    tf: Any = sys.modules["tensorflow"]
     names = tuple(tf.as_dtype(dtype).name for dtype in dtypes)
     functions = _functions(names, tuple(shapes))
     token = next(_numbers)
@@ -84,7 +83,6 @@ def chunks(
 @keep_traces
 def _functions(names: tuple[str, ...], shapes: tuple[Any, ...]) -> dict[str, Any]:
     """The functions of a GeneratorDataset whose source is a number."""
-    tf: Any = sys.modules["tensorflow"]
 
     def graph(body: Any) -> Any:
         signature = [tf.TensorSpec((), tf.int64)]

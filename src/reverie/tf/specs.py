@@ -8,25 +8,26 @@ from typing import Any
 from reverie.errors import InvalidArgumentError
 from reverie.nests.specs import Column
 from reverie.nests.structure import children, is_nested
+from reverie.tf.framework import tf
 
 # TensorFlow 2.15 has these dtypes, but no kernels that take rows of them apart.
 _NO_ELEMENTS = ("float8", "int4", "uint4")
 _WAY_OUT = "`sample()` gives batches of it in NumPy"
 
 
-def check_spec(tf: Any, spec: Any, columns: Sequence[Column]) -> None:
+def check_spec(spec: Any, columns: Sequence[Column], name: str) -> None:
     """Refuses what tf.data would fail on later, in words of its own.
 
     Args:
-        tf: TensorFlow.
         spec: the nest of a step.
         columns: its leaves.
+        name: what users call it.
 
     Raises:
         InvalidArgumentError: a node is a list or None, or a mapping whose keys cannot be
             sorted; or a leaf has a dtype that tf.data has not. Names where.
     """
-    _check_nodes(spec, "data_spec")
+    _check_nodes(spec, name)
     for column in columns:
         dtype = column.spec.dtype
         try:
@@ -35,7 +36,7 @@ def check_spec(tf: Any, spec: Any, columns: Sequence[Column]) -> None:
             known = False
         if not known:
             raise InvalidArgumentError(
-                f"data_spec: {column.path!r:.200} has the dtype {dtype.name}, which tf.data "
+                f"{name}: {column.path!r:.200} has the dtype {dtype.name}, which tf.data "
                 f"cannot cut into elements. Store its bits as uint8 and tf.bitcast them; "
                 f"{_WAY_OUT}."
             )
@@ -44,8 +45,8 @@ def check_spec(tf: Any, spec: Any, columns: Sequence[Column]) -> None:
 def _check_nodes(node: Any, path: str) -> None:
     if isinstance(node, list):
         raise InvalidArgumentError(
-            f"{path} is a Python list, which tf.data would turn into one tensor: data_spec "
-            "holds a Python list. Use tuples, dicts or named tuples instead."
+            f"{path} is a Python list, which tf.data would turn into one tensor. Use tuples, "
+            "dicts or named tuples instead."
         )
     if node is None:
         raise InvalidArgumentError(

@@ -1,1 +1,0 @@
-"""Bridges to frameworks: one module each, and the only place that imports them."""
