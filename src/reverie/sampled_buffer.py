@@ -224,9 +224,14 @@ class SampledBuffer(RolloutBuffer):
         """
         fields = self._with_views("item_spec()")
         self._store.check_open()
-        view, plan = self._planned(self._planned(view)[0].fixed)
-        rows, _, _ = self._core.gather_view(plan, np.zeros(0, np.uint64))
-        data: Any = view.arrange(fields, Gathered(*rows))
+        view, _ = self._planned(self._planned(view)[0].fixed)
+        types = fields.nest.types
+        arrays = []  # of no items
+        for place, _, steps, _, squeezed in view.plan(fields)[1]:
+            dtype, shape = types[place]
+            arrays.append(np.zeros((0, *([] if squeezed else [steps]), *shape), dtype))
+        no = np.zeros(0, np.bool_)
+        data: Any = view.arrange(fields, Gathered(arrays, np.zeros(0, np.int64), no, no))
         spec: Any = optree.tree_map(lambda leaf: ArraySpec(leaf.shape[1:], leaf.dtype), data)
         return dict(spec)
 
