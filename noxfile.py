@@ -30,6 +30,9 @@ TYPE_CHECKERS = ("basedpyright==1.40.2", "mypy==2.4.1")
 LINT_TOOLS = (*TYPE_CHECKERS, "clang-format==23.1.5", "ruff==0.17.6")
 # What users write; in tests/typed they say which types they get back.
 USERS_CODE = ("examples", "tests/typed")
+TYPED = ROOT / "tests" / "typed"
+# With TensorFlow, whichever.
+TF_TESTS = sorted(ROOT.glob("tests/unit/doors/test_tf*.py"))
 # What depends on the version of Python; the newest one runs all the rest, too.
 EVERYWHERE = ("tests/unit", "tests/project", "tests/conformance/test_embedded.py")
 # On all cores; tests of threads and of time come one after the other.
@@ -43,6 +46,7 @@ nox.options.sessions = [
     "cpp",
     "demo",
     "tf_agents",
+    "tf",
     "peers",
     "own_tests",
     "doors",
@@ -207,7 +211,7 @@ def tf_agents(session: nox.Session) -> None:
             _run_in_scratch(session, "python", str(example))
     session.run(
         *("pytest", *PARALLEL, "-W", "ignore::DeprecationWarning"),  # theirs, at import
-        *(session.posargs or ["tests/tf_agents"]),
+        *(session.posargs or ["tests/tf_agents", *map(str, TF_TESTS)]),
         env=QUIET,
     )
 
@@ -268,7 +272,10 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def doors(session: nox.Session) -> None:
-    """The doors into PyTorch and JAX, what CleanRL calls, and the example that trains."""
+    """The doors into PyTorch and JAX, what CleanRL calls, and the example that trains.
+
+    TensorFlow, which pins much, has a session of its own.
+    """
     # A fixed one, so that whoever has its small build, without CUDA, is spared the other.
     session.install("torch==2.13.0", "torchdata==0.11.*")
     _install(session, "test,torch,jax,gymnasium")
@@ -276,13 +283,37 @@ def doors(session: nox.Session) -> None:
     # In the lint session the frameworks' types are Any.
     session.install(*TYPE_CHECKERS)
     _pyright(session, *USERS_CODE)
-    session.run(
-        *("mypy", "--strict", "--config-file=", "--explicit-package-bases"),
-        *(str(path) for path in (ROOT / "tests" / "typed").glob("*.py")),
-    )
+    _mypy_as_users(session, *sorted({*TYPED.glob("*.py")} - {TYPED / "tf_use.py"}))
     for example in _examples():
         if example.stem.endswith("_torch"):
             _run_in_scratch(session, "python", str(example), "--quick")
+
+
+def _mypy_as_users(session: nox.Session, *programs: Path) -> None:
+    """As whoever has the frameworks there, without our settings."""
+    strict = ("mypy", "--strict", "--config-file=", "--explicit-package-bases")
+    session.run(*strict, *map(str, programs))
+
+
+@nox.session(python="3.11")
+def tf(session: nox.Session) -> None:
+    """`reverie.tf` with the newest TensorFlow; the session tf_agents runs the same with 2.15.
+
+    A version that is newer than those that `reverie.tf.framework` names fails here by the
+    warning that users get: run all, then name it there.
+    """
+    # Without CUDA, where there is such a build.
+    session.install("tensorflow-cpu" if sys.platform == "linux" else "tensorflow")
+    # Not the `tf` extra, which asks for the package of the other name.
+    _install(session, "test")
+    session.run(
+        *("pytest", *PARALLEL),
+        *(session.posargs or [*map(str, TF_TESTS), "tests/unit/doors/test_typed_use.py"]),
+        env=QUIET,
+    )
+    # TensorFlow's types are in a package of their own.
+    session.install(*TYPE_CHECKERS, "types-tensorflow==2.18.*")
+    _mypy_as_users(session, TYPED / "tf_use.py")
 
 
 @nox.session(python="3.11")  # cpprb has no wheels for the newest

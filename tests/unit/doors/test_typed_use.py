@@ -13,24 +13,28 @@ import reverie
 from reverie import samplers
 
 
-@pytest.mark.parametrize("name", ["jax", "sb3", "torch"])
+@pytest.mark.parametrize("name", ["jax", "sb3", "tf", "torch"])
 def test_the_typed_code_runs(name: str, tmp_path: Path) -> None:
-    pytest.importorskip("jax" if name == "jax" else "torch")
+    pytest.importorskip({"jax": "jax", "tf": "tensorflow"}.get(name, "torch"))
     importlib.import_module(f"tests.typed.{name}_use").main(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("framework", "convert", "kind"),
-    [("torch", "tensors", "Tensor"), ("jax", "arrays", "Array")],
+    ("framework", "door", "convert", "kind"),
+    [
+        ("torch", "torch", "tensors", "Tensor"),
+        ("jax", "jax", "arrays", "Array"),
+        ("tensorflow", "tf", "tensors", "Tensor"),
+    ],
 )
 @pytest.mark.parametrize("beta", [None, 0.4])
 def test_facts_are_of_the_framework_but_for_the_keys(
-    framework: str, convert: str, kind: str, beta: float | None
+    framework: str, door: str, convert: str, kind: str, beta: float | None
 ) -> None:
     array = getattr(pytest.importorskip(framework), kind)
-    door = importlib.import_module(f"reverie.{framework}")
+    converted = getattr(importlib.import_module(f"reverie.{door}"), convert)
     with filled(sampler=samplers.Prioritized()) as buffer:
-        batch = getattr(door, convert)(buffer.sample(4, beta=beta))
+        batch = converted(buffer.sample(4, beta=beta))
     key, *facts, weight, source = batch.info
     assert batch.key is key
     assert isinstance(key, np.ndarray)
@@ -46,16 +50,21 @@ def test_facts_are_of_the_framework_but_for_the_keys(
         assert isinstance(weight, array)
 
 
-@pytest.mark.parametrize(("framework", "convert"), [("torch", "tensors"), ("jax", "arrays")])
-def test_a_mixture_takes_priorities_of_a_converted_batch(framework: str, convert: str) -> None:
+@pytest.mark.parametrize(
+    ("framework", "door", "convert"),
+    [("torch", "torch", "tensors"), ("jax", "jax", "arrays"), ("tensorflow", "tf", "tensors")],
+)
+def test_a_mixture_takes_priorities_of_a_converted_batch(
+    framework: str, door: str, convert: str
+) -> None:
     pytest.importorskip(framework)
-    door = importlib.import_module(f"reverie.{framework}")
+    converted = getattr(importlib.import_module(f"reverie.{door}"), convert)
     buffers = {name: filled(sampler=samplers.Prioritized()) for name in ("a", "b")}
     mixture = reverie.mix(buffers)
-    batch = getattr(door, convert)(mixture.sample(8, beta=0.4))
+    batch = converted(mixture.sample(8, beta=0.4))
     assert np.bincount(np.asarray(batch.source)).tolist() == [4, 4]
     assert mixture.update_priorities(batch, np.full(8, 5.0)) == 0
     for buffer in buffers.values():
         assert buffer.item_info()["priority"].max() > 4
         with pytest.raises(AttributeError, match="of one buffer"):
-            getattr(door, convert)(buffer.sample(1)).source  # noqa: B018
+            converted(buffer.sample(1)).source  # noqa: B018

@@ -32,9 +32,7 @@ def test_episodes_have_a_shape_with_a_max_length_alone() -> None:
         found = buffer.item_spec(views.Episodes(max_length=9))  # the longest
         assert found == spec_of(buffer.sample(64, view=views.Episodes(max_length=9)).data)
         for view in (None, views.Episodes(9, ragged=True)):
-            with pytest.raises(
-                InvalidArgumentError, match=r"Take Episodes\(max_length=\.\.\.\)"
-            ):
+            with pytest.raises(InvalidArgumentError, match=r"Take Episodes\(max_len"):
                 buffer.item_spec(view)
 
 
