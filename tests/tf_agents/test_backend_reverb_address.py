@@ -55,6 +55,16 @@ def test_a_server_elsewhere_serves_as_its_table_is(tmp_path: Path, running: Any)
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize("asked", [{"flat": True}, {"timeout_s": 1.0}])
+def test_what_tf_agents_dataset_has_not_is_refused(
+    tmp_path: Path, running: Any, asked: dict[str, Any]
+) -> None:
+    with make(tmp_path, server_address=f"localhost:{running.port}") as manager:
+        manager.create_replay_buffer()
+        with pytest.raises(UnsupportedError, match=r"has neither.*backend=\"embedded\""):
+            manager.get_dataset(4, **asked)
+
+
 @pytest.mark.parametrize(
     ("call", "way_out"),
     [

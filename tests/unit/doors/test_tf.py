@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import itertools
+import logging
 import threading
 import time
 import weakref
@@ -21,6 +22,7 @@ from tests.tf_support import HINDSIGHT, VIEWS, filled, same, set_clock
 import reverie
 from reverie import samplers, views
 from reverie.errors import ClosedError, InvalidArgumentError
+from reverie.runtime import waiting
 from reverie.runtime.pace import Pace
 from reverie.tables.settings import TableSettings
 
@@ -202,6 +204,17 @@ def test_a_fetch_that_waits_too_long_ends_the_dataset() -> None:
         assert len(read(iterator, 30)) == 30
         buffer.clear()
         assert len(list(iterator)) <= FEW  # what was sampled before
+
+
+def test_a_long_wait_is_logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "_FIRST_REPORT_S", 0.25)
+    with filled(()) as buffer, caplog.at_level(logging.WARNING, "reverie"):
+        assert read(door.dataset(buffer, 3, timeout_s=0.9), 1) == []
+    assert len(caplog.messages) == 2  # each time it has doubled
+    assert "A dataset has waited" in caplog.messages[0]
+    assert "holds 0 " in caplog.messages[0]
 
 
 def test_it_says_that_it_never_ends_unless_it_may() -> None:
