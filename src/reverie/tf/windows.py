@@ -50,13 +50,12 @@ def as_dataset(
 
     It runs ahead of its reader, by up to 15 batches where they are small (3 n + 3 where an
     item is cut into n > 4 rows): these count as sampled, and a reader meets them still
-    after `clear()` or `close()`. Beside
-    threads that keep the interpreter busy a call waits long for its turn and brings more
-    batches, so that up to 99 may be ahead, 8 MiB a call at most; never more than 15 where
-    a sample counts: with a limiter other than MinSize, with `max_times_sampled`, and with
-    a sampler other than Uniform. Making it again, for any buffer of the same spec and
-    shapes, traces nothing.
-    The dataset, its iterators and what is derived from it keep the buffer alive.
+    after `clear()` or `close()`. Beside threads that keep the interpreter busy a call waits
+    long for its turn and brings more batches, so that up to 99 may be ahead, 8 MiB a call
+    at most; never more than 15 where a sample counts: with a limiter other than MinSize,
+    with `max_times_sampled`, and with a sampler other than Uniform. Making it again, for
+    any buffer of the same spec and shapes, traces nothing. The dataset, its iterators and
+    what is derived from it keep the buffer alive.
 
     Shapes:
         data leaves `[B, T, *spec.shape]`, info fields `[B, T]`, without B where
