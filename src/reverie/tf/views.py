@@ -68,10 +68,11 @@ def dataset(
             Else it waits for ever, and says so in the log after 5 s.
 
     Raises:
-        InvalidArgumentError: the buffer is a manager's, or none; the shape of a view's
-            batches depends on the episodes in them; the spec holds Python lists, None, keys
-            of several types or a dtype that tf.data has not (float8): names where; a number
-            is out of range, or weights are asked of another sampler.
+        InvalidArgumentError: the buffer is a manager's, or none, or one whose episodes are
+            used once, as of `limiters.Staleness`; the shape of a view's batches depends on
+            the episodes in them; the spec holds Python lists, None, keys of several types
+            or a dtype that tf.data has not (float8): names where; a number is out of range,
+            or weights are asked of another sampler.
         ClosedError: the buffer is closed. Reading on after that raises TensorFlow's
             InvalidArgumentError with our message in it.
     """
@@ -80,6 +81,13 @@ def dataset(
             f"buffer: found {buffer!r:.200}, wanted a reverie.ReplayBuffer that is seen "
             "through a view. A manager's windows: manager.get_dataset(), with flat=True "
             "their transitions."
+        )
+    roles = buffer.table.settings.roles
+    if roles is not None and roles.use is not None:
+        raise InvalidArgumentError(
+            f"buffer: found {buffer!r:.200}, whose episodes are used once: a dataset runs "
+            "ahead, and would use what nobody has read. Take reverie.tf.tensors(batch) of "
+            "each batch that sample() gives."
         )
     batch_size = check_int("batch_size", batch_size, 1, 2**31 - 1)
     timeout_s = check_timeout(timeout_s)

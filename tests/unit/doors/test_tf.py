@@ -206,6 +206,15 @@ def test_a_fetch_that_waits_too_long_ends_the_dataset() -> None:
         assert len(list(iterator)) <= FEW  # what was sampled before
 
 
+def test_items_that_leave_once_sampled_come_once_and_then_it_ends() -> None:
+    with filled(max_times_sampled=1) as buffer:
+        found = list(door.dataset(buffer, 3, timeout_s=0.2))
+        keys = np.concatenate([info.key for _, info in found])
+        assert len(found) == 5  # of 17 steps
+        assert len(set(keys.tolist())) == 15
+        assert len(buffer) == 2
+
+
 def test_a_long_wait_is_logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

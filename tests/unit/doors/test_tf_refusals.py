@@ -83,6 +83,19 @@ def test_another_thing_than_a_buffer_of_steps_is_refused_with_the_way_out(
     manager.close()
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"limiter": reverie.limiters.Staleness(4, 1)}, {"group": "version", "group_size": 2}],
+    ids=["staleness", "groups"],
+)
+def test_episodes_that_are_used_once_are_not_used_ahead(settings: dict[str, Any]) -> None:
+    spec = {**SPEC, "version": ArraySpec((), np.int64)}
+    view = views.Episodes(max_length=5)
+    with ReplayBuffer(spec, 10, view=view, version="version", **settings) as buffer:
+        with pytest.raises(InvalidArgumentError, match=r"used once.*reverie\.tf\.tensors"):
+            door.dataset(buffer, 4)
+
+
 NO_ELEMENTS: dict[str, tuple[Any, str]] = {
     "None": ({"a": NUMBER, "b": (NUMBER, None)}, r"spec\['extra'\]\['b'\]\[1\] is None"),
     "list": ({"a": [NUMBER]}, r"spec\['extra'\]\['a'\] is a Python list"),
