@@ -247,7 +247,10 @@ class StoredBuffer(Handle):
         flat: bool = False,
         timeout_s: float | None = None,
     ) -> tf.data.Dataset:
-        """A `tf.data.Dataset` of windows; arguments, elements: `tf.windows.as_dataset`."""
+        """A `tf.data.Dataset` of windows; the rest as in `reverie.tf.windows.as_dataset`."""
+        self._table.check_open()  # before TensorFlow is missed
+        self.check_windows("as_dataset()", "reverie.tf.dataset()")
+        self.check_even("as_dataset()")
         from reverie.tf import windows
 
         return windows.as_dataset(

@@ -146,7 +146,7 @@ def test_the_list_of_calls_is_complete() -> None:
 
 FILLING = {
     "add", "add_step", "add_episode", "add_episodes", "end_episodes", "episodes", "gather",
-    "steps", "epoch", "resize", "rate_episodes", "admit", "withdraw", "drop_group",
+    "item_spec", "steps", "epoch", "resize", "rate_episodes", "admit", "withdraw", "drop_group",
     "policy_version", "set_policy_version",
 }  # fmt: skip
 

@@ -63,7 +63,7 @@ def as_dataset(
         `sequence_length`. With `flat` there is no T. All static.
 
     Args:
-        buffer: what to sample from.
+        buffer: what to sample from; whether it can be, its own `as_dataset` has looked.
         sample_batch_size: B, items (or pieces of items) per element.
         num_steps: a divisor of `sequence_length`: each sampled item is cut into
             disjoint pieces from its start, and the pieces are shuffled.
@@ -100,9 +100,6 @@ def as_dataset(
             InvalidArgumentError with our message in it.
     """
     table = buffer.table
-    table.check_open()
-    buffer.check_windows("as_dataset()", "reverie.tf.dataset()")
-    buffer.check_even("as_dataset()")
     length = buffer.sequence_length
     steps = length if num_steps is None else check_num_steps(num_steps, length)
     batch = None
