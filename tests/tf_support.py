@@ -74,6 +74,10 @@ def reached(achieved: Any, desired: Any, info: Any) -> Any:
     return -(achieved != desired).any(axis=-1).astype(np.float64)
 
 
+def halved(data: dict[str, Any]) -> dict[str, Any]:
+    return {**data, "half": data["reward"] / data["reward"].dtype.type(2)}
+
+
 HINDSIGHT = views.Hindsight(reached)
 # The view that is asked for, and the buffer's own where that is another.
 VIEWS: dict[str, tuple[Any, Any]] = {
@@ -86,6 +90,9 @@ VIEWS: dict[str, tuple[Any, Any]] = {
     "stacked sequences": (views.Sequences(3, stack={"observation": 2}),) * 2,
     "hindsight": (HINDSIGHT, None),
     "own hindsight": (None, HINDSIGHT),
+    "mapped": (views.Transitions(2).map(halved), None),
+    "shifted": (views.Transitions().shift({"camera/0": 1}, axes=(0, 1)), None),
+    "mapped episodes": (views.Episodes(12).map(halved).fixed,) * 2,
 }
 
 

@@ -212,7 +212,8 @@ class SampledBuffer(RolloutBuffer):
     def item_spec(self, view: View | None = None) -> dict[str, Any]:
         """What a view makes of one item: a nest of `ArraySpec`, without the batch axis.
 
-        Of `Episodes(max_length=n)` what is padded to n steps.
+        Of `Episodes(max_length=n)` what is padded to n steps. Functions of a view are called
+        with zeros.
 
         Args:
             view: None: the buffer's own.
@@ -226,12 +227,12 @@ class SampledBuffer(RolloutBuffer):
         self._store.check_open()
         view, _ = self._planned(self._planned(view)[0].fixed)
         types = fields.nest.types
-        arrays = []  # of no items
+        arrays = []  # of one item: a function of map() may not take none
         for place, _, steps, _, squeezed in view.plan(fields)[1]:
             dtype, shape = types[place]
-            arrays.append(np.zeros((0, *([] if squeezed else [steps]), *shape), dtype))
-        no = np.zeros(0, np.bool_)
-        data: Any = view.arrange(fields, Gathered(arrays, np.zeros(0, np.int64), no, no))
+            arrays.append(np.zeros((1, *([] if squeezed else [steps]), *shape), dtype))
+        no = np.zeros(1, np.bool_)
+        data: Any = view.arrange(fields, Gathered(arrays, np.ones(1, np.int64), no, no))
         spec: Any = optree.tree_map(lambda leaf: ArraySpec(leaf.shape[1:], leaf.dtype), data)
         return dict(spec)
 

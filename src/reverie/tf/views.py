@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reverie.errors import InvalidArgumentError, WaitTimeoutError
+from reverie.nests.nest import Nest
 from reverie.runtime.checks import check_int, check_timeout
 from reverie.sample import SampleInfo, WeightedInfo
 from reverie.tf.framework import tf
@@ -70,7 +71,7 @@ def dataset(
     Raises:
         InvalidArgumentError: the buffer is a manager's, or none, or one whose episodes are
             used once, as of `limiters.Staleness`; the shape of a view's batches depends on
-            the episodes in them; the spec holds Python lists, None, keys of several types
+            the episodes in them; the data hold Python lists, None, keys of several types
             or a dtype that tf.data has not (float8): names where; a number is out of range,
             or weights are asked of another sampler.
         ClosedError: the buffer is closed. Reading on after that raises TensorFlow's
@@ -96,7 +97,7 @@ def dataset(
         one = np.ones(1)
         weights_of(one, one, _at(beta, 0), normalize, 1.0)  # or the error comes later
     spec = buffer.item_spec(view)
-    check_spec(buffer.nest.spec, buffer.nest.columns, "spec")
+    check_spec(spec, Nest(spec).columns, "data")
     source = _Views(buffer, batch_size, view, beta, normalize).source(spec, timeout_s)
     return source.batches().prefetch(PREFETCHED_BATCHES)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reverie.errors import InvalidArgumentError
@@ -49,6 +49,12 @@ class Over(View):
     def saved(self) -> View:
         """See the base."""
         return self.view.saved
+
+    @property
+    def fixed(self) -> View:
+        """See the base."""
+        inner = self.view.fixed
+        return self if inner is self.view else replace(self, view=inner)
 
     @property
     def other(self) -> int:

@@ -97,9 +97,9 @@ def test_episodes_that_are_used_once_are_not_used_ahead(settings: dict[str, Any]
 
 
 NO_ELEMENTS: dict[str, tuple[Any, str]] = {
-    "None": ({"a": NUMBER, "b": (NUMBER, None)}, r"spec\['extra'\]\['b'\]\[1\] is None"),
-    "list": ({"a": [NUMBER]}, r"spec\['extra'\]\['a'\] is a Python list"),
-    "keys": ({"a": NUMBER, 1: NUMBER}, r"spec\['extra'\] has keys of several types.*'a', 1"),
+    "None": ({"a": NUMBER, "b": (NUMBER, None)}, r"data\['extra'\]\['b'\]\[1\] is None"),
+    "list": ({"a": [NUMBER]}, r"data\['extra'\]\['a'\] is a Python list"),
+    "keys": ({"a": NUMBER, 1: NUMBER}, r"data\['extra'\] has keys of several types.*'a', 1"),
     **{
         name: ({"x": ArraySpec((2,), name)}, f"'extra/x' has the dtype {name}")
         for name in ("float8_e5m2", "float8_e4m3fn", "float8_e4m3b11fnuz", "int4", "uint4")
@@ -114,6 +114,21 @@ def test_a_spec_that_tf_data_cannot_take_is_refused_where_it_is(name: str) -> No
     with ReplayBuffer({**SPEC, "extra": extra}, 10) as buffer:
         with pytest.raises(InvalidArgumentError, match=text):
             door.dataset(buffer, 4)
+
+
+def test_a_function_of_map_is_a_way_out_and_may_be_none() -> None:
+    types: Any = pytest.importorskip("ml_dtypes")
+    spec = {**SPEC, "small": ArraySpec((2,), types.float8_e5m2)}
+    with ReplayBuffer(spec, 10) as buffer:
+        step = {"observation": np.zeros(3), "action": 1, "reward": 0.5, "small": np.ones(2)}
+        after = {"observation": np.zeros(3)}
+        buffer.add_step(step, after, terminated=False, truncated=False)
+        wide = views.Transitions().map(lambda data: {"small": data["small"].astype("f4")})
+        data, _ = next(iter(door.dataset(buffer, 4, view=wide)))
+        assert data["small"].numpy().tolist() == [[1, 1]] * 4
+        listed = views.Transitions().map(lambda data: {"x": [data["reward"]]})
+        with pytest.raises(InvalidArgumentError, match=r"data\['x'\] is a Python list"):
+            door.dataset(buffer, 4, view=listed)
 
 
 @pytest.mark.parametrize("beta", [None, 0.4])
