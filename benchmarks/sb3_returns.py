@@ -41,7 +41,7 @@ from reverie.weights import LinearSchedule
 EPISODES, LOOKS = 20, 20
 THEIRS, OURS, PRIORITIZED = KINDS = ("SB3's own", "reverie.sb3", "prioritized")
 FIGURES = {"return": LOOKS // 5, "mean of all looks": LOOKS}  # over how many of the last
-STEPS = {"DQN": 50_000, "SAC": 8_000}
+STEPS = {"DQN": 50_000, "SAC": 6_000}
 ENVIRONMENTS = {"DQN": "CartPole-v1", "SAC": "Pendulum-v1"}
 # Those of RL Zoo, but for what keeps DQN from oscillating for ever: targets that follow slowly,
 # a learning rate that falls, and as many updates as there, in small portions.
@@ -163,13 +163,16 @@ def table(runs: Sequence[dict[str, Any]], algorithm: str) -> str:
     seeds = [
         seed
         for seed in sorted({each["seed"] for each in runs})
-        if all((seed, *column) in found for column in columns)
+        if all((seed, figure, kind) in found for figure, kind in columns)
     ]
     lines = [
         row(f"{algorithm}, seed", [f"{figure}, {kind}" for figure, kind in columns]),
         row("---", ["---:"] * len(columns)),
     ]
-    lines += [row(str(s), [f"{found[(s, *each)]:.1f}" for each in columns]) for s in seeds]
+    lines += [
+        row(str(seed), [f"{found[seed, figure, kind]:.1f}" for figure, kind in columns])
+        for seed in seeds
+    ]
     means, differences = [], []
     for figure, kind in columns if seeds else []:
         values = [found[seed, figure, kind] for seed in seeds]
