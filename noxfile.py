@@ -37,6 +37,8 @@ TF_TESTS = sorted(ROOT.glob("tests/unit/doors/test_tf*.py"))
 EVERYWHERE = ("tests/unit", "tests/project", "tests/conformance/test_embedded.py")
 # On all cores; tests of threads and of time come one after the other.
 PARALLEL = ("-n", "auto", "--dist", "loadgroup")
+# What the examples that need PyTorch or JAX alone are called, at the end.
+DOORS = ("_torch", "_jax")
 # No window for plots, no start-up notes of TensorFlow.
 QUIET = {"MPLBACKEND": "Agg", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
@@ -198,7 +200,7 @@ def demo(session: nox.Session) -> None:
     session.run("pytest", "tests/unit/test_cli.py", env=QUIET)
     _run_in_scratch(session, "reverie", "demo", "--quick")
     for example in _examples():
-        if not (example.name.startswith("tf_") or example.stem.endswith("_torch")):
+        if not (example.name.startswith(("tf_", "sb3_")) or example.stem.endswith(DOORS)):
             _run_in_scratch(session, "python", str(example))
 
 
@@ -272,7 +274,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def doors(session: nox.Session) -> None:
-    """The doors into PyTorch and JAX, what CleanRL calls, and the example that trains.
+    """The doors into PyTorch and JAX, what CleanRL calls, and the examples that train.
 
     TensorFlow, which pins much, has a session of its own.
     """
@@ -285,7 +287,7 @@ def doors(session: nox.Session) -> None:
     _pyright(session, *USERS_CODE)
     _mypy_as_users(session, *sorted({*TYPED.glob("*.py")} - {TYPED / "tf_use.py"}))
     for example in _examples():
-        if example.stem.endswith("_torch"):
+        if example.stem.endswith(DOORS):
             _run_in_scratch(session, "python", str(example), "--quick")
 
 
@@ -324,6 +326,9 @@ def peers(session: nox.Session) -> None:
     found = {*ROOT.glob("tests/unit/*/test_from_*.py"), *ROOT.glob("tests/unit/doors/*sb3*.py")}
     tests = [str(path) for path in sorted(found)]
     session.run("pytest", *PARALLEL, *(session.posargs or tests), env={"OMP_NUM_THREADS": "1"})
+    for example in _examples():
+        if example.name.startswith("sb3_"):
+            _run_in_scratch(session, "python", str(example), "--quick")
 
 
 @nox.session(python="3.11")

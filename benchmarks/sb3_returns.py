@@ -41,7 +41,7 @@ from reverie.weights import LinearSchedule
 EPISODES, LOOKS = 20, 20
 THEIRS, OURS, PRIORITIZED = KINDS = ("SB3's own", "reverie.sb3", "prioritized")
 FIGURES = {"return": LOOKS // 5, "mean of all looks": LOOKS}  # over how many of the last
-STEPS = {"DQN": 50_000, "SAC": 6_000}
+STEPS = {"DQN": 50_000, "SAC": 5_000}
 ENVIRONMENTS = {"DQN": "CartPole-v1", "SAC": "Pendulum-v1"}
 # Those of RL Zoo, but for what keeps DQN from oscillating for ever: targets that follow slowly,
 # a learning rate that falls, and as many updates as there, in small portions.
