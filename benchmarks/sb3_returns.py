@@ -1,13 +1,13 @@
 """Whether SB3 learns the same on our buffers: `python -m benchmarks.sb3_returns [--json FILE]`.
 
-DQN on CartPole and SAC on Pendulum, each on SB3's own ReplayBuffer, on `reverie.sb3`'s, and
-prioritized, with the same settings. Runs of one seed have the same networks, environments and
-exploration to begin with, so returns are compared seed by seed; what differs is which
-transitions are drawn, and soon all that follows from it. A run is looked at `LOOKS` times, at
-the greedy policy in 20 fresh episodes. Its return is the mean of the looks in the last fifth of
-training, for the very last policy alone is a matter of luck; the mean of all looks says how
-soon it learnt. Printed are both by seed, and their differences with a 95 % interval of
-Student's t. The file grows run by run, and what is in it is not done again.
+The DQN and the SAC of `examples/sb3_plug_in.py`, each on SB3's own ReplayBuffer, on that of
+`reverie.sb3`, and prioritized, with the same settings. Runs of one seed have the same networks,
+environments and exploration to begin with, so returns are compared seed by seed; what differs
+is which transitions are drawn, and soon all that follows from it. A run is looked at `LOOKS`
+times, at the greedy policy in 20 fresh episodes. Its return is the mean of the looks in the
+last fifth of training, for the very last policy alone is a matter of luck; the mean of all
+looks says how soon it learnt. Printed are both by seed, and their differences with a 95 %
+interval of Student's t. The file grows run by run, and what is in it is not done again.
 
 `--same-draws` trains SB3's own beside ours with SB3's choices of transitions put into it, and
 says whether all weights are the same, bit for bit. Needs Stable-Baselines3; with the default
@@ -17,8 +17,10 @@ sizes about an hour on one core.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,35 +42,13 @@ from reverie.weights import LinearSchedule
 EPISODES, LOOKS = 20, 10
 THEIRS, OURS, PRIORITIZED = KINDS = ("SB3's own", "reverie.sb3", "prioritized")
 FIGURES = {"return": LOOKS // 5, "mean of all looks": LOOKS}  # over how many of the last
-STEPS = {"DQN": 50_000, "SAC": 5_000}
-ENVIRONMENTS = {"DQN": "CartPole-v1", "SAC": "Pendulum-v1"}
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
+EXAMPLE = importlib.import_module("sb3_plug_in")
+STEPS = {"DQN": EXAMPLE.POLE_STEPS, "SAC": EXAMPLE.PENDULUM_STEPS}
+ENVIRONMENTS = {"DQN": EXAMPLE.POLE, "SAC": EXAMPLE.PENDULUM}
 # DQN's are RL Zoo's but for what lets it oscillate for ever: here targets follow slowly, and
 # as many updates come in small portions. SAC's are such that few updates are enough.
-SETTINGS: dict[str, dict[str, Any]] = {
-    "DQN": {
-        "learning_rate": 5e-4,
-        "batch_size": 64,
-        "buffer_size": 100_000,
-        "learning_starts": 1_000,
-        "gamma": 0.99,
-        "train_freq": 4,
-        "gradient_steps": 2,
-        "target_update_interval": 4,
-        "tau": 0.02,
-        "exploration_fraction": 0.16,
-        "exploration_final_eps": 0.04,
-        "policy_kwargs": {"net_arch": [256, 256]},
-    },
-    "SAC": {
-        "learning_rate": 2e-3,
-        "batch_size": 128,
-        "learning_starts": 500,
-        "gamma": 0.98,
-        "train_freq": 2,
-        "tau": 0.01,
-        "policy_kwargs": {"net_arch": [128, 128]},
-    },
-}
+SETTINGS: dict[str, dict[str, Any]] = {"DQN": EXAMPLE.BALANCING, "SAC": EXAMPLE.SWINGING}
 ALPHA, BETA = 0.6, (0.4, 1.0)
 # Student's t of 95 % on both sides, by degrees of freedom.
 T_95 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)

@@ -30,23 +30,36 @@ from reverie.weights import LinearSchedule
 
 EPISODES = 20
 POLE, PENDULUM = "CartPole-v1", "Pendulum-v1"
-POLE_STEPS, PENDULUM_STEPS = 40_000, 5_000
+POLE_STEPS, PENDULUM_STEPS = 50_000, 5_000
 BALANCING: dict[str, Any] = {
     "learning_rate": 5e-4,
-    "batch_size": 128,
+    "batch_size": 64,
+    "buffer_size": 100_000,
     "learning_starts": 1_000,
-    "gamma": 0.98,
+    "gamma": 0.99,
     "train_freq": 4,
     "gradient_steps": 2,
     "target_update_interval": 4,
+    "tau": 0.02,
+    "exploration_fraction": 0.16,
+    "exploration_final_eps": 0.04,
+    "policy_kwargs": {"net_arch": [256, 256]},
+}
+SWINGING: dict[str, Any] = {
+    "learning_rate": 2e-3,
+    "batch_size": 128,
+    "learning_starts": 500,
+    "gamma": 0.98,
+    "train_freq": 2,
     "tau": 0.01,
-    "exploration_fraction": 0.2,
     "policy_kwargs": {"net_arch": [128, 128]},
 }
+PRIORITIES = {"alpha": 0.6, "beta": LinearSchedule(0.4, 1.0, POLE_STEPS)}
+OURS = {"replay_buffer_class": reverie.sb3.ReplayBuffer}
 
 
 class Run(NamedTuple):
-    """What is trained, where, for how long, and with which of its own settings."""
+    """What is trained, where, for how long, and with which settings."""
 
     algorithm: Any
     environment: str
@@ -55,24 +68,15 @@ class Run(NamedTuple):
 
 
 RUNS = {
-    "DQN": Run(
-        DQN, POLE, POLE_STEPS,
-        {**BALANCING, "replay_buffer_class": reverie.sb3.ReplayBuffer},
-    ),
+    "DQN": Run(DQN, POLE, POLE_STEPS, {**BALANCING, **OURS}),
     "PrioritizedDQN": Run(
-        reverie.sb3.PrioritizedDQN, POLE, POLE_STEPS,
-        {
-            **BALANCING,
-            "replay_buffer_kwargs": {
-                "alpha": 0.6, "beta": LinearSchedule(0.4, 1.0, POLE_STEPS)
-            },
-        },
+        reverie.sb3.PrioritizedDQN,
+        POLE,
+        POLE_STEPS,
+        {**BALANCING, "replay_buffer_kwargs": PRIORITIES},
     ),
-    "SAC": Run(
-        SAC, PENDULUM, PENDULUM_STEPS,
-        {"learning_rate": 1e-3, "replay_buffer_class": reverie.sb3.ReplayBuffer},
-    ),
-}  # fmt: skip
+    "SAC": Run(SAC, PENDULUM, PENDULUM_STEPS, {**SWINGING, **OURS}),
+}
 
 
 class Curve(BaseCallback):  # type: ignore[misc, unused-ignore]

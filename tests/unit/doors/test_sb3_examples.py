@@ -7,8 +7,8 @@ from tests.example_support import example
 
 def test_sb3_learns_on_our_buffers() -> None:
     plug_in = example("sb3_plug_in", "torch", "stable_baselines3")
-    found = plug_in.main(part=0.1)
-    assert list(found) == ["DQN", "PrioritizedDQN", "SAC"]
-    for name in ("DQN", "PrioritizedDQN"):
-        score, chance = found[name]
-        assert score > 3 * chance
+    for name, (score, chance) in plug_in.main(("DQN", "PrioritizedDQN"), part=0.1).items():
+        assert score > 3 * chance, name
+    ((score, chance),) = plug_in.main(("SAC",)).values()
+    assert score > -300
+    assert chance < -900
