@@ -1,7 +1,7 @@
 """A recurrent agent in JAX that remembers: stored states, burn-in, masks, priorities.
 
     pip install '.[jax]'                        # in a clone
-    python examples/r2d2_jax.py                 # about a quarter of a minute
+    python examples/r2d2_jax.py                 # about ten seconds
     python examples/r2d2_jax.py --quick         # does everything work here?
     python examples/r2d2_jax.py --picture curve.png    # needs matplotlib
 

@@ -1,7 +1,7 @@
 """Stable-Baselines3's DQN and SAC on Reverie's buffers, and DQN with priorities.
 
     pip install '.[sb3]'                        # in a clone
-    python examples/sb3_plug_in.py              # about three minutes on one core
+    python examples/sb3_plug_in.py              # about two minutes on one core
     python examples/sb3_plug_in.py --quick      # does everything work here?
     python examples/sb3_plug_in.py --picture curves.png    # needs matplotlib
 
