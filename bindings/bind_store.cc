@@ -74,6 +74,13 @@ void BindStore(nb::module_& m) {
           nb::kw_only(), "max_size"_a, "sampler"_a, "remover"_a, "min_size_to_sample"_a,
           "samples_per_insert"_a, "min_diff"_a, "max_diff"_a, "seed"_a, "sampler_exponent"_a = 1.0,
           "remover_exponent"_a = 1.0, "max_times_sampled"_a = 0)
+      .def(
+          "allow_updates",
+          [](StoreHandle& self, bool shared) {
+            using Updates = reverie::Store::Updates;
+            self.store->Allow(shared ? Updates::kShared : Updates::kOwn);
+          },
+          "shared"_a)
       .def("close",
            [](StoreHandle& self) {
              GilInHand gil;

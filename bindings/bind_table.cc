@@ -123,7 +123,7 @@ nb::object SampleItems(TableHandle& self, std::size_t max_items) {
     result.append(nb::make_tuple(item.key, item.probability, item.table_size, item.priority,
                                  item.times_sampled, columns.Arrays(columns.size() - before)));
   }
-  columns.Copy();
+  columns.Copy(*reader);
   return result;
 }
 
@@ -158,7 +158,7 @@ nb::object SampleRuns(TableHandle& self, std::size_t max_items) {
     }
     result.append(nb::make_tuple(infos, columns.Stacked(run.num_columns, run.items)));
   }
-  columns.Copy();
+  columns.Copy(*reader);
   return result;
 }
 
@@ -168,7 +168,7 @@ nb::list ItemOf(TableHandle& self, std::uint64_t key) {
   NewColumns columns;
   columns.Add(reader->items()[0]);
   nb::list result = columns.Arrays(columns.size());
-  columns.Copy();
+  columns.Copy(*reader);
   return result;
 }
 

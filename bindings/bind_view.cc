@@ -1,10 +1,12 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
 #include <tuple>
+#include <utility>
 
 #include "arrays.h"
 #include "errors.h"
@@ -161,6 +163,50 @@ nb::tuple GatherView(TableHandle& self, const ViewPlan& plan,
                         nb::make_tuple(ToNumpy(std::move(chunks)), ToNumpy(std::move(steps))));
 }
 
+// (field, cells) of n rows, as many of each as it has in all.
+using NewCells = std::pair<std::uint32_t, InVector<std::uint8_t>>;
+
+nb::tuple Update(TableHandle& self, const TypedLayout& layout, InVector<std::uint64_t> keys,
+                 std::uint32_t first, std::uint32_t steps, const std::vector<NewCells>& columns,
+                 std::optional<InVector<std::uint8_t>> mask, std::optional<NewCells> version) {
+  const std::size_t n = keys.size();
+  reverie::Scatter scatter{layout.layout().get(), first, steps, {}};
+  if (steps == 0 || first >= 0xffffffff - steps) throw nb::value_error("no such steps");
+  const auto nbytes_of = [&](std::uint32_t field) {
+    if (field >= layout.num_columns()) throw nb::value_error("no such column");
+    return layout.column(field).nbytes;
+  };
+  for (const auto& [field, cells] : columns) {
+    const std::size_t nbytes = nbytes_of(field) * n;
+    const bool once = cells.size() == nbytes;
+    if (!once && cells.size() != nbytes * steps) throw nb::value_error("one cell for each step");
+    scatter.columns.push_back({field, once ? 1 : steps, cells.data()});
+  }
+  if (mask) {
+    if (mask->size() != n * steps) throw nb::value_error("a mask of all steps");
+    scatter.mask = mask->data();
+  }
+  if (version) {
+    using reverie::Number;
+    const auto& [field, cells] = *version;
+    const std::size_t nbytes = nbytes_of(field);
+    const CellType& type = layout.column(field);
+    const bool is_signed = type.number >= Number::kInt8 && type.number <= Number::kInt64;
+    if (!is_signed && (type.number < Number::kUint8 || type.number > Number::kUint64)) {
+      throw nb::value_error("a version is an integer");
+    }
+    if (nbytes != type.item_nbytes || cells.size() != nbytes * n) {
+      throw nb::value_error("one version for each row");
+    }
+    scatter.version = {field, is_signed, cells.data()};
+  }
+  reverie::Scattered counts;
+  Check(Interruptible(n * steps >= kLongItems, [&] {
+    return self.store->Update(self.table.get(), scatter, keys.data(), n, &counts);
+  }));
+  return nb::make_tuple(counts.updated, counts.stale, counts.rejected);
+}
+
 }  // namespace
 
 void BindView(nb::module_& m) {
@@ -179,6 +225,9 @@ void BindView(nb::module_& m) {
   table.attr("gather_view") =
       nb::cpp_function(&GatherView, nb::name("gather_view"), nb::scope(table), nb::is_method(),
                        "plan"_a, "keys"_a.none());
+  table.attr("update") = nb::cpp_function(
+      &Update, nb::name("update"), nb::scope(table), nb::is_method(), "layout"_a, "keys"_a,
+      "first"_a, "steps"_a, "columns"_a, "mask"_a.none(), "version"_a.none());
 }
 
 }  // namespace reverie_py

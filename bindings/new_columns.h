@@ -10,6 +10,7 @@
 #include "arrays.h"
 #include "interrupts.h"
 #include "items/sampled_item.h"
+#include "store.h"
 
 namespace reverie_py {
 
@@ -29,8 +30,9 @@ class NewColumns {
     return Arrays(num_columns, items, {static_cast<std::ptrdiff_t>(items)});
   }
 
-  void Copy() const {
-    Interruptible(copies_.nbytes() >= kLongBytes, [&] { copies_.Copy(outputs_.data()); });
+  // Of items that `reader` has.
+  void Copy(const reverie::Store::ItemReader& reader) const {
+    Interruptible(copies_.nbytes() >= kLongBytes, [&] { reader.Copy(copies_, outputs_.data()); });
   }
 
  private:

@@ -232,8 +232,9 @@ namespace {
 // Without shifts there is not even a question whether a column has one.
 template <bool kShifts>
 void GatherColumns(const RecordLayout& layout, const BatchRows& batch,
-                   const std::vector<ViewColumn>& columns, void* const* outputs, int max_threads) {
-  const std::size_t n = batch.rows.size(), record_nbytes = layout.record_nbytes();
+                   const std::vector<ViewColumn>& columns, void* const* outputs, int max_threads,
+                   std::size_t begin, std::size_t end_row) {
+  const std::size_t n = end_row - begin, record_nbytes = layout.record_nbytes();
   std::size_t row_nbytes = 0;
   for (const ViewColumn& column : columns) {
     row_nbytes += column.steps * layout.columns()[column.field].nbytes;
@@ -286,6 +287,8 @@ void GatherColumns(const RecordLayout& layout, const BatchRows& batch,
       kBytesPerTick / std::max<std::size_t>(row_nbytes, 1), 1, kRowsPerTick);
   InParts(NumParts(n, n * row_nbytes, max_threads), n,
           [&](std::size_t, std::size_t first, std::size_t last) {
+            first += begin;
+            last += begin;
             for (std::size_t i = first; i < std::min(first + kRowsAhead, last); ++i) prefetch(i);
             for (std::size_t i = first; i < last; ++i) {
               if ((i - first) % rows_per_tick == rows_per_tick - 1) {
@@ -301,11 +304,12 @@ void GatherColumns(const RecordLayout& layout, const BatchRows& batch,
 }  // namespace
 
 void GatherView(const RecordLayout& layout, const BatchRows& batch,
-                const std::vector<ViewColumn>& columns, void* const* outputs, int max_threads) {
+                const std::vector<ViewColumn>& columns, void* const* outputs, int max_threads,
+                std::size_t first, std::size_t end) {
   const auto is_shifted = [](const ViewColumn& column) { return column.shift.pad != 0; };
   const bool shifts = std::any_of(columns.begin(), columns.end(), is_shifted);
   const auto gather = shifts ? &GatherColumns<true> : &GatherColumns<false>;
-  gather(layout, batch, columns, outputs, max_threads);
+  gather(layout, batch, columns, outputs, max_threads, first, end);
 }
 
 void GatherPieces(const Piece* pieces, std::size_t n, std::uint32_t field, void* output) {

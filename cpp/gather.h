@@ -109,9 +109,16 @@ void Gather(const RecordLayout& layout, const Row* rows, std::size_t num_rows, s
 void Gather(const BatchSpec& spec, const BatchRows& rows, void* const* outputs, int max_threads);
 
 // The same for a view: outputs[c] has room for as many rows of columns[c].steps cells. What is
-// shifted depends on the batch's seed and nothing else.
+// shifted depends on the batch's seed and nothing else. Only rows from `first` up to `end` are
+// copied, to where they stand in the outputs.
 void GatherView(const RecordLayout& layout, const BatchRows& batch,
-                const std::vector<ViewColumn>& columns, void* const* outputs, int max_threads);
+                const std::vector<ViewColumn>& columns, void* const* outputs, int max_threads,
+                std::size_t first, std::size_t end);
+inline void GatherView(const RecordLayout& layout, const BatchRows& batch,
+                       const std::vector<ViewColumn>& columns, void* const* outputs,
+                       int max_threads) {
+  GatherView(layout, batch, columns, outputs, max_threads, 0, batch.rows.size());
+}
 
 // Copies the field's cells of `n` pieces, one after the other, into `output`.
 void GatherPieces(const Piece* pieces, std::size_t n, std::uint32_t field, void* output);

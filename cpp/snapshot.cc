@@ -10,6 +10,8 @@ namespace reverie {
 namespace {
 
 constexpr std::uint64_t kItemsPerLook = 1024;
+// Bytes between two looks at whether somebody wants to change records.
+constexpr std::size_t kCopiedAtOnce = std::size_t{1} << 20;
 
 }  // namespace
 
@@ -160,24 +162,25 @@ TableState Snapshot::StateOf(const TableView& view) const {
 
 std::shared_ptr<const Chunk> Snapshot::whole(std::size_t row) const {
   const Chunk* const chunk = packing_->chunks()[row].whole;
+  if (store_->updates() != Store::Updates::kNone) return nullptr;  // it may change meanwhile
   return chunk == nullptr ? nullptr : chunk->shared_from_this();
 }
 
 void Snapshot::Copy(std::size_t row, std::uint8_t* to) const {
   const Packing::Packed& chunk = packing_->chunks()[row];
   const std::size_t record_nbytes = chunk.layout->record_nbytes();
-  if (chunk.whole != nullptr) {
-    if (chunk.count != 0 && record_nbytes != 0) {
-      std::memcpy(to, chunk.whole->record(0), chunk.count * record_nbytes);
+  if (record_nbytes == 0) return;
+  const std::size_t some = std::max<std::size_t>(1, kCopiedAtOnce / record_nbytes);
+  const auto copy = [&](const Packing::Part& part) {
+    for (std::size_t first = part.first; first < part.end; first += some) {
+      const std::size_t nbytes = std::min<std::size_t>(some, part.end - first) * record_nbytes;
+      const Store::Copying copying(store_.get());
+      std::memcpy(to, part.chunk->record(static_cast<std::uint32_t>(first)), nbytes);
+      to += nbytes;
     }
-    return;
-  }
-  for (const Packing::Part& part : chunk.parts) {
-    const std::size_t nbytes = (part.end - part.first) * record_nbytes;
-    if (nbytes == 0) continue;
-    std::memcpy(to, part.chunk->record(part.first), nbytes);
-    to += nbytes;
-  }
+  };
+  if (chunk.whole != nullptr) copy({chunk.whole, 0, chunk.count});
+  for (const Packing::Part& part : chunk.parts) copy(part);
 }
 
 }  // namespace reverie

@@ -16,9 +16,10 @@ class Store;
 
 // A store at one point in time, all its tables together. Nothing is copied but the
 // addresses of pages: records never change, and a page of items is copied by who changes
-// it next. What is appended or evicted later does not show in it, nor do items that
-// wait for their limiter. A store restored from it draws the very samples that this
-// one goes on to draw.
+// it next. Only where records may be updated (Store::Allow) each has the values of some moment
+// from then until it is copied. What is appended or evicted later does not show in it, nor do items
+// that wait for their limiter. A store restored from it draws the very samples that this one goes
+// on to draw.
 //
 // What is in it becomes arrays when they are first asked for, in whichever thread that
 // is, without the store's mutex. Records that no item holds are left out.
@@ -61,9 +62,10 @@ class Snapshot {
   std::size_t record_nbytes(std::size_t row) const {
     return packing_->chunks()[row].layout->record_nbytes();
   }
-  // The bytes of a chunk that stays whole, with what keeps it; null: it does not.
+  // The bytes of a chunk that stays whole, with what keeps it; null: it does not, or its
+  // records may change.
   std::shared_ptr<const Chunk> whole(std::size_t row) const;
-  // The bytes of any chunk, for chunks.nbytes[row].
+  // The bytes of any chunk, for chunks.nbytes[row]; every record of it is whole.
   void Copy(std::size_t row, std::uint8_t* to) const;
 
  private:

@@ -15,7 +15,9 @@
 #include <vector>
 
 #include "outer_lock.h"
+#include "records_lock.h"
 #include "restored_streams.h"
+#include "scatter.h"
 #include "status.h"
 #include "stop.h"
 #include "storage/chunk_store.h"
@@ -28,17 +30,29 @@ class Snapshot;
 // The chunks and tables of one process, and the only owner of their lock.
 //
 // Locks, in the order they are taken: that of tidying; that of the list of writers; a
-// Writer's mutex; the store's, held for as long as a Locked lives; an arena's, for a few
-// instructions. No other core lock exists, and no writer's nor the store's is held while a
-// gather copies, while chunks are freed, or while anyone waits for a lock outside the core;
-// and who waits for one of them has let go of that first (OuterLock). One mutex for all
-// tables makes an insert into several tables, and a snapshot of them, a single point
-// in time.
+// Writer's mutex; that of moving and the records', see below; the store's, held for as long
+// as a Locked lives; an arena's, for a few instructions. No other core lock exists, and no
+// writer's nor the store's is held while a gather copies, while chunks are freed, or while
+// anyone waits for a lock outside the core; and who waits for one of them has let go of that
+// first (OuterLock). One mutex for all tables makes an insert into several tables, and a
+// snapshot of them, a single point in time.
+//
+// Published records never change, but in a store that was told so beforehand (Allow). There
+// each step has one home: the record that Update() finds is the one that all gathers read.
+// It writes with three locks in hand, that of moving, the records' and the store's, and
+// nobody reads what it may write without one of them: gathers and saves hold the records',
+// shared, while they copy, and no other (Copying); Tidy that of moving from when it copies
+// records until the copies are named, so that no update is lost between; a writer that copies
+// its own the store's.
 class Store : public std::enable_shared_from_this<Store> {
  public:
   // A chunk counts its records in 32 bits, and a record may have a single byte.
   static constexpr std::size_t kMaxChunkNbytes = std::size_t{1} << 31;
 
+  // Whether records may change once they are published. kShared: items have steps in common,
+  // of which then no second copy is made, that could differ: what is sparsely used stays
+  // where it is.
+  enum class Updates { kNone, kOwn, kShared };
   struct Options {
     std::size_t chunk_nbytes;  // of a writer's chunks, once they have grown; 2 GiB at most
     int gather_threads;        // at most, for one batch
@@ -70,6 +84,7 @@ class Store : public std::enable_shared_from_this<Store> {
 
     ChunkStore& chunks() { return store_->chunks_; }
     bool closed() const { return store_->closed_; }
+    Updates updates() const { return store_->updates(); }
     // For a writer that was made in that life of the store: see Reopen().
     bool closed(std::uint64_t life) const { return closed() || store_->life_ != life; }
     std::uint64_t life() const { return store_->life_; }
@@ -173,6 +188,11 @@ class Store : public std::enable_shared_from_this<Store> {
     Status Find(const Table* table, const std::uint64_t* key);
 
     const std::vector<SampledItem>& items() const { return items_; }
+    // Theirs, or a part of them.
+    void Copy(const ColumnCopies& columns, void* const* outputs) const {
+      const Copying copying(store_.get());
+      columns.Copy(outputs);
+    }
 
    private:
     const std::shared_ptr<Store> store_;
@@ -248,6 +268,39 @@ class Store : public std::enable_shared_from_this<Store> {
   // The limiter's arithmetic alone, whatever the table holds.
   bool CanSample(const Table& table, std::int64_t n) const;
   bool CanInsert(const Table& table, std::int64_t n) const;
+  // To be said before there are any records.
+  void Allow(Updates updates) { updates_ = updates; }
+  Updates updates() const { return updates_; }
+
+  // Writes new values into the steps of n items, by key; what has left is counted. In slices
+  // of some 100 KB, each of them at once for whoever copies or saves. Nothing is written, but
+  // kLayoutMismatch told, where an item is no run of records of the layout; kInvalid without
+  // Allow(). Interrupted, a part has been written. O(bytes), and O(chunks) of each row.
+  Status Update(Table* table, const Scatter& scatter, const std::uint64_t* keys, std::size_t n,
+                Scattered* counts);
+
+  // Held by who copies published records without the store's mutex.
+  class Copying {
+   public:
+    explicit Copying(Store* store)
+        : records_(store->updates() == Updates::kNone ? nullptr : &store->records_) {
+      if (records_ != nullptr) records_->lock_shared();
+    }
+    ~Copying() {
+      if (records_ != nullptr) records_->unlock_shared();
+    }
+    Copying(const Copying&) = delete;
+    Copying& operator=(const Copying&) = delete;
+
+   private:
+    RecordsLock* const records_;
+  };
+  // Held by who copies records to name the copies afterwards.
+  std::unique_lock<Mutex> Moving() {
+    return updates() == Updates::kNone ? std::unique_lock<Mutex>()
+                                       : std::unique_lock<Mutex>(moving_);
+  }
+
   // See Table::MinProbability().
   double MinProbability(const Table& table) const;
 
@@ -304,6 +357,9 @@ class Store : public std::enable_shared_from_this<Store> {
   // them.
   Status Choose(Table* table, const BatchSpec& spec, std::uint32_t piece, Visit* visit,
                 BatchRows* rows, const SampleInfo& info);
+  // One pass over the keys: finds them, and also writes. Adds to `counts` if it writes.
+  Status Pass(Table* table, const Scatter& scatter, const std::uint64_t* keys, std::size_t n,
+              Scattered* counts);
   // Has the keeper look after memory. Never fails: without a thread it is put off.
   void WakeKeeper(Locked* locked) noexcept;
   void Keep();
@@ -329,6 +385,10 @@ class Store : public std::enable_shared_from_this<Store> {
   std::unordered_map<std::uint64_t, Chunk*> restored_;
   std::unique_ptr<RestoredStreams> streams_;  // of those, once a table asks
   std::atomic<int> queueing_{0};              // threads that wait for a Locked
+
+  std::atomic<Updates> updates_{Updates::kNone};
+  Mutex moving_;
+  RecordsLock records_;
 
   Mutex tidying_;  // taken before all others; one Tidy at a time
   Mutex holding_;  // taken before a Writer's; guards holders_

@@ -6,6 +6,12 @@
 // Batches and items: chosen under the store's mutex, gathered outside it.
 
 namespace reverie {
+namespace {
+
+// Bytes of a batch between two looks at whether somebody wants to change records.
+constexpr std::size_t kCopiedAtOnce = std::size_t{1} << 22;
+
+}  // namespace
 
 Status Store::Choose(Table* table, const BatchSpec& spec, std::uint32_t piece, Visit* visit,
                      BatchRows* rows, const SampleInfo& info) {
@@ -33,6 +39,7 @@ Status Store::Sample(Table* table, BatchSpec spec, std::size_t n, std::uint32_t 
   const Status status = Choose(table, spec, piece, &visit, &rows, info);
   if (!status.ok()) return status;
   if (piece != 0) spec.steps = piece;
+  const Copying copying(this);
   Gather(spec, rows, outputs, options_.gather_threads);
   return Status::Of(Stop::Asked() ? Code::kInterrupted : Code::kOk);
 }
@@ -62,8 +69,24 @@ Status Store::ViewReader::Select(const Table* table, const std::uint64_t* keys, 
 
 Status Store::ViewReader::Gather(const std::vector<ViewColumn>& columns,
                                  void* const* outputs) const {
-  GatherView(*spec_.layout, rows_, columns, outputs, store_->options_.gather_threads);
-  return Status::Of(Stop::Asked() ? Code::kInterrupted : Code::kOk);
+  const int threads = store_->options_.gather_threads;
+  if (store_->updates() == Updates::kNone) {
+    GatherView(*spec_.layout, rows_, columns, outputs, threads);
+    return Status::Of(Stop::Asked() ? Code::kInterrupted : Code::kOk);
+  }
+  // Some rows at a time, lest an update, and those who copy after it, wait for a large batch.
+  std::size_t row_nbytes = 1;
+  for (const ViewColumn& column : columns) {
+    row_nbytes += column.steps * spec_.layout->columns()[column.field].nbytes;
+  }
+  const std::size_t some = std::max<std::size_t>(1, kCopiedAtOnce / row_nbytes);
+  for (std::size_t first = 0; first < rows_.rows.size(); first += some) {
+    const Copying copying(store_.get());
+    GatherView(*spec_.layout, rows_, columns, outputs, threads, first,
+               std::min(rows_.rows.size(), first + some));
+    if (Stop::Asked()) return Status::Of(Code::kInterrupted);
+  }
+  return Status();
 }
 
 std::uint32_t Store::ViewReader::longest() const {
@@ -101,6 +124,7 @@ Status Store::Reader::Select(const Table* table, const std::uint64_t* keys, std:
 }
 
 Status Store::Reader::Gather(void* const* outputs) const {
+  const Copying copying(store_.get());
   reverie::Gather(spec_, rows_, outputs, store_->options_.gather_threads);
   return Status::Of(Stop::Asked() ? Code::kInterrupted : Code::kOk);
 }

@@ -42,6 +42,7 @@ void Tidy::Run() {
     visit.Enter(&locked);
     last_id_ = locked.chunks().last_id();
     removals_ = locked.chunks().removals();
+    num_items_ = locked.chunks().num_steps();
   }
   struct Done {  // whatever comes of it
     Tidy* tidy;
@@ -50,6 +51,9 @@ void Tidy::Run() {
       locked.chunks().Looked(tidy->in_vain_, tidy->num_items_, tidy->removals_);
     }
   } done{this};
+  // A window that is moved takes copies of its steps along, where others have them, too.
+  if (store_->updates() == Store::Updates::kShared) return;
+  num_items_ = 0;
   Look();
   // What was not looked at must not be taken for idle.
   if (store_->leaving()) return;
@@ -215,6 +219,7 @@ bool Tidy::Move() {
                by_slot[one->slot] = one;
              });
   }
+  const std::unique_lock<Mutex> moving = store_->Moving();
   std::unordered_map<std::uint32_t, Packing::Open> open;
   {
     Store::Locked locked = store_->Lock();

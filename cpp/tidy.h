@@ -26,7 +26,9 @@ class Store;
 // mutex, to name the copies. That is sound because nobody can come to refer to a chunk
 // that no writer and no waiting item has joined: what is learnt of it can only shrink. A
 // window that reaches into such a chunk is copied whole, so all that refers to the chunk
-// goes. Gathers under way, and snapshots, go on reading the old records.
+// goes. Gathers under way, and snapshots, go on reading the old records. In a store whose
+// records may change, none does from the copies until they are named; and where items have
+// steps in common, of which some would stay behind, nothing is moved at all.
 //
 // For one thread at a time. Throws std::bad_alloc, with nothing lost.
 class Tidy {

@@ -319,6 +319,8 @@ void Writer::Rehome() {
   if (config_.items == Items::kAnchors) return;  // views follow the stream from chunk to chunk
   std::lock_guard<Mutex> lock(mutex_);
   Store::Locked store = store_->Lock();
+  // Windows would share steps with the copies.
+  if (store.updates() == Store::Updates::kShared) return;
   for (Stream& stream : streams_) {
     // What the next items may take, and the last step, whose end may be told yet.
     std::uint64_t needed = stream.cached;
