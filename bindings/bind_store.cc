@@ -78,6 +78,7 @@ void BindStore(nb::module_& m) {
           "allow_updates",
           [](StoreHandle& self, bool shared) {
             using Updates = reverie::Store::Updates;
+            GilInHand gil;
             self.store->Allow(shared ? Updates::kShared : Updates::kOwn);
           },
           "shared"_a)

@@ -268,8 +268,11 @@ class Store : public std::enable_shared_from_this<Store> {
   // The limiter's arithmetic alone, whatever the table holds.
   bool CanSample(const Table& table, std::int64_t n) const;
   bool CanInsert(const Table& table, std::int64_t n) const;
-  // To be said before there are any records.
-  void Allow(Updates updates) { updates_ = updates; }
+  // To be said before anybody else knows the store.
+  void Allow(Updates updates) {
+    const std::lock_guard<Mutex> one(tidying_);  // its keeper may be at work
+    updates_ = updates;
+  }
   Updates updates() const { return updates_; }
 
   // Writes new values into the steps of n items, by key; what has left is counted. In slices

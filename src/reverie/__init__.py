@@ -35,7 +35,7 @@ from reverie.opening import open_buffer as open
 from reverie.replay_buffer import ReplayBuffer
 from reverie.runtime.install import install_as_reverb
 from reverie.runtime.waiting import set_patience
-from reverie.sample import Batch, SampleInfo
+from reverie.sample import Batch, SampleInfo, Updated
 from reverie.tables.info import BufferInfo
 
 if typing.TYPE_CHECKING:
@@ -51,6 +51,7 @@ __all__ = [
     "ReverieError",
     "SampleInfo",
     "Trajectory",
+    "Updated",
     "__version__",
     "errors",
     "install_as_reverb",

@@ -136,6 +136,11 @@ class Store:
         table's items now, 1.0 where there are none or no selector is PRIORITIZED. NaN is
         refused with ValueError, here and in all that takes a priority of new items.
         """
+    def allow_updates(self, shared: bool) -> None:
+        """Records may change from now on; before anybody else knows the store.
+
+        `shared`: items have records in common, of which then no second copies are made.
+        """
     def create_trajectory_writer(self) -> TrajectoryWriter: ...
     def snapshot(self) -> Snapshot:
         """A consistent point in time of all tables; a tenth of a millisecond a million items.
@@ -296,6 +301,26 @@ class Table:
         self, keys: NDArray[np.uint64], priorities: NDArray[np.float64]
     ) -> int:
         """Returns how many keys were stale."""
+    def update(
+        self,
+        layout: RecordLayout,
+        keys: NDArray[np.uint64],
+        first: int,
+        steps: int,
+        columns: Sequence[tuple[int, NDArray[np.uint8]]],
+        mask: NDArray[np.uint8] | None,
+        version: tuple[int, NDArray[np.uint8]] | None,
+    ) -> tuple[int, int, int]:
+        """Writes new cells into records of n items, runs of the layout's: those from each
+        item's `first` on, `steps` of them or as many as its row in a view has.
+
+        `columns` are (field, bytes of (n, steps) cells), or of (n) for the first step alone;
+        `mask` (n * steps) says which steps; `version` is (field of integers, bytes of n
+        cells): then a record whose own is not less keeps all its cells, else it gets that
+        one. Returns how many records were written, keys were stale, records had no older
+        version. LayoutMismatch: nothing was written. Interrupted, a part was. ValueError
+        without `Store.allow_updates`.
+        """
     def delete(self, keys: NDArray[np.uint64]) -> int:
         """Returns how many keys were stale."""
     def resize(self, max_size: int) -> None:

@@ -27,7 +27,7 @@ from reverie.tables.settings import MAX_ITEMS, TableSettings
 from reverie.tables.store import Store
 from reverie.tables.table import Table
 from reverie.views import Transitions
-from reverie.views.base import Fields, View
+from reverie.views.base import Fields, View, check_changes
 from reverie.views.saved import as_json
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Settings(TypedDict, total=False):
     next_of: Sequence[str] | None
     action: str | None
     reward: str | None
+    updatable: Sequence[str]
     sampler: ItemSelector | None
     remover: ItemSelector | None
     limiter: Limiter | None
@@ -84,6 +85,9 @@ class ReplayBuffer(SeenBuffer):
         next_of: keys that are states; None: "observation", if there is one.
         action: key of the action, for `add`; likewise "action".
         reward: key of the reward, which n-step returns sum; likewise "reward".
+        updatable: keys, no states, that `update` may change in steps that are stored. Batches
+            and saves of such a buffer copy under a lock, for some 0.1 us more, and a save has
+            each step as it was at some moment of the save.
         sampler: one of `reverie.samplers`; None: uniform.
         remover: one of `reverie.removers`, which chooses what leaves a full buffer; None: the
             oldest. Of what is left an n-step return ends where the next step is gone.
@@ -94,7 +98,8 @@ class ReplayBuffer(SeenBuffer):
         episode_priority: makes the priority of an episode's items of its return, once it has
             ended: priorities `[E]` of returns `[E]`; see `rate_episodes`. With
             `remover=removers.MinHeap()` the best episodes stay.
-        version: key, an integer: which policy played a step.
+        version: key, an integer: which policy played a step, or which network its values are
+            of; `update(if_version=)` goes by it.
         group: key, an integer: of `views.Episodes`, those that have the same at their first
             step are used together, once, and as soon as they are `group_size`.
         group_size: how many they are.
@@ -123,6 +128,7 @@ class ReplayBuffer(SeenBuffer):
         next_of: Sequence[str] | None = None,
         action: str | None = None,
         reward: str | None = None,
+        updatable: Sequence[str] = (),
         sampler: ItemSelector | None = None,
         remover: ItemSelector | None = None,
         limiter: Limiter | None = None,
@@ -169,7 +175,8 @@ class ReplayBuffer(SeenBuffer):
         if use is not None:
             _check_used_once(sampler, remover, max_times_sampled, episode_priority)
             sampler = FifoSelector()
-        roles = replace(roles, version=version, use=use)
+        updatable = (updatable,) if isinstance(updatable, str) else tuple(updatable)
+        roles = replace(roles, version=version, use=use, updatable=updatable)
         settings = TableSettings(
             name="replay_buffer",
             max_size=capacity,
@@ -181,7 +188,9 @@ class ReplayBuffer(SeenBuffer):
         )
         check_timeout(timeout)
         check_keep(max_to_keep)
-        view.check(Fields(nest, roles, view.saved))
+        fields = Fields(nest, roles, view.saved)
+        view.check(fields)
+        check_changes(fields)
         check_savable(settings, nest)
         saver: Any = Unsaved()
         if checkpoint_dir is not None:

@@ -35,6 +35,20 @@ class SampleInfo(NamedTuple):
     times_sampled: NDArray[np.int32]
 
 
+class Updated(NamedTuple):
+    """What became of new values: `ReplayBuffer.update`.
+
+    Attributes:
+        updated: steps that have them now.
+        stale: keys whose items have left; nothing was written for them.
+        rejected: steps that kept their own, whose version was not older.
+    """
+
+    updated: int
+    stale: int
+    rejected: int
+
+
 class WeightedInfo(NamedTuple):
     """A SampleInfo with importance weights.
 

@@ -23,6 +23,7 @@ FLOORS = (
     ("rollouts",),
     ("adding",),
     ("sampled_buffer",),
+    ("updated_buffer",),
     ("looking",),
     ("replay_buffer",),
     ("backends",),

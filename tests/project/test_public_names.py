@@ -20,6 +20,7 @@ PUBLIC_NAMES = [
     "ReverieError",
     "SampleInfo",
     "Trajectory",
+    "Updated",
     "__version__",
     "errors",
     "install_as_reverb",

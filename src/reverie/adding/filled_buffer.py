@@ -65,6 +65,8 @@ class FilledBuffer(StoredBuffer):
         if roles is not None:
             self._view = from_json(roles.view)
             self._fields = Fields(self._nest, roles, self._view)
+            if roles.updatable:  # nobody else has the store yet
+                self._store.core.allow_updates(self._view.shares_steps)
             if roles.use is not None:
                 self._rollouts = RolloutQueue(
                     self._table, self._layout, self._fields, roles.use

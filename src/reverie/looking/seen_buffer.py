@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from reverie import _core
 from reverie.looking import page
-from reverie.sampled_buffer import SampledBuffer
+from reverie.updated_buffer import UpdatedBuffer
 from reverie.views.base import ANY, Gathered
 
 _FIRST = operator.itemgetter(0)
@@ -20,7 +20,7 @@ _LOOKED_AT = 100_000  # newest items of which a notebook's page tells episodes
 _RETURNS = 100
 
 
-class SeenBuffer(SampledBuffer):
+class SeenBuffer(UpdatedBuffer):
     """The part of a replay buffer that is for looking."""
 
     def __getitem__(self, index: Any) -> Any:

@@ -80,6 +80,7 @@ class Roles:
         autoreset: how the environments begin their next episode: one of AUTORESETS.
         version: key, an integer: which policy a step is of; None: none.
         use: how its episodes are used once; None: they are replayed.
+        updatable: keys whose values may be replaced in steps that are stored; no states.
     """
 
     state: tuple[str, ...]
@@ -90,6 +91,7 @@ class Roles:
     autoreset: str = "Disabled"
     version: str | None = None
     use: Use | None = None
+    updatable: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, object]:
         """As a checkpoint's manifest has it."""
@@ -99,6 +101,8 @@ class Roles:
             parts["version"] = self.version
         if self.use is not None:
             parts["use"] = self.use.as_json()
+        if self.updatable:
+            parts["updatable"] = list(self.updatable)
         return {"state": list(self.state), **names, **parts}
 
     @classmethod
@@ -109,7 +113,8 @@ class Roles:
             ValueError: it is malformed; says how.
         """
         keys = {"state", "view", "autoreset", *_NAMES}
-        if not isinstance(value, dict) or value.keys() - {"version", "use"} != keys:
+        more = {"version", "use", "updatable"}
+        if not isinstance(value, dict) or value.keys() - more != keys:
             raise ValueError(f"found {value!r:.200}, wanted an object with the keys {keys}")
         state, view, autoreset = value["state"], value["view"], value["autoreset"]
         if not isinstance(state, list) or not all(isinstance(key, str) for key in state):
@@ -121,13 +126,23 @@ class Roles:
         for name in _NAMES:
             if not isinstance(value[name], str | None):
                 raise ValueError(f"{name}: found {value[name]!r:.200}, wanted a key or null")
-        version = value.get("version")
+        version, updatable = value.get("version"), value.get("updatable", [])
         if "version" in value and not isinstance(version, str):
             raise ValueError(f"version: found {version!r:.200}, wanted a key")
+        if not isinstance(updatable, list) or not all(
+            isinstance(key, str) for key in updatable
+        ):
+            raise ValueError(f"updatable: found {updatable!r:.200}, wanted a list of keys")
         use = Use.from_json(value["use"]) if "use" in value else None
         if use is not None and use.max_staleness is not None and version is None:
             raise ValueError("use: found a bound of staleness, and no version")
         names = {name: value[name] for name in _NAMES}
         return cls(
-            tuple(state), view=view, autoreset=autoreset, version=version, use=use, **names
+            tuple(state),
+            view=view,
+            autoreset=autoreset,
+            version=version,
+            use=use,
+            updatable=tuple(updatable),
+            **names,
         )

@@ -92,6 +92,14 @@ class Fields:
         found: list[int] = optree.tree_leaves(part)
         return found
 
+    def leaves(self, key: str, value: Any) -> list[Any]:
+        """The leaves of a key's value, as they are.
+
+        Raises:
+            StepMismatchError: its structure is not the spec's; says where.
+        """
+        return self._parts[key].leaves({key: value})
+
     def take(self, key: str, arrays: list[NDArray[Any]]) -> Any:
         """Removes a key's arrays from the front of the list; as its part of a step."""
         part = self._parts[key]
@@ -106,6 +114,7 @@ class View:
     kind = ""
     stack: Stack = None
     stack_padding: Padding = "first"
+    once: Sequence[str] = ()
 
     def __repr__(self) -> str:
         """`Transitions(n_step=3, gamma=0.99)`."""
@@ -164,6 +173,16 @@ class View:
             InvalidArgumentError: the shape depends on what a batch holds.
         """
         return self
+
+    @property
+    def time_axis(self) -> int | None:
+        """Steps of each row; 0: as many as the longest has. None: one, without an axis."""
+        return None
+
+    @property
+    def shares_steps(self) -> bool:
+        """Whether items of a buffer with this view have steps in common."""
+        return False
 
     @property
     def stacks(self) -> dict[str, int]:
@@ -314,4 +333,40 @@ def check_names(view: View, fields: Fields, taken: set[str]) -> None:
         raise InvalidArgumentError(
             f"{view!r}: the step has keys {clash!r:.200}, which are names of what the view "
             "gives beside the step's own. Give them others."
+        )
+
+
+def check_changes(fields: Fields) -> None:
+    """Looks at which keys of stored steps may change, and by what version.
+
+    Raises:
+        InvalidArgumentError: a key to be updated is none of the step, or a state; the version
+            is no integer.
+    """
+    roles, places = fields.roles, fields.places
+    unknown = [key for key in roles.updatable if key not in places]
+    if unknown or len(set(roles.updatable)) != len(roles.updatable):
+        raise InvalidArgumentError(
+            f"updatable: found {roles.updatable!r:.200}, wanted keys of the step, each once: "
+            f"{list(places)!r:.200}."
+        )
+    states = [key for key in roles.updatable if key in roles.state]
+    if states:
+        raise InvalidArgumentError(
+            f"updatable: found the states {states!r:.200}, wanted keys of a step alone: a "
+            "state is shared by the step before it and the one after it."
+        )
+    version = roles.version
+    if version is None:
+        return
+    specs = [fields.nest.columns[place].spec for place in places.get(version, [])]
+    if [spec.shape for spec in specs] != [()] or specs[0].dtype.kind not in "iu":
+        raise InvalidArgumentError(
+            f"version: found {version!r:.200}, wanted a key of the step, an integer without "
+            "axes: which policy wrote it."
+        )
+    if version in roles.state or version in roles.updatable:
+        raise InvalidArgumentError(
+            f"version: found {version!r:.200}, which is a state, or updatable, too; wanted a "
+            "key of its own, which update(if_version=) sets."
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from reverie.nests.nest import Nest
 from reverie.tables.roles import Roles
-from reverie.views.base import Fields, View
+from reverie.views.base import Fields, View, check_changes
 from reverie.views.sequences import Episodes, Sequences, Windows
 from reverie.views.transitions import Transitions
 
@@ -65,4 +65,6 @@ def check_roles(roles: Roles, nest: Nest) -> None:
     if roles.observation is not None and roles.observation not in roles.state:
         raise ValueError(f"the observation {roles.observation!r:.100} is no state")
     view = from_json(roles.view)
-    view.check(Fields(nest, roles, view))
+    fields = Fields(nest, roles, view)
+    view.check(fields)
+    check_changes(fields)

@@ -82,6 +82,11 @@ class Sequences(View):
         self._settle_stack()
 
     @property
+    def time_axis(self) -> int:
+        """See the base."""
+        return self.length
+
+    @property
     def comes(self) -> str:
         """See the base."""
         return f"with each {self.stride} steps of an episode, and at its end"
@@ -132,6 +137,16 @@ class Windows(View):
         object.__setattr__(self, "length", length)
         object.__setattr__(self, "stride", check_int("stride", self.stride, 1, length))
         self._settle_stack()
+
+    @property
+    def time_axis(self) -> int:
+        """See the base."""
+        return self.length
+
+    @property
+    def shares_steps(self) -> bool:
+        """See the base."""
+        return self.stride < self.length
 
     @property
     def items(self) -> int:
@@ -202,6 +217,11 @@ class Episodes(View):
             check_int("max_length", self.max_length, 1, 2**31 - 2)
         object.__setattr__(self, "ragged", bool(self.ragged))
         self._settle_stack()
+
+    @property
+    def time_axis(self) -> int:
+        """See the base."""
+        return 0
 
     @property
     def items(self) -> int:
