@@ -175,8 +175,8 @@ class ReplayBuffer(SeenBuffer):
         if use is not None:
             _check_used_once(sampler, remover, max_times_sampled, episode_priority)
             sampler = FifoSelector()
-        updatable = (updatable,) if isinstance(updatable, str) else tuple(updatable)
-        roles = replace(roles, version=version, use=use, updatable=updatable)
+        changing = _keys("updatable", updatable)
+        roles = replace(roles, version=version, use=use, updatable=changing)
         settings = TableSettings(
             name="replay_buffer",
             max_size=capacity,
@@ -352,6 +352,13 @@ def _check_used_once(sampler: Any, remover: Any, times: Any, priority: Any) -> N
             f"{odd[0]}: found one for episodes that are used once, those of the oldest policy "
             "first; wanted none with group= or limiters.Staleness."
         )
+
+
+def _keys(name: str, keys: Sequence[str]) -> tuple[str, ...]:
+    found = (keys,) if isinstance(keys, str) else keys
+    if not isinstance(found, Sequence) or not all(isinstance(key, str) for key in found):
+        raise InvalidArgumentError(f"{name}: found {keys!r:.200}, wanted keys of the step.")
+    return tuple(found)
 
 
 def _roles(

@@ -359,7 +359,8 @@ def check_changes(fields: Fields) -> None:
     version = roles.version
     if version is None:
         return
-    specs = [fields.nest.columns[place].spec for place in places.get(version, [])]
+    known = places.get(version, []) if isinstance(version, str) else []
+    specs = [fields.nest.columns[place].spec for place in known]
     if [spec.shape for spec in specs] != [()] or specs[0].dtype.kind not in "iu":
         raise InvalidArgumentError(
             f"version: found {version!r:.200}, wanted a key of the step, an integer without "
