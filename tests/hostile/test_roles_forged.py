@@ -36,6 +36,13 @@ FORGED: list[dict[str, Any]] = [
     {"reward": "unknown"},
     {"reward": 3},
     {"autoreset": "unknown"},
+    {"version": "unknown"},
+    {"version": "reward"},
+    {"version": "observation"},
+    {"updatable": ["unknown"]},
+    {"updatable": ["observation"]},
+    {"updatable": ["action", "action"]},
+    {"version": "action", "updatable": ["action"]},
     {"more": 1},
 ]
 

@@ -23,7 +23,7 @@ FLOORS = (
     ("rollouts",),
     ("adding",),
     ("sampled_buffer",),
-    ("updated_buffer",),
+    ("updating",),
     ("looking",),
     ("replay_buffer",),
     ("backends",),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from reverie import _core
 from reverie.looking import page
-from reverie.updated_buffer import UpdatedBuffer
+from reverie.updating.updated_buffer import UpdatedBuffer
 from reverie.views.base import ANY, Gathered
 
 _FIRST = operator.itemgetter(0)

@@ -54,6 +54,7 @@ USES: dict[str, Callable[[reverie.ReplayBuffer], Any]] = {
     "info": lambda buffer: buffer.info(),
     "clear": lambda buffer: buffer.clear(),
     "save": lambda buffer: buffer.save(path="/nowhere"),
+    "update": lambda buffer: buffer.update([1], {"value": [1.0]}),
     "update_priorities": lambda buffer: buffer.update_priorities([1], [1.0]),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,16 @@ from reverie.tables.roles import Roles
 ROLES = Roles(("b", "a"), None, "act", "rew", {"kind": "transitions"}, "SameStep")
 
 
-def test_they_come_back_from_a_manifest() -> None:
-    assert Roles.from_json(ROLES.as_json()) == ROLES
+CHANGING = replace(ROLES, version="net", updatable=("value", "policy"))
+
+
+@pytest.mark.parametrize("roles", [ROLES, CHANGING])
+def test_they_come_back_from_a_manifest(roles: Roles) -> None:
+    assert Roles.from_json(roles.as_json()) == roles
+
+
+def test_what_steps_have_not_is_not_in_it() -> None:
+    assert CHANGING.as_json().keys() - ROLES.as_json().keys() == {"version", "updatable"}
 
 
 @pytest.mark.parametrize(
@@ -24,6 +33,9 @@ def test_they_come_back_from_a_manifest() -> None:
         ({"autoreset": "never"}, "autoreset: found 'never', wanted one of"),
         ({"autoreset": ["NextStep"]}, "autoreset: found"),
         ({"action": 1}, "action: found 1, wanted a key"),
+        ({"version": None}, "version: found None, wanted a key"),
+        ({"updatable": "value"}, "updatable: found 'value', wanted a list of keys"),
+        ({"updatable": [1]}, "updatable: found"),
         ({"more": 1}, "wanted an object with the keys"),
     ],
 )

@@ -7,11 +7,11 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from reverie.adding.changes import changes_of
 from reverie.runtime.checks import as_keys
 from reverie.sample import Updated
 from reverie.sampled_buffer import SampledBuffer
 from reverie.stored_buffer import MISFITS
+from reverie.updating.changes import changes_of
 from reverie.views.base import View
 
 

@@ -1,0 +1,1 @@
+"""New values for steps that are stored."""
