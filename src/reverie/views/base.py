@@ -337,37 +337,28 @@ def check_names(view: View, fields: Fields, taken: set[str]) -> None:
 
 
 def check_changes(fields: Fields) -> None:
-    """Looks at which keys of stored steps may change, and by what version.
+    """Looks at which keys of stored steps may change.
 
     Raises:
-        InvalidArgumentError: a key to be updated is none of the step, or a state; the version
-            is no integer.
+        InvalidArgumentError: one is none of the step, a state, or a number that tells what is
+            to become of the step.
     """
-    roles, places = fields.roles, fields.places
-    unknown = [key for key in roles.updatable if key not in places]
-    if unknown or len(set(roles.updatable)) != len(roles.updatable):
+    roles, may = fields.roles, fields.roles.updatable
+    if any(key not in fields.places for key in may) or len(set(may)) != len(may):
         raise InvalidArgumentError(
-            f"updatable: found {roles.updatable!r:.200}, wanted keys of the step, each once: "
-            f"{list(places)!r:.200}."
+            f"updatable: found {may!r:.200}, wanted keys of the step, each once: "
+            f"{list(fields.places)!r:.200}."
         )
-    states = [key for key in roles.updatable if key in roles.state]
+    states = [key for key in may if key in roles.state]
     if states:
         raise InvalidArgumentError(
             f"updatable: found the states {states!r:.200}, wanted keys of a step alone: a "
             "state is shared by the step before it and the one after it."
         )
-    version = roles.version
-    if version is None:
-        return
-    known = places.get(version, []) if isinstance(version, str) else []
-    specs = [fields.nest.columns[place].spec for place in known]
-    if [spec.shape for spec in specs] != [()] or specs[0].dtype.kind not in "iu":
-        raise InvalidArgumentError(
-            f"version: found {version!r:.200}, wanted a key of the step, an integer without "
-            "axes: which policy wrote it."
-        )
-    if version in roles.state or version in roles.updatable:
-        raise InvalidArgumentError(
-            f"version: found {version!r:.200}, which is a state, or updatable, too; wanted a "
-            "key of its own, which update(if_version=) sets."
-        )
+    told = {"version": roles.version, "group": roles.use and roles.use.group}
+    for name, key in told.items():
+        if key in may:
+            raise InvalidArgumentError(
+                f"updatable: found {key!r:.200}, which is the {name}, too; wanted keys that "
+                "nothing else depends on. update(if_version=) sets versions."
+            )

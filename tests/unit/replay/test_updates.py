@@ -259,16 +259,13 @@ SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"updatable": 3}, "updatable: found 3"),
     ({"updatable": (["value"],)}, "updatable: found"),
     ({"updatable": ("observation",)}, r"updatable: found the states \['observation'\]"),
-    ({"version": "unknown"}, "version: found 'unknown', wanted a key of the step, an integer"),
-    ({"version": "value", "updatable": ()}, "version: found 'value'"),
-    ({"version": "policy", "updatable": ()}, "version: found 'policy'"),
-    ({"version": "observation"}, "version: found 'observation'"),
-    ({"version": 3}, "version: found 3"),
-    ({"version": ["version"]}, "version: found"),
+    ({"updatable": ("value", "version")}, "updatable: found 'version', which is the version"),
     (
-        {"version": "version", "updatable": "version"},
-        "version: .*which is a state, or updatable",
+        {"updatable": "action", "group": "action", "group_size": 2, "view": Episodes()},
+        "updatable: found 'action', which is the group, too",
     ),
+    ({"version": "value"}, "version: 'value' is"),
+    ({"version": "unknown"}, "version: found 'unknown', wanted a key of the step"),
 ]
 
 
