@@ -87,7 +87,8 @@ class ReplayBuffer(SeenBuffer):
         reward: key of the reward, which n-step returns sum; likewise "reward".
         updatable: keys, no states, that `update` may change in steps that are stored. Batches
             and saves of such a buffer copy under a lock, for some 0.1 us more, and a save has
-            each step as it was at some moment of the save.
+            each step as it was at some moment of the save. Where windows overlap, memory of
+            steps that left amid others is not given back before those leave, too.
         sampler: one of `reverie.samplers`; None: uniform.
         remover: one of `reverie.removers`, which chooses what leaves a full buffer; None: the
             oldest. Of what is left an n-step return ends where the next step is gone.
