@@ -312,3 +312,21 @@ def test_no_batch_and_no_save_has_half_of_a_value(view: View, tmp_path: Path) ->
     with reverie.open(tmp_path) as again:
         data = again.steps().data["value"]
         assert (data == data[..., :1]).all()
+
+
+def test_windows_that_overlap_agree_however_memory_is_moved() -> None:
+    spec = {"observation": ArraySpec((64,), np.int64), "value": ArraySpec((), np.int64)}
+    buffer = ReplayBuffer(spec, 5000, view=Windows(4), updatable="value", seed=0)
+    states = np.repeat(np.arange(3001), 64).reshape(3001, 64)
+    buffer.add_episode({"observation": states, "value": np.arange(3000)}, terminated=False)
+    keys = buffer.steps().key
+    core = buffer.table.core
+    core.delete(keys[np.arange(len(keys)) % 10 > 1])  # pairs are left, which share three steps
+    buffer.table.store.core.tidy()
+    batch = buffer.steps()
+    for key in batch.key[::2]:
+        buffer.update([key], {"value": -buffer.gather([key])["value"]})
+    found = buffer.steps().data["value"]
+    steps = batch.data["observation"][..., 0]
+    written = np.unique(steps[::2])
+    assert (found == np.where(np.isin(steps, written), -steps, steps)).all()
