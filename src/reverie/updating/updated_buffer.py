@@ -50,7 +50,9 @@ class UpdatedBuffer(SampledBuffer):
                 counts for nothing, but must fit. Cast as `add` casts.
             if_version: of the policy or network that the values are of: an integer, or `[B]`.
                 None: written whatever the steps' versions are, which stay.
-            view: the one that the batch was sampled with; None: the buffer's own.
+            view: the one that the batch was sampled with; None: the buffer's own. What it
+                draws or computes beside, a shift, a map or goals in hindsight, is left aside:
+                `mask=~batch.data["relabelled"]` leaves those rows out whose goal is another.
             mask: `[B, T]` (or `[B]`), steps that are written; None: all that the row has.
 
         Returns:
@@ -66,9 +68,9 @@ class UpdatedBuffer(SampledBuffer):
         """
         fields = self._with_views("update()")
         self._store.check_open()
-        view, _ = self._planned(view, "update()")
+        form, _ = self._planned(view.still if isinstance(view, View) else view, "update()")
         chosen = as_keys(keys)
-        changes = changes_of(fields, view, len(chosen), values, if_version, mask)
+        changes = changes_of(fields, form.saved, len(chosen), values, if_version, mask)
         try:
             counts = self._core.update(self._layout, chosen, fields.own.lead + 1, *changes)
         except MISFITS as error:
