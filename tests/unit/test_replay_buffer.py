@@ -147,7 +147,7 @@ def test_the_list_of_calls_is_complete() -> None:
 FILLING = {
     "add", "add_step", "add_episode", "add_episodes", "end_episodes", "episodes", "gather",
     "item_spec", "steps", "epoch", "resize", "rate_episodes", "admit", "withdraw", "drop_group",
-    "policy_version", "set_policy_version",
+    "policy_version", "set_policy_version", "update",
 }  # fmt: skip
 
 
@@ -167,6 +167,7 @@ def test_what_fills_a_buffer_of_steps_is_not_for_windows(
         "withdraw": [0],
         "drop_group": [0],
         "set_policy_version": [1],
+        "update": [[1], {"value": [1.0]}],
     }
     with pytest.raises(InvalidArgumentError, match=r"a manager's buffer.*ReplayBuffer\(spec"):
         getattr(buffer, call)(*arguments.get(call, []))
