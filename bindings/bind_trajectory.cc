@@ -55,6 +55,47 @@ int Append(TrajectoryWriterHandle& self, nb::sequence cells) {
   return -1;
 }
 
+// The bytes of an array (n, *shape) of exactly the column's type; raises ValueError.
+const void* CellBytes(const CellType& cell, PyObject* array, std::size_t* n, LeafSpace* space) {
+  const Py_ssize_t length = PyObject_Length(array);
+  if (length < 0) throw nb::python_error();
+  *n = static_cast<std::size_t>(length);
+  const void* const bytes = LeafBytes(cell, {length}, Taken::kSame, array, space);
+  if (bytes == nullptr) throw nb::value_error("no array of the column's cells");
+  return bytes;
+}
+
+std::uint64_t AppendCells(TrajectoryWriterHandle& self, std::uint32_t column, nb::object cells) {
+  CheckColumn(self, column);
+  if (self.layouts[column]) {
+    LeafSpace space;
+    std::size_t n;
+    std::uint64_t first = 0;
+    const void* const bytes = CellBytes(self.layouts[column]->column(0), cells.ptr(), &n, &space);
+    Check(GilToSpare([&] { return self.writer->AppendCells(column, bytes, n, &first); }));
+    return first;
+  }
+  const nb::tuple kept(cells);  // a list may change while the GIL is gone
+  std::vector<TrajectoryWriter::Cell> found;
+  for (const nb::handle text : kept) {
+    if (!PyBytes_Check(text.ptr())) throw nb::value_error("cells of any size are bytes");
+    found.push_back(
+        {PyBytes_AS_STRING(text.ptr()), static_cast<std::size_t>(PyBytes_GET_SIZE(text.ptr()))});
+  }
+  std::uint64_t first = 0;
+  Check(GilToSpare([&] {
+    std::vector<TrajectoryWriter::Cell> row(column + std::size_t{1});
+    first = self.writer->next(column);
+    reverie::Status status;
+    for (std::size_t i = 0; i < found.size() && status.ok(); ++i) {
+      row[column] = found[i];
+      status = self.writer->Append(row.data(), row.size());
+    }
+    return status;
+  }));
+  return first;
+}
+
 nb::object Read(TrajectoryWriterHandle& self, std::uint32_t column, std::uint64_t number) {
   CheckColumn(self, column);
   std::shared_ptr<reverie::Chunk> pin;
@@ -126,6 +167,14 @@ void BindTrajectory(nb::module_& m) {
           },
           "column"_a, "keep"_a)
       .def("append", &Append, "cells"_a)
+      .def("append_cells", &AppendCells, "column"_a, "cells"_a)
+      .def(
+          "drop_before",
+          [](TrajectoryWriterHandle& self, std::uint32_t column, std::uint64_t number) {
+            CheckColumn(self, column);
+            GilToSpare([&] { self.writer->DropBefore(column, number); });
+          },
+          "column"_a, "number"_a)
       .def(
           "first_kept",
           [](const TrajectoryWriterHandle& self, std::uint32_t column) {

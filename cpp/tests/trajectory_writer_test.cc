@@ -65,6 +65,37 @@ void RandomItems(std::uint64_t seed, bool wrong) {
   CHECK_EQ(scene.store->info().allocated_nbytes, 0u);
 }
 
+TEST(ManyCellsOfAColumnAreTheCellsOneByOne) {
+  Scene scene;
+  Bytes cells;
+  for (std::uint64_t number = 0; number < 300; ++number) {
+    const Bytes value = Value(1, number, kNbytes[1]);
+    cells.insert(cells.end(), value.begin(), value.end());
+  }
+  std::uint64_t first = 9;
+  for (const std::size_t n : {0, 1, 299}) {
+    const std::uint64_t before = scene.next[1];
+    REQUIRE(scene.writer->AppendCells(1, cells.data() + before * kNbytes[1], n, &first).ok());
+    CHECK_EQ(first, before);
+    scene.next[1] += n;
+  }
+  CHECK_EQ(scene.writer->first_kept(1), 280u);
+  CHECK_EQ(scene.writer->next(0), 0u);
+  const std::vector<Run> runs = {{1, 280, 20}};
+  REQUIRE(scene.Item(runs, {{1, false}}).ok());
+  scene.writer->DropBefore(1, 299);
+  CHECK(scene.Item(runs, {{1, false}}).code == Code::kInvalid);
+  REQUIRE(scene.Item({{1, 299, 1}}, {{1, false}}).ok());
+  scene.writer->DropBefore(1, 5);
+  CHECK_EQ(scene.writer->first_kept(1), 299u);
+  Store::ItemReader reader(scene.store);
+  REQUIRE(reader.Sample(scene.table.get(), 1).ok());
+  const auto got = Columns(*reader.items()[0].trajectory);
+  CHECK(got == Expected(runs, {{1, false}}) || got == Expected({{1, 299, 1}}, {{1, false}}));
+  scene.store->Close();
+  CHECK(scene.writer->AppendCells(1, cells.data(), 1, &first).code == Code::kClosed);
+}
+
 TEST(ItemsHoldTheCellsTheyWereMadeOf) {
   for (std::uint64_t seed = 0; seed < 20; ++seed) RandomItems(seed, false);
 }

@@ -52,11 +52,11 @@ class ChunkChain {
   // `one`: for a single record. Throws std::bad_alloc with nothing changed.
   void Grow(Store::Locked* store, std::shared_ptr<const RecordLayout> layout, bool one = false);
 
-  // The record in the next place, which the writer has filled, is there for all.
-  void Publish(Store::Locked* store) {
+  // The records in the next `n` places, which the writer has filled, are there for all.
+  void Publish(Store::Locked* store, std::uint32_t n = 1) {
     if (fill_ == 0 && held_.size() - head_ > 1) store->chunks().Seal((held_.end() - 2)->chunk);
-    store->chunks().Publish(open_, 1);
-    ++fill_;
+    store->chunks().Publish(open_, n);
+    fill_ += n;
   }
 
   // Drops the chunks with records below `first` only, but never the open one.

@@ -126,6 +126,44 @@ Status TrajectoryWriter::Append(const Cell* cells, std::size_t n) {
   return Status::Of(Code::kClosed);
 }
 
+Status TrajectoryWriter::AppendCells(std::uint32_t index, const void* bytes, std::size_t n,
+                                     std::uint64_t* first) {
+  std::lock_guard<Mutex> lock(mutex_);
+  if (closed_) return Status::Of(Code::kClosed);
+  Column& column = columns_[index];
+  ChunkChain& chain = column.chain;
+  const std::size_t nbytes = column.layout->record_nbytes();
+  const auto* from = static_cast<const std::uint8_t*>(bytes);
+  *first = chain.next();
+  if (n * nbytes >= OuterLock::kLongNbytes) OuterLock::LetGo();
+  while (n != 0) {
+    if (chain.full()) {
+      Store::Locked store = store_->Lock();
+      if (store.closed(life_)) return Status::Of(Code::kClosed);
+      chain.Grow(&store, column.layout);
+    }
+    const auto run =
+        static_cast<std::uint32_t>(std::min<std::size_t>(n, chain.open()->capacity - chain.fill()));
+    // Nobody reads these cells yet: they are published below.
+    if (nbytes != 0) std::memcpy(chain.open()->record(chain.fill()), from, run * nbytes);
+    Store::Locked store = store_->Lock();
+    if (store.closed(life_)) return Status::Of(Code::kClosed);
+    chain.Publish(&store, run);
+    Expire(&column, &store);
+    from += run * nbytes;
+    n -= run;
+  }
+  return Status();
+}
+
+void TrajectoryWriter::DropBefore(std::uint32_t index, std::uint64_t first_kept) {
+  std::lock_guard<Mutex> lock(mutex_);
+  Column& column = columns_[index];
+  Store::Locked store = store_->Lock();
+  const std::uint64_t number = std::min(first_kept, column.chain.next());
+  ExpireBefore(std::max(column.first_kept, number), &column, &store);
+}
+
 void TrajectoryWriter::ExpireBefore(std::uint64_t first_kept, Column* column,
                                     Store::Locked* store) {
   ChunkChain& chain = column->chain;

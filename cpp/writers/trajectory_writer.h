@@ -55,6 +55,13 @@ class TrajectoryWriter {
   // nothing. Requires n <= num_columns().
   Status Append(const Cell* cells, std::size_t n);
 
+  // `n` cells of one column that has a layout, one after the other; `*first`: the number of the
+  // first. After kClosed and std::bad_alloc some of them may be there.
+  Status AppendCells(std::uint32_t column, const void* bytes, std::size_t n, std::uint64_t* first);
+
+  // Cells of the column below this number expire, whatever it keeps.
+  void DropBefore(std::uint32_t column, std::uint64_t first_kept);
+
   // Of the column's cells, [first_kept, next) can be referred to.
   std::uint64_t first_kept(std::uint32_t column) const;
   std::uint64_t next(std::uint32_t column) const;

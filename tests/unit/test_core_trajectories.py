@@ -236,3 +236,33 @@ def test_a_column_takes_numbers_of_its_own_dtype_alone(
     for value in left:
         assert writer.append([value]) == 0
     assert writer.next_number(column) == len(taken)
+
+
+def test_many_cells_of_a_column_come_in_one_call() -> None:
+    writer = _core.Store().create_trajectory_writer()
+    pairs = writer.add_column(_core.RecordLayout([(np.dtype(np.int16), (2,))]), 2**63)
+    texts = writer.add_column(None, 2**63)
+    cells = np.arange(600, dtype=np.int16).reshape(300, 2)
+    assert writer.append_cells(pairs, cells[:1]) == 0
+    assert writer.append_cells(pairs, cells[1:]) == 1
+    assert writer.append_cells(texts, [b"", b"long" * 99]) == 0
+    read = [writer.read(pairs, number) for number in range(300)]
+    np.testing.assert_array_equal(read, cells)
+    assert [writer.read(texts, number) for number in range(2)] == [b"", b"long" * 99]
+    writer.drop_before(pairs, 299)
+    assert (writer.first_kept(pairs), writer.next_number(pairs)) == (299, 300)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [np.zeros((2, 3), np.int16), np.zeros((2, 2), np.int32), np.zeros(2, np.int16), [[1, 2]]],
+)
+def test_what_is_no_array_of_a_columns_cells_is_refused(cells: Any) -> None:
+    writer = _core.Store().create_trajectory_writer()
+    pairs = writer.add_column(_core.RecordLayout([(np.dtype(np.int16), (2,))]), 5)
+    texts = writer.add_column(None, 5)
+    with pytest.raises(ValueError, match="no array"):
+        writer.append_cells(pairs, cells)
+    with pytest.raises(ValueError, match="bytes"):
+        writer.append_cells(texts, ["text"])  # type: ignore[list-item]
+    assert (writer.next_number(pairs), writer.next_number(texts)) == (0, 0)
