@@ -28,6 +28,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
     sys._current_frames = _without_its_own
 
+# Servers are for this process alone but in the tests of others' clients: what else waits for
+# ever would wait for them.
+os.environ.setdefault("REVERIE_LISTEN", "off")
+
 # Hypothesis' profile: `modest` unless HYPOTHESIS_PROFILE=long looks further. No deadline: on a
 # busy machine it fails a test that is right. Without a database nothing is written beside the
 # sources. The modest one finds the same on each run; the long one looks elsewhere each time

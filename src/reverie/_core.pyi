@@ -460,9 +460,9 @@ class TrajectoryWriter:
         first that is not exactly of its column's dtype and shape (then nothing is stored).
         """
     def append_cells(self, column: int, cells: NDArray[Any] | list[bytes]) -> int:
-        """Stores many cells of one column: an array (n, *shape) of exactly its dtype, or, of cells
-        of any size, a list. Returns the number of the first. ValueError: they are none of its,
-        and nothing is stored. After Closed or MemoryError some of them may be."""
+        """Stores many cells of one column: an array (n, *shape) of exactly its dtype, or, of
+        cells of any size, a list. Returns the number of the first. ValueError: they are none of
+        its, and nothing is stored. After Closed or MemoryError some of them may be."""
     def drop_before(self, column: int, number: int) -> None:
         """Cells of the column below this number expire, whatever it keeps."""
     def first_kept(self, column: int) -> int:

@@ -198,6 +198,42 @@ _REVERB = {
         "4 priority Priority",
         "5 conditions *Condition",
     ),
+    # reverb/cc/reverb_service.proto
+    "InitializeConnectionRequest": (
+        "1 pid int64",
+        "2 table_name string",
+        "3 ownership_transferred bool",
+    ),
+    "InitializeConnectionResponse": ("1 address int64",),
+    "CheckpointRequest": (),
+    "CheckpointResponse": ("1 checkpoint_path string",),
+    "InsertStreamRequest": (
+        "1 chunks *ChunkData",
+        "2 items *PrioritizedItem",
+        "3 keep_chunk_keys *uint64",
+    ),
+    "InsertStreamResponse": ("1 keys *uint64",),
+    "MutatePrioritiesRequest": (
+        "1 table string",
+        "2 updates *KeyWithPriority",
+        "3 delete_keys *uint64",
+    ),
+    "MutatePrioritiesResponse": (),
+    "ServerInfoRequest": (),
+    "ServerInfoResponse": ("1 tables_state_id Uint128", "2 table_info *TableInfo"),
+    "SampleStreamRequest": (
+        "1 table string",
+        "2 num_samples int64",
+        "3 rate_limiter_timeout Timeout",
+    ),
+    "SampleStreamResponse": ("1 entries *SampleStreamResponse.SampleEntry",),
+    "SampleStreamResponse.SampleEntry": (
+        "1 info SampleInfo",
+        "2 data *ChunkData",
+        "3 end_of_sequence bool",
+    ),
+    "ResetRequest": ("1 table string",),
+    "ResetResponse": (),
     # reverb/cc/checkpointing/checkpoint.proto and reverb_config.proto
     "PriorityTableCheckpoint": (
         "1 table_name string",

@@ -9,8 +9,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from reverie.reverb.engine.server import Checkpointer, Server, create_default_checkpointer
+from reverie.reverb.engine.server import Checkpointer, create_default_checkpointer
 from reverie.reverb.engine.tables import Table, TableExtension
+from reverie.reverb.wire.server import Server
 from reverie.tables.limiters import Limiter as RateLimiter
 from reverie.tables.selectors import (
     FifoSelector,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Protocol
 
 from reverie import errors
 
@@ -21,6 +22,13 @@ def shown_path(path: Path) -> str:
     """`repr` of a path, keeping its last 200 characters, where its name is."""
     full = repr(str(path))
     return full if len(full) <= _SHOWN else "..." + full[3 - _SHOWN :]
+
+
+class Where(Protocol):
+    """What knows where damaged bytes were found."""
+
+    def corrupt(self, what: str) -> Exception:
+        """The error that says so, to be raised."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from reverie import errors
 from reverie.checkpoint.reverb_files import extra
-from reverie.checkpoint.reverb_files.budget import Place, shown
+from reverie.checkpoint.reverb_files.budget import Where, shown
 from reverie.proto.data_types import STRING, numpy_name
 from reverie.tables.text_cells import pack_texts
 
@@ -105,12 +105,12 @@ def dtype_of(code: int, what: str) -> np.dtype[Any]:
     return dtype
 
 
-def packed(message: Any, place: Place) -> Packed:
+def packed(message: Any, place: Where) -> Packed:
     """Checks the description of a chunk's column; unpacks nothing.
 
     Args:
         message: A `TensorProto`.
-        place: The chunk's record.
+        place: The chunk's record, or whatever else says where it was found.
 
     Raises:
         CheckpointCorruptError: The shape is none, or does not agree with the
@@ -136,7 +136,7 @@ def packed(message: Any, place: Place) -> Packed:
     return tensor
 
 
-def unpack(tensor: Packed, *, delta_encoded: bool, place: Place) -> Array:
+def unpack(tensor: Packed, *, delta_encoded: bool, place: Where) -> Array:
     """Unpacks a column.
 
     Args:
@@ -175,7 +175,7 @@ def unpack(tensor: Packed, *, delta_encoded: bool, place: Place) -> Array:
     return values
 
 
-def check_texts(tensor: Packed, place: Place) -> int:
+def check_texts(tensor: Packed, place: Where) -> int:
     """How many texts a column holds, which its bytes must be enough for.
 
     Raises:
@@ -189,7 +189,7 @@ def check_texts(tensor: Packed, place: Place) -> int:
     return count
 
 
-def unpack_texts(tensor: Packed, place: Place) -> list[bytes]:
+def unpack_texts(tensor: Packed, place: Where) -> list[bytes]:
     """Unpacks a column of texts: for each step one variable cell.
 
     Reverb stores them as TensorFlow does, unpacked: the length of every text as a

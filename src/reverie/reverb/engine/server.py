@@ -101,7 +101,7 @@ class Server(Serving):
         checkpointer: Checkpointer | None = None,
     ) -> None:
         self._checkpointer = checkpointer
-        self._port = _checked_port(port) or registry.unused_port()
+        self._port = checked_port(port) or registry.unused_port()
         _check_tables(tables)
         before = _store_before(tables)
         self._marks: list[Callable[[], None]] = []
@@ -212,7 +212,13 @@ class Server(Serving):
         return f"Server(port={self.port}, tables=[{tables}], checkpointer={self._checkpointer})"
 
 
-def _checked_port(port: int | None) -> int:
+def checked_port(port: int | None) -> int:
+    """The number of a port; 0: an unused one is wanted.
+
+    Raises:
+        TypeError: it is no integer.
+        InvalidArgumentError: it is out of range.
+    """
     if port is None:
         return 0
     number = as_int("port", port)

@@ -1,0 +1,1 @@
+"""Reverb's gRPC service: this process's tables for clients of other processes."""
