@@ -7,8 +7,12 @@ import atexit
 import concurrent.futures
 import contextlib
 import os
+import socket
+import sys
 import threading
+import time
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 from reverie.errors import InvalidArgumentError
@@ -20,6 +24,7 @@ from reverie.runtime.leaving import guard
 from reverie.runtime.optional import require
 
 _GRACE_S = 0.1  # for calls that are nearly done when the server is stopped
+_CLOSING_S = 1.0  # for the socket to be closed; a forked child may have it still
 _PATIENCE_S = 5.0  # for the loop's thread to do what it is told
 MAX_MESSAGE_NBYTES = 512 << 20
 _OPTIONS = (
@@ -54,9 +59,13 @@ class Listener:
     """
 
     def __init__(self, host: str, port: int) -> None:
-        self._grpc = require("grpc", "wire", "Reverb's protocol")
-        self._aio = require("grpc.aio", "wire", "Reverb's protocol")
+        with _without_fork_handlers():
+            self._grpc = require("grpc", "wire", "Reverb's protocol")
+            self._aio = require("grpc.aio", "wire", "Reverb's protocol")
+        self._host = host
         self._address = f"{host}:{port}"
+        if not _is_free(host, port):  # gRPC would say so on standard error as well
+            raise _taken(self._address, "it is in use")
         self._pid = os.getpid()
         self._service: Service | None = None
         self._loop = asyncio.new_event_loop()
@@ -67,8 +76,9 @@ class Listener:
         self._thread = threading.Thread(
             target=self._run, name=f"reverie-wire: clients of port {port}", daemon=True
         )
-        self._thread.start()
-        self.port = self._bound.result()
+        with _without_fork_handlers():
+            self._thread.start()
+            self.port = self._bound.result()
         self._thread.name = f"reverie-wire: clients of port {self.port}"
         _listeners.add(self)
         guard(self)
@@ -90,6 +100,10 @@ class Listener:
             self._loop.call_soon_threadsafe(self._end)
         if threading.current_thread() is not self._thread:
             self._thread.join(_PATIENCE_S)
+            # gRPC closes the socket by and by.
+            end = time.monotonic() + _CLOSING_S
+            while not _is_free(self._host, self.port) and time.monotonic() < end:
+                time.sleep(0.002)
 
     def _end(self) -> None:
         self._stop.set()
@@ -109,22 +123,52 @@ class Listener:
             if bound == 0:
                 raise RuntimeError("no port")
         except RuntimeError as error:
-            self._bound.set_exception(
-                InvalidArgumentError(
-                    f"port: {self._address} cannot be bound ({error!s:.200}). Stop what is on "
-                    "it, take another port, or pass None for an unused one. (Reverb: Failed "
-                    "to BuildAndStart gRPC server.)"
-                )
-            )
+            self._bound.set_exception(_taken(self._address, str(error)))
             return
         self._bound.set_result(bound)
         await self._ready.wait()
-        if not self._stop.is_set() and self._service is not None:
+        if self._service is not None:
             server.add_generic_rpc_handlers((self._service.handler(),))
             met()  # clients of other processes may end a wait of this one
-            await server.start()
-            await self._stop.wait()
+        await server.start()  # one that never began would not give its port back
+        await self._stop.wait()
         await server.stop(_GRACE_S)
+
+
+def _taken(address: str, why: str) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"port: {address} cannot be had ({why:.200}). Stop what is on it, take another port, "
+        "or pass None for an unused one. (Reverb: Failed to BuildAndStart gRPC server.)"
+    )
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        if sys.platform != "win32":  # where it means that several may have the port
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+@contextlib.contextmanager
+def _without_fork_handlers() -> Iterator[None]:
+    """GRPC's, which it reads about when it begins.
+
+    They could not work while a thread listens, and would say so on standard error at each
+    fork. A forked child must not use the parent's gRPC in any case.
+    """
+    variable = "GRPC_ENABLE_FORK_SUPPORT"
+    if variable in os.environ:
+        yield
+        return
+    os.environ[variable] = "0"
+    try:
+        yield
+    finally:
+        os.environ.pop(variable, None)
 
 
 @atexit.register
