@@ -181,6 +181,7 @@ def test_no_two_samples_have_a_chunk_of_one_key() -> None:
 
 def test_a_large_item_goes_out_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples, "MESSAGE_NBYTES", 100)
+    samples._parts.cache_clear()
     columns = [values("float64", (2, n)) for n in (6, 6, 30, 1)]
     entries = sampled(columns, 2)
     assert [entry.end_of_sequence for entry in entries] == [False, False, True] * 2
@@ -189,3 +190,4 @@ def test_a_large_item_goes_out_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
         got = columns_of(entries[3 * i : 3 * i + 3])
         for mine, sent in zip(got, columns, strict=True):
             np.testing.assert_array_equal(mine, sent[i])
+    samples._parts.cache_clear()

@@ -85,7 +85,7 @@ class InsertStream:
         self._store.watch(self)
         self._chunks: dict[int, _Chunk] = {}
         self._held_nbytes = 0
-        self._lanes: dict[tuple[str, tuple[int, ...], int], int] = {}
+        self._lanes: dict[tuple[np.dtype[Any], tuple[int, ...], int], int] = {}
         self._placed: list[deque[tuple[int, int]]] = []  # by lane: first cells and chunks
         self._plans: dict[Any, ItemPlan] = {}
 
@@ -188,7 +188,7 @@ class InsertStream:
     def _place(self, key: int, chunk: _Chunk, index: int, position: int) -> _Placed:
         column = column_of(chunk.message, index)
         spec = column.spec
-        which = (spec.dtype.name, spec.shape, position)
+        which = (spec.dtype, spec.shape, position)
         lane = self._lanes.get(which)
         if lane is None:
             if len(self._lanes) >= _MAX_LANES:

@@ -6,6 +6,8 @@ large: just its cells, under keys that no other sample has.
 
 from __future__ import annotations
 
+import functools
+import math
 import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -19,6 +21,7 @@ from reverie.reverb.wire.messages import block, double, number, varint
 
 MESSAGE_NBYTES = 1 << 20  # a message with so many is sent, whatever is still to come
 _KEY_BITS = 63
+_KEY_NBYTES = 10  # of such a number
 _TAG_KEY = b"\x08"  # field 1, an integer
 
 
@@ -31,7 +34,7 @@ def entries(table: str, run: Run, rate_limited: bool) -> Iterator[bytes]:
         rate_limited: whether the sampler was kept waiting.
     """
     facts, columns = run
-    parts = _Parts(columns)
+    parts = _parts(tuple((column.dtype, column.shape[1:]) for column in columns))
     name = block(2, table.encode("utf-8", "surrogateescape"))
     limited = number(4, 1) if rate_limited else b""
     for i, (key, probability, size, priority, times) in enumerate(
@@ -51,56 +54,54 @@ def entries(table: str, run: Run, rate_limited: bool) -> Iterator[bytes]:
         before = block(1, info)
         last = len(keys) - 1
         for g, chunk_key in enumerate(keys):
-            chunk = block(2, parts.chunk(g, chunk_key, i))
+            chunk = block(2, parts.chunk(g, chunk_key, columns, i))
             yield block(1, before + chunk + (b"\x18\x01" if g == last else b""))
             before = b""
 
 
 class _Parts:
-    """What the messages of all items of a run have in common.
+    """What the messages of items of one make have in common.
+
+    Args:
+        specs: dtype and shape of each column of an item; a squeezed one has no axis.
 
     Attributes:
         groups: the columns that each chunk has.
     """
 
-    def __init__(self, columns: Sequence[NDArray[Any]]) -> None:
-        self._columns = columns
-        # A column without a time axis, or with an empty one, is one cell that is squeezed.
-        self._squeezed = [column.ndim == 1 or column.shape[1] == 0 for column in columns]
-        shapes = [
-            (1, *column.shape[1:]) if squeezed else column.shape[1:]
-            for column, squeezed in zip(columns, self._squeezed, strict=True)
-        ]
-        self._rows = [shape[0] for shape in shapes]
-        self._headers = [
-            tensor_header(column.dtype, shape)
-            for column, shape in zip(columns, shapes, strict=True)
-        ]
+    def __init__(self, specs: Sequence[tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
+        self._headers: list[bytes] = []
         self.groups: list[list[int]] = []
+        slices: list[
+            tuple[int, bytes, bytes]
+        ] = []  # chunk, before and after its key
+        longest: list[int] = []  # column of each chunk
         nbytes = 0
-        for i, column in enumerate(columns):
-            own = _nbytes(column)
+        for i, (dtype, shape) in enumerate(specs):
+            # One without a time axis, or with an empty one, is one cell that is squeezed.
+            squeezed = not shape or shape[0] == 0
+            shape = (1, *shape) if squeezed else shape
+            self._headers.append(tensor_header(dtype, shape))
+            own = math.prod(shape) * dtype.itemsize
             if not self.groups or nbytes + own > MESSAGE_NBYTES:
                 self.groups.append([])
+                longest.append(0)
                 nbytes = 0
-            self.groups[-1].append(i)
             nbytes += own
-        # Keys have one length, so all else stands before and between them for good.
-        empty = b"\0" * 10
-        self._slices = []
-        for g, group in enumerate(self.groups):
-            for index, i in enumerate(group):
-                tail = number(3, self._rows[i]) + (number(4, index) if index else b"")
-                length = varint(1 + len(empty) + len(tail))
-                squeeze = b"\x10\x01" if self._squeezed[i] else b""
-                column_nbytes = 1 + len(length) + 1 + len(empty) + len(tail) + len(squeeze)
-                head = b"\x0a" + varint(column_nbytes) + b"\x0a" + length + _TAG_KEY
-                self._slices.append((g, head, tail + squeeze))
-        total = sum(len(head) + len(empty) + len(tail) for _, head, tail in self._slices)
+            index = len(self.groups[-1])
+            self.groups[-1].append(i)
+            longest[-1] = max(longest[-1], shape[0])
+            # Keys have one length, so all else stands before and after them for good.
+            tail = number(3, shape[0]) + number(4, index)
+            piece = varint(len(_TAG_KEY) + _KEY_NBYTES + len(tail)) + _TAG_KEY
+            tail += number(2, int(squeezed))
+            column = 1 + len(piece) + _KEY_NBYTES + len(tail)
+            head = b"\x0a" + varint(column) + b"\x0a" + piece
+            slices.append((len(self.groups) - 1, head, tail))
+        total = sum(len(head) + _KEY_NBYTES + len(tail) for _, head, tail in slices)
         self._start = b"\x42" + varint(total)  # field 8
-        self._ranges = [
-            number(3, max(self._rows[i] for i in group) - 1) for group in self.groups
-        ]
+        self._slices = slices
+        self._ranges = [number(3, rows - 1) for rows in longest]
 
     def trajectory(self, keys: Sequence[bytes]) -> bytes:
         """The field `flat_trajectory`, with these keys of the chunks."""
@@ -109,16 +110,17 @@ class _Parts:
             parts += (head, keys[g], tail)
         return b"".join(parts)
 
-    def chunk(self, g: int, key: bytes, item: int) -> bytes:
-        """The `ChunkData` with one group of an item's columns."""
+    def chunk(self, g: int, key: bytes, columns: Sequence[NDArray[Any]], item: int) -> bytes:
+        """The `ChunkData` with one group of the columns of an item of a run."""
         packed: list[bytes] = []
         unpacked = 0
         for i in self.groups[g]:
-            values = content(self._columns[i][item : item + 1])
+            column = columns[i][item : item + 1]
+            values = content(column)
             header = self._headers[i]
             tensor = b"%b\x22%b%b" % (header, varint(len(values)), values)
             packed += (b"\x0a", varint(len(tensor)), tensor)
-            unpacked += self._columns[i].nbytes // len(self._columns[i])
+            unpacked += column.nbytes
         return b"".join(
             (
                 _TAG_KEY + key,
@@ -130,8 +132,5 @@ class _Parts:
         )
 
 
-def _nbytes(column: NDArray[Any]) -> int:
-    """About how many bytes a column has in one item."""
-    if column.dtype.kind == "O":
-        return sum(map(len, np.ravel(column[0]).tolist()))
-    return column.nbytes // len(column)
+# Programs have a handful of makes of items; what makes one from a client's data is not many.
+_parts = functools.lru_cache(maxsize=256)(_Parts)
