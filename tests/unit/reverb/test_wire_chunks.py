@@ -38,7 +38,9 @@ def tensor(array: Any, packed: bytes | None = None) -> Any:
     for extent in array.shape:
         proto.tensor_shape.dim.add(size=extent)
     raw = array.tobytes() if packed is None else b""
-    proto.tensor_content = packed or bytes(cramjam.snappy.compress_raw(raw))
+    if packed is None and array.dtype != object:
+        packed = bytes(cramjam.snappy.compress_raw(raw))
+    proto.tensor_content = packed or b""
     return proto
 
 
@@ -105,6 +107,19 @@ def test_texts_come_in_as_they_were_sent() -> None:
     column = chunks.column_of(chunk(tensor(array, chunks.content(array))), 0)
     assert (column.spec.dtype, column.spec.shape) == (np.dtype(object), (2,))
     np.testing.assert_array_equal([unpack_texts(cell) for cell in column.cells], array)
+
+
+def test_steps_without_any_text_come_in() -> None:
+    array = np.empty((3, 0), object)
+    column = chunks.column_of(chunk(tensor(array)), 0)
+    assert [unpack_texts(cell).shape for cell in column.cells] == [(0,)] * 3
+
+
+def test_more_steps_without_any_text_than_a_chunk_has_are_refused() -> None:
+    endless = tensor(np.empty((0, 0), object))
+    endless.tensor_shape.dim[0].size = 1 << 40
+    with pytest.raises(CallError, match="1099511627776 steps of 0 texts"):
+        chunks.column_of(chunk(endless), 0)
 
 
 @pytest.mark.parametrize(

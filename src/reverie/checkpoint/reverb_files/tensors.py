@@ -179,10 +179,11 @@ def check_texts(tensor: Packed, place: Where) -> int:
     """How many texts a column holds, which its bytes must be enough for.
 
     Raises:
-        CheckpointCorruptError: There are more texts than bytes, or steps without any.
+        CheckpointCorruptError: There are more texts than bytes, or too many steps without
+            any.
     """
     count = tensor.rows * math.prod(tensor.step_shape)
-    if not tensor.rows <= count <= len(tensor.payload):
+    if count > len(tensor.payload) or not (count or tensor.rows <= _MAX_EMPTY_STEPS):
         raise place.corrupt(
             f"{tensor.rows} steps of {count} texts in {len(tensor.payload)} bytes"
         )

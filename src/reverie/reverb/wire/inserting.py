@@ -52,13 +52,17 @@ class _Chunk:
     Attributes:
         message: as it came; None once all its columns are cells.
         nbytes: of the message.
+        number: how many the client sent before.
+        episode: of its steps.
         placed: its columns that are cells, by their index.
     """
 
-    __slots__ = ("message", "nbytes", "placed")
+    __slots__ = ("episode", "message", "nbytes", "number", "placed")
 
-    def __init__(self, message: Any) -> None:
+    def __init__(self, message: Any, number: int) -> None:
         self.message = message
+        self.number = number
+        self.episode = message.sequence_range.episode_id
         self.nbytes = message.ByteSize()
         self.placed: dict[int, _Placed] = {}
 
@@ -84,6 +88,8 @@ class InsertStream:
         self._core = self._store.core.create_trajectory_writer()
         self._store.watch(self)
         self._chunks: dict[int, _Chunk] = {}
+        self._num_chunks = 0
+        self._episode: int | None = None  # of the latest item
         self._held_nbytes = 0
         self._lanes: dict[tuple[np.dtype[Any], tuple[int, ...], int], int] = {}
         self._placed: list[deque[tuple[int, int]]] = []  # by lane: first cells and chunks
@@ -153,7 +159,8 @@ class InsertStream:
         for message in messages:
             if message.chunk_key in self._chunks:
                 continue  # a client sends it again where it is not sure
-            chunk = self._chunks[message.chunk_key] = _Chunk(message)
+            chunk = self._chunks[message.chunk_key] = _Chunk(message, self._num_chunks)
+            self._num_chunks += 1
             self._held_nbytes += chunk.nbytes
         if self._held_nbytes > _MAX_HELD_NBYTES:
             raise CallError(
@@ -208,17 +215,25 @@ class InsertStream:
 
     def _insert(self, item: Any) -> bool:
         trajectory = item.flat_trajectory.columns
+        latest = None
         for column in trajectory:
             for piece in column.chunk_slices:
-                if piece.chunk_key not in self._chunks:
+                chunk = self._chunks.get(piece.chunk_key)
+                if chunk is None:
                     raise CallError(
                         Code.INTERNAL, f"Could not find sequence chunk {piece.chunk_key}."
                     )
+                if latest is None or chunk.number > latest.number:
+                    latest = chunk
         table = self._server.tables.get(item.table)
         if table is None:
             raise unknown_table(item.table)
-        if not trajectory or not trajectory[0].chunk_slices:
+        if latest is None or not trajectory[0].chunk_slices:
             raise InvalidArgumentError("Item trajectory must not be empty.")
+        if latest.episode != self._episode:
+            if self._episode is not None:
+                self._core.end_episode(False)
+            self._episode = latest.episode
         lanes: list[int] = []
         starts: list[int] = []
         lengths: list[int] = []

@@ -72,9 +72,7 @@ class _Parts:
     def __init__(self, specs: Sequence[tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
         self._headers: list[bytes] = []
         self.groups: list[list[int]] = []
-        slices: list[
-            tuple[int, bytes, bytes]
-        ] = []  # chunk, before and after its key
+        slices: list[tuple[int, bytes, bytes]] = []  # chunk, before and after its key
         longest: list[int] = []  # column of each chunk
         nbytes = 0
         for i, (dtype, shape) in enumerate(specs):
