@@ -224,7 +224,7 @@ def _install_tf_agents(session: nox.Session) -> None:
     # First TF-Agents, then ours beside it, as its users do. What it pins must stay: pip lifts
     # typing-extensions for whoever asks, and TensorFlow 2.15 then traces no SAC.
     session.install("tf-agents[reverb]==0.19.0", "numpy<2", "setuptools<81")
-    _install(session, "reverb-files")
+    _install(session, "wire")
     session.run("python", "-m", "pip", "check")
     # Not the `test` extra: TF-Agents' typing-extensions is none that mypy can use. TF-Agents'
     # own tests, which come with it, want the old package `mock`.

@@ -44,6 +44,39 @@ def set_clock(monkeypatch: pytest.MonkeyPatch, clock: Callable[[], float]) -> No
         monkeypatch.setattr(f"{module}.Pace", functools.partial(pace.Pace, clock=clock))
 
 
+@pytest.fixture(scope="session")
+def lasting_server() -> Iterator[Any]:
+    """A server of Reverie in another process."""
+    from tests.tf_agents.wire_support import ServerProcess
+
+    with ServerProcess() as process:
+        yield process
+
+
+@pytest.fixture
+def server(lasting_server: Any) -> Iterator[Any]:
+    """The same with empty tables; afterwards, whatever was done to it, it serves."""
+    import numpy as np
+    import reverb
+    from tests.tf_agents.wire_support import PATIENCE_S, within
+
+    lasting_server.reset()
+    yield lasting_server
+    client = reverb.Client(lasting_server.address)
+    lasting_server.reset()
+    within(PATIENCE_S, lambda: client.insert([np.int64(7)], {"t": 1.0}))
+    [sample] = within(PATIENCE_S, lambda: list(client.sample("t", 1)))
+    assert int(sample[0].data[0]) == 7
+
+
+@pytest.fixture
+def client(server: Any) -> Any:
+    """A client of dm-reverb's, of that server."""
+    import reverb
+
+    return reverb.Client(server.address)
+
+
 @pytest.fixture
 def served() -> Iterator[Any]:
     """A served queue: the server, a client of it and its address."""

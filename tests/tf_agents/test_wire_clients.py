@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -16,29 +18,18 @@ pytest.importorskip("cramjam")
 import grpc
 import reverb as rv
 import tensorflow as tf
-from tests.tf_agents.wire_support import PATIENCE_S, ServerProcess, within
+from tests.tf_agents.wire_support import (
+    PATIENCE_S,
+    ROOT,
+    ServerProcess,
+    environment,
+    within,
+)
 
 DTYPES = [
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("float16", "float32", "float64", "complex64", "complex128"),
 ]
-
-
-@pytest.fixture(scope="module")
-def process() -> Iterator[ServerProcess]:
-    with ServerProcess() as server:
-        yield server
-
-
-@pytest.fixture
-def server(process: ServerProcess) -> ServerProcess:
-    process.reset()
-    return process
-
-
-@pytest.fixture
-def client(server: ServerProcess) -> Any:
-    return rv.Client(server.address)
 
 
 def sampled(client: Any, table: str, n: int = 1) -> list[Any]:
@@ -274,3 +265,14 @@ def test_a_second_server_tells_the_state_of_another(server: ServerProcess) -> No
 
     with ServerProcess() as other:
         assert state(server.address) == state(server.address) != state(other.address)
+
+
+def test_the_figures_of_the_wire_are_all_there(tmp_path: Any) -> None:
+    run = [sys.executable, "-m", "benchmarks.wire", "--rounds", "1", "--steps", "60"]
+    run += ["--json", str(tmp_path / "found")]
+    subprocess.run(run, capture_output=True, check=True, cwd=ROOT, env=environment())
+    found = json.loads((tmp_path / "found").read_text())
+    assert len(found) == 3
+    for figures in found.values():
+        assert min(row["best"] for row in figures.values()) > 0
+        assert list(figures) == ["reverie", "dm-reverb"]

@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+SERVICE = "/deepmind.reverb.ReverbService/"
 PATIENCE_S = 120.0  # of a machine that does much else
 
 
@@ -97,11 +97,3 @@ def within(seconds: float, call: Callable[[], Any]) -> Any:
     if error is not None:
         raise error
     return value
-
-
-def eventually(true: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
-    """Waits until it is."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "never came true"
-        time.sleep(0.02)

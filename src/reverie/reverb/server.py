@@ -216,17 +216,18 @@ class Table(Handle):
 
 
 class Server(Handle):
-    """Tables that clients of this process find under a port number.
+    """Tables that clients find under a port number.
 
-    Nothing listens on the port: `Client("localhost:<port>")` finds the server when it
-    is in the same process, and is refused otherwise. The tables share one copy of the
-    steps that they refer to. Thread-safe. A server that nothing refers to any more is
-    stopped.
+    `Client("localhost:<port>")` in this process reaches them directly. For clients of
+    other processes, dm-reverb's, it listens on the port on the loopback, where the
+    packages of the extra `wire` are installed and the environment variable
+    `REVERIE_LISTEN` is not "off". The tables share one copy of the steps that they refer
+    to. Thread-safe. A server that nothing refers to any more is stopped.
 
     Args:
         tables: at least one `Table`, of different names, of no server that runs. Those of
             one that was stopped come with their items: all of them, others beside.
-        port: 1 to 65535, unique in the process; None takes an unused one.
+        port: 1 to 65535, which nobody else has; None takes an unused one.
         checkpointer: from whose newest checkpoint the server starts, if it holds one,
             settings of tables included, and where `Client.checkpoint()` writes; None
             for a folder of its own.
@@ -278,11 +279,12 @@ class Server(Handle):
         self._server.Stop()
 
     def wait(self) -> None:
-        """Waits until `stop()` is called in another thread.
+        """Waits until `stop()` is called in another thread, for ever where it listens.
 
         Raises:
             KeyboardInterrupt: at Ctrl-C.
-            EndlessWaitError: there is no other thread, so nothing could end the wait.
+            EndlessWaitError: it does not listen, and there is no other thread, so nothing
+                could end the wait.
         """
         if self._server.Wait():
             raise KeyboardInterrupt

@@ -16,7 +16,6 @@ pytest.importorskip("google_crc32c", reason="needs google-crc32c")
 import cramjam
 
 from reverie.errors import InvalidArgumentError
-from reverie.nests.codec import TensorSpec
 from reverie.proto import schema
 from reverie.proto.data_types import number_of
 from reverie.reverb import item_selectors, rate_limiters
@@ -212,21 +211,6 @@ def test_a_negative_priority_is_refused_where_it_is_drawn_by(scene: Any) -> None
     request = with_chunk(on.request(), 1, STEPS)
     with pytest.raises(InvalidArgumentError, match="not negative"):
         on.take(with_item(request, 1, [(1, 0, 1, 0)], priority=-1.0))
-
-
-@pytest.mark.parametrize("shape", [(None,), (3,), ()])
-def test_a_signature_may_be_of_items_or_of_their_steps(scene: Any, shape: Any) -> None:
-    on = scene(fifo_table(signature=TensorSpec(shape, np.int32)))
-    request = with_item(with_chunk(on.request(), 1, STEPS), 1, [(1, 0, 3, 0)])
-    assert on.take(request) == ([1], [])
-
-
-@pytest.mark.parametrize("spec", [TensorSpec((None,), np.int64), TensorSpec((2,), np.int32)])
-def test_what_the_signature_does_not_describe_is_refused(scene: Any, spec: Any) -> None:
-    on = scene(fifo_table(signature=spec))
-    request = with_item(with_chunk(on.request(), 1, STEPS), 1, [(1, 0, 3, 0)])
-    with pytest.raises(InvalidArgumentError, match="inconsistent with the table signature"):
-        on.take(request)
 
 
 def test_items_that_wait_are_told_apart_and_go_in_by_themselves(scene: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Protocol
 from reverie.errors import InvalidArgumentError
 from reverie.reverb.errors import UnreachableServerError
 from reverie.runtime.company import met
+from reverie.runtime.optional import install_command
 
 
 class Served(Protocol):
@@ -28,9 +29,10 @@ class Served(Protocol):
 _LOCAL = {"localhost", "127.0.0.1", "[::1]", "[::]", "0.0.0.0", "ip6-localhost"}
 _ADDRESS = re.compile(r"(?:dns:///|ipv4:|ipv6:)?(?P<host>\[[^\]]*\]|[^:/]+):(?P<port>\d{1,5})")
 WAY_OUT = (
-    "Reverie serves in process: a Client finds the Servers of its own process alone. For a "
-    "server elsewhere install dm-reverb and connect with its own client, or make the manager "
-    'with backend="reverb".'
+    "Reverie's Client finds the Servers of its own process alone. For a server elsewhere "
+    "install dm-reverb and connect with its own client, or make the manager with "
+    'backend="reverb". A Server of Reverie listens for such clients of other processes where '
+    f"its packages are there: {install_command('wire')}."
 )
 
 # No lock, which a fork could leave locked in the child: each operation on it is atomic.

@@ -77,7 +77,8 @@ def create_default_checkpointer(
 class Server(Serving):
     """Tables over one store, found by clients of this process under its port.
 
-    Nothing listens on the port. All tables share one copy of the steps. Thread-safe.
+    Nothing listens on the port: that is `reverie.reverb.wire`'s. All tables share one
+    copy of the steps. Thread-safe.
 
     Args:
         tables: at least one; each belongs to this server from now on. Those of a server

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from reverie.reverb.engine.writing.known_columns import Shared
 from reverie.reverb.errors import UnknownTableError
+from reverie.runtime.optional import install_command
 from reverie.runtime.waiting import wait_until
 from reverie.tables.store import Store
 from reverie.tables.table import Table
@@ -96,9 +97,9 @@ class Serving(abc.ABC):
             timeout=None,
             what=lambda: f"for {self._where} to be stopped",
             way_out=(
-                "nobody could stop it: a server of Reverie is found by clients of its own "
-                "process alone. Start the threads that use it first, or run a server for other "
-                "processes with dm-reverb."
+                "nobody could stop it: it is found by clients of its own process alone. Start "
+                "the threads that use it first, or let it listen for other processes: "
+                f"{install_command('wire')}."
             ),
             progress=self._store.progress,
         )

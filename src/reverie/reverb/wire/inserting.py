@@ -20,7 +20,6 @@ from reverie.reverb.engine.writing.item_plans import (
 from reverie.reverb.wire.chunks import column_of
 from reverie.reverb.wire.messages import parsed
 from reverie.reverb.wire.statuses import CallError, Code, unknown_table
-from reverie.tables import signature
 from reverie.tables.cells import CellSpec
 from reverie.tables.table import Table
 
@@ -72,7 +71,8 @@ class InsertStream:
 
     A chunk's column is unpacked when an item refers to it first, into the column of the
     core (its lane) that the cells before it went to: an item that spans chunks is then
-    one run of cells. It stays for as long as the client keeps the chunk.
+    one run of cells. It stays for as long as the client keeps the chunk. Signatures are
+    the clients' to check, as with Reverb's server: one may have been told not to.
 
     Args:
         server: where the tables are.
@@ -290,14 +290,11 @@ class InsertStream:
 
     def _plan(self, table: Table, key: Any, specs: list[CellSpec]) -> ItemPlan:
         _, lanes, lengths, runs, squeezed = key
-        columns = []
         at = 0
         for i, count in enumerate(runs):
             part = slice(at, at + count)
-            columns.append(joined(i, specs[part], sum(lengths[part]), squeezed[i]))
+            joined(i, specs[part], sum(lengths[part]), squeezed[i])  # or raises
             at += count
-        if table.signature is not None:
-            _check(table, columns, squeezed)
         if len(self._plans) >= _MAX_PLANS:
             self._plans.clear()
         plan = self._plans[key] = ItemPlan(
@@ -309,24 +306,3 @@ class InsertStream:
             squeezed=np.array(squeezed, np.uint8),
         )
         return plan
-
-
-def _check(table: Table, columns: list[CellSpec], squeezed: Iterable[bool]) -> None:
-    """Refuses what the signature does not describe: as an item, or as steps of one.
-
-    Which writer a client has nobody says; the legacy one's signatures may be of steps.
-    """
-    try:
-        signature.check_trajectory(table.name, table.signature, columns)
-    except InvalidArgumentError:
-        lengths = {column.shape[0] for column in columns if column.shape}
-        if any(squeezed) or len(lengths) != 1:
-            raise
-        steps = [CellSpec(column.dtype, column.shape[1:]) for column in columns]
-        try:
-            signature.check_steps(table.name, table.signature, steps, lengths.pop())
-        except InvalidArgumentError:
-            pass
-        else:
-            return
-        raise
