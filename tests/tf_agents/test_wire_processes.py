@@ -224,3 +224,67 @@ os.waitpid(pid, 0)
         grpc.StatusCode.DEADLINE_EXCEEDED,
     }
     child.communicate(timeout=PATIENCE_S)
+
+
+def test_a_forked_childs_own_server_is_for_that_child_alone_and_says_so() -> None:
+    how = """
+pid = os.fork()
+if pid:
+    assert os.waitpid(pid, 0)[1] == 0
+else:
+    own = reverb.Server([reverb.Table.queue("q", 3)])
+    own.localhost_client().insert([1], {"q": 1.0})
+    own.stop()
+"""
+    child = run(EXITS % how)
+    out, errors = child.communicate(timeout=PATIENCE_S)
+    assert (child.returncode, out.split()) == (0, ["end", "end"])
+    assert "forked from one that listens" in errors
+
+
+def test_a_server_that_nobody_has_any_more_stops_in_spite_of_open_streams() -> None:
+    program = """
+import grpc, socket, time
+from reverie import reverb
+server = reverb.Server([reverb.Table.queue("q", 3)])
+port = server.port
+channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+stream = channel.stream_stream("/deepmind.reverb.ReverbService/InsertStream")
+call = stream(iter(lambda: time.sleep(1000), 0))
+time.sleep(0.5)
+del server
+try:
+    next(call)
+except grpc.RpcError as error:
+    print(error.code() in {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE}, flush=True)
+with socket.socket() as probe:
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    probe.bind(("127.0.0.1", port))
+import os
+os._exit(0)
+"""
+    out, errors = run(program).communicate(timeout=PATIENCE_S)
+    assert (out, errors) == ("True\n", "")
+
+
+def test_several_servers_of_a_process_serve_beside_each_other() -> None:
+    program = """
+import threading, grpc
+from reverie import reverb
+servers = [reverb.Server([reverb.Table.queue("q", 3)]) for _ in range(3)]
+def ask(port):
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_unary("/deepmind.reverb.ReverbService/ServerInfo")
+        for _ in range(300):
+            call(b"", timeout=60)
+threads = [threading.Thread(target=ask, args=(server.port,)) for server in servers]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+for server in servers:
+    server.stop()
+print(sum("reverie" in thread.name for thread in threading.enumerate()))
+"""
+    out, errors = run(program).communicate(timeout=PATIENCE_S)
+    assert (out, errors) == ("0\n", "")

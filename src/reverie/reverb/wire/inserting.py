@@ -83,7 +83,7 @@ class InsertStream:
 
     def __init__(self, server: Serving) -> None:
         server.check_open()
-        self._server = server
+        self._tables = server.tables  # not the server, which this does not keep alive
         self._store = server.store
         self._core = self._store.core.create_trajectory_writer()
         self._store.watch(self)
@@ -225,7 +225,7 @@ class InsertStream:
                     )
                 if latest is None or chunk.number > latest.number:
                     latest = chunk
-        table = self._server.tables.get(item.table)
+        table = self._tables.get(item.table)
         if table is None:
             raise unknown_table(item.table)
         if latest is None or not trajectory[0].chunk_slices:

@@ -12,20 +12,19 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 from reverie.errors import InvalidArgumentError
 from reverie.reverb.engine.serving import Serving
+from reverie.reverb.wire.loop import Loop, acquire
 from reverie.reverb.wire.service import Service
-from reverie.reverb.wire.waits import Waits
-from reverie.runtime.company import met
 from reverie.runtime.leaving import guard
 from reverie.runtime.optional import require
 
-_GRACE_S = 0.1  # for calls that are nearly done when the server is stopped
+_GRACE_S = 0.25  # for calls that are nearly done when the server is stopped
 _CLOSING_S = 1.0  # for the socket to be closed; a forked child may have it still
-_PATIENCE_S = 5.0  # for the loop's thread to do what it is told
+_PATIENCE_S = 5.0  # for the loop's thread to do so
 MAX_MESSAGE_NBYTES = 512 << 20
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # or two servers would share a port without a word
@@ -42,7 +41,7 @@ _listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
 
 
 class Listener:
-    """A bound port, and the thread with the event loop that serves it.
+    """A bound port, whose calls the process's loop answers.
 
     One thread serves all streams of all clients: an open stream costs it nothing until
     something happens on it. What blocks goes to the threads of `Waits`.
@@ -59,27 +58,22 @@ class Listener:
     """
 
     def __init__(self, host: str, port: int) -> None:
-        with _without_fork_handlers():
-            self._grpc = require("grpc", "wire", "Reverb's protocol")
-            self._aio = require("grpc.aio", "wire", "Reverb's protocol")
         self._host = host
         self._address = f"{host}:{port}"
         if not _is_free(host, port):  # gRPC would say so on standard error as well
             raise _taken(self._address, "it is in use")
         self._pid = os.getpid()
-        self._service: Service | None = None
-        self._loop = asyncio.new_event_loop()
-        self._waits = Waits(self._loop, "reverie-wire-wait")
-        self._bound: concurrent.futures.Future[int] = concurrent.futures.Future()
-        self._ready = asyncio.Event()
-        self._stop = asyncio.Event()
-        self._thread = threading.Thread(
-            target=self._run, name=f"reverie-wire: clients of port {port}", daemon=True
-        )
+        self._is_started = False
+        self._closed = threading.Event()
         with _without_fork_handlers():
-            self._thread.start()
-            self.port = self._bound.result()
-        self._thread.name = f"reverie-wire: clients of port {self.port}"
+            self._grpc = require("grpc", "wire", "Reverb's protocol")
+            self._aio = require("grpc.aio", "wire", "Reverb's protocol")
+            self._loop: Loop | None = acquire(self)
+            try:
+                self.port: int = self._call(self._bind())
+            except BaseException:
+                self._loop.release(self)
+                raise
         _listeners.add(self)
         guard(self)
 
@@ -89,50 +83,58 @@ class Listener:
 
     def serve(self, server: Serving) -> None:
         """Answers calls from now on, which have waited since the port was bound."""
-        self._service = Service(server, self._waits, self._grpc)
-        self._loop.call_soon_threadsafe(self._ready.set)
+        assert self._loop is not None, "it was stopped"
+        service = Service(server, self._loop.waits, self._grpc)
+        self._server.add_generic_rpc_handlers((service.handler(),))
+        self._call(self._start())
 
     def stop(self) -> None:
-        """Ends all calls, gives the port back and ends the thread. Idempotent."""
-        if os.getpid() != self._pid or not self._thread.is_alive():
+        """Ends all calls and gives the port back. Idempotent."""
+        if os.getpid() != self._pid:
             return
-        with contextlib.suppress(RuntimeError):  # the loop was closed just now
-            self._loop.call_soon_threadsafe(self._end)
-        if threading.current_thread() is not self._thread:
-            self._thread.join(_PATIENCE_S)
-            # gRPC closes the socket by and by.
-            end = time.monotonic() + _CLOSING_S
-            while not _is_free(self._host, self.port) and time.monotonic() < end:
-                time.sleep(0.002)
+        loop, self._loop = self._loop, None
+        if loop is None:  # another thread is at it; the exit must not be quicker
+            self._closed.wait(_PATIENCE_S)
+            return
+        closing = asyncio.run_coroutine_threadsafe(self._close(), loop.loop)
+        if threading.current_thread() is loop.thread:
+            closing.add_done_callback(lambda _: self._leave(loop))
+            return
+        with contextlib.suppress(TimeoutError, concurrent.futures.TimeoutError):
+            closing.result(_PATIENCE_S)
+        # gRPC closes the socket by and by.
+        end = time.monotonic() + _CLOSING_S
+        while not _is_free(self._host, self.port) and time.monotonic() < end:
+            time.sleep(0.002)
+        self._leave(loop)
 
-    def _end(self) -> None:
-        self._stop.set()
-        self._ready.set()
+    def _leave(self, loop: Loop) -> None:
+        self._closed.set()
+        loop.release(self)
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
+    def _call(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        assert self._loop is not None, "it was stopped"
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop.loop).result()
+
+    async def _bind(self) -> int:
+        self._server = self._aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MAX_CALLS)
         try:
-            self._loop.run_until_complete(self._main())
-        finally:
-            self._loop.close()
-
-    async def _main(self) -> None:
-        try:
-            server = self._aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MAX_CALLS)
-            bound = server.add_insecure_port(self._address)
-            if bound == 0:
-                raise RuntimeError("no port")
+            port: int = self._server.add_insecure_port(self._address)
         except RuntimeError as error:
-            self._bound.set_exception(_taken(self._address, str(error)))
-            return
-        self._bound.set_result(bound)
-        await self._ready.wait()
-        if self._service is not None:
-            server.add_generic_rpc_handlers((self._service.handler(),))
-            met()  # clients of other processes may end a wait of this one
-        await server.start()  # one that never began would not give its port back
-        await self._stop.wait()
-        await server.stop(_GRACE_S)
+            raise _taken(self._address, str(error)) from None
+        if port == 0:
+            raise _taken(self._address, "gRPC gives no reason")
+        return port
+
+    async def _start(self) -> None:
+        self._is_started = True
+        await self._server.start()
+
+    async def _close(self) -> None:
+        if not self._is_started:  # one that never began would not give its port back
+            await self._start()
+        await self._server.stop(_GRACE_S)
+        del self._server
 
 
 def _taken(address: str, why: str) -> InvalidArgumentError:

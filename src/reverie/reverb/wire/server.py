@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from reverie.reverb.wire.listening import Listener
 
 VARIABLE = "REVERIE_LISTEN"
+_log = logging.getLogger("reverie")
 _HOSTS = {"": "127.0.0.1", "loopback": "127.0.0.1", "off": ""}
 _LOOK_S = 0.1  # how long Ctrl-C may have to wait
 _MODULES = ("grpc", "cramjam", "google.protobuf", "google_crc32c")
@@ -85,7 +87,18 @@ def wanted_host() -> str:
             f"{VARIABLE}: found {value!r:.200}, wanted 'loopback' (or nothing), for clients of "
             "other processes of this machine, or 'off', for those of this process alone."
         )
-    return _HOSTS[value] if _HOSTS[value] and _there() else ""
+    if not _HOSTS[value] or not _there():
+        return ""
+    from reverie.reverb.wire import loop
+
+    if loop.is_lost():
+        _log.warning(
+            "A Server of this process is for this process alone: it was forked from one that "
+            "listens, and gRPC does not outlive os.fork(). Start processes with spawn, or "
+            "before the first Server."
+        )
+        return ""
+    return _HOSTS[value]
 
 
 def _there() -> bool:
