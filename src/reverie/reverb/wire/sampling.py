@@ -70,7 +70,7 @@ class SampleStream:
         nbytes = 0
         since = time.monotonic()
         while left:
-            runs = _poll(stream, min(left, self._batch))
+            runs = _poll(stream, self._batch)
             if not runs:
                 if parts:  # before a wait all that there is goes out
                     yield b"".join(parts)
