@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import threading
 import time
@@ -219,3 +220,83 @@ def test_a_message_above_the_limit_is_refused(server: ServerProcess) -> None:
         "InsertStream",
         huge,
     )
+
+
+def test_a_client_that_does_not_read_holds_up_its_own_stream_alone(
+    client: Any, server: ServerProcess
+) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, 1 << 20).astype(np.uint8)
+    client.insert([noise], {"u": 1.0})
+    request = serialized("SampleStreamRequest", table="u", num_samples=100_000)
+    with grpc.insecure_channel(server.address) as channel:
+        stalled = channel.stream_stream(SERVICE + "SampleStream")(iter([request]))
+        time.sleep(2.0)
+        chosen = int(server.ask("tables['u'].core.info()['samples']"))
+        assert 0 < chosen < 100
+        samples = within(PATIENCE_S, lambda: list(client.sample("u", 5)))
+        assert len(samples) == 5
+        stalled.cancel()
+
+
+def mutated(payload: bytes, rng: random.Random) -> bytes:
+    """With some bytes changed, cut out, doubled or put in."""
+    found = bytearray(payload)
+    for _ in range(rng.randint(1, 6)):
+        at, end = rng.randrange(len(found) + 1), rng.randrange(len(found) + 1)
+        what = rng.randrange(4)
+        if what == 0 and at < len(found):
+            found[at] = rng.randrange(256)
+        elif what == 1:
+            del found[at : at + rng.randint(1, 8)]
+        elif what == 2:
+            found[at:at] = found[min(at, end) : min(at, end) + rng.randint(1, 64)]
+        else:
+            found[at:at] = rng.randbytes(rng.randint(1, 8))
+    return bytes(found)
+
+
+def test_requests_with_wrong_bytes_harm_nobody(server: ServerProcess) -> None:
+    seed = int(os.environ.get("REVERIE_FUZZ_SEED", "1"))
+    rounds = int(os.environ.get("REVERIE_FUZZ_ROUNDS", "400"))
+    rng = random.Random(seed)
+    print("seed", seed)
+    request = parsed("InsertStreamRequest", b"")
+    chunk = request.chunks.add(chunk_key=5, data_tensors_len=2)
+    for number, content in ((1, b"\x0c\x2c" + bytes(12)), (7, b"\x01\x00\x02abc")):
+        tensor = chunk.data.tensors.add(dtype=number, tensor_content=content)
+        tensor.tensor_shape.dim.add(size=3)
+    item = request.items.add(key=9, table="t", priority=1.0)
+    for index in range(2):
+        column = item.flat_trajectory.columns.add()
+        column.chunk_slices.add(chunk_key=5, offset=0, length=3, index=index)
+    good = {
+        "InsertStream": request.SerializeToString(),
+        "SampleStream": serialized(
+            "SampleStreamRequest",
+            table="t",
+            num_samples=2,
+            rate_limiter_timeout={"milliseconds": 1},
+        ),
+    }
+    calls(server.address, "InsertStream", good["InsertStream"])
+    assert server.size("t") == 1
+    before = int(server.ask("__import__('resource').getrusage(0).ru_maxrss"))
+    codes, internal = set(), set()
+    with grpc.insecure_channel(server.address) as channel:
+        for _ in range(rounds):
+            method = rng.choice(list(good))
+            call = channel.stream_stream(SERVICE + method)
+            try:
+                responses = call(iter([mutated(good[method], rng)]), timeout=20)
+                for _ in zip(range(4), responses, strict=False):
+                    pass
+                responses.cancel()
+            except grpc.RpcError as error:
+                codes.add(error.code())
+                if error.code() == grpc.StatusCode.INTERNAL:
+                    internal.add(error.details())
+    assert [words for words in internal if "Could not find sequence chunk" not in words] == []
+    assert {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND} <= codes
+    assert not codes & {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN}, codes
+    after = int(server.ask("__import__('resource').getrusage(0).ru_maxrss"))
+    assert after - before < 300_000  # kilobytes

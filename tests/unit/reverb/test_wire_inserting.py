@@ -177,6 +177,15 @@ def test_pieces_outside_a_chunk_are_refused(scene: Any, piece: Any, words: str) 
     assert on.client.server_info()["t"].current_size == 0
 
 
+def test_a_column_that_no_kept_chunk_has_is_refused(scene: Any) -> None:
+    on = scene()
+    request = with_chunk(on.request(), 1, STEPS)
+    request.keep_chunk_keys.append(1)
+    on.take(with_item(request, 1, [(1, 0, 1, 0)]))
+    with pytest.raises(CallError, match="Cannot unpack column 3 in chunk 1 which has 1"):
+        on.take(with_item(on.request(), 2, [(1, 0, 1, 3)]))
+
+
 def test_an_unknown_table_is_not_found(scene: Any) -> None:
     on = scene()
     request = with_item(with_chunk(on.request(), 1, STEPS), 1, [(1, 0, 1, 0)], table="no")

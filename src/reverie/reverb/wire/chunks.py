@@ -55,11 +55,7 @@ def column_of(chunk: Any, index: int) -> Column:
     sent = _Sent(chunk.chunk_key)
     columns = chunk.data.tensors
     if not 0 <= index < len(columns):
-        raise CallError(
-            Code.INVALID_ARGUMENT,
-            f"Cannot unpack column {index} in chunk {chunk.chunk_key} which has "
-            f"{len(columns)} columns.",
-        )
+        raise no_column(chunk.chunk_key, index, len(columns))
     packed = tensors.packed(columns[index], sent)
     if packed.code == STRING:
         texts = tensors.unpack_texts(packed, sent)
@@ -78,6 +74,14 @@ def column_of(chunk: Any, index: int) -> Column:
     if not is_storable(cells.dtype):
         raise sent.corrupt(f"column {index} has dtype {cells.dtype}, which cannot be stored")
     return Column(CellSpec(cells.dtype, cells.shape[1:]), np.ascontiguousarray(cells))
+
+
+def no_column(key: int, index: int, columns: int) -> CallError:
+    """That a chunk has only so many columns, in dm-reverb's words."""
+    return CallError(
+        Code.INVALID_ARGUMENT,
+        f"Cannot unpack column {index} in chunk {key} which has {columns} columns.",
+    )
 
 
 def tensor_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:

@@ -17,7 +17,7 @@ from reverie.reverb.engine.writing.item_plans import (
     priority_error,
     priority_limits,
 )
-from reverie.reverb.wire.chunks import column_of
+from reverie.reverb.wire.chunks import column_of, no_column
 from reverie.reverb.wire.messages import parsed
 from reverie.reverb.wire.statuses import CallError, Code, unknown_table
 from reverie.tables.cells import CellSpec
@@ -193,6 +193,8 @@ class InsertStream:
             chunk.message = None
 
     def _place(self, key: int, chunk: _Chunk, index: int, position: int) -> _Placed:
+        if chunk.message is None:
+            raise no_column(key, index, len(chunk.placed))
         column = column_of(chunk.message, index)
         spec = column.spec
         which = (spec.dtype, spec.shape, position)
