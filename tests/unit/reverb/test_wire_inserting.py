@@ -186,6 +186,14 @@ def test_a_column_that_no_kept_chunk_has_is_refused(scene: Any) -> None:
         on.take(with_item(on.request(), 2, [(1, 0, 1, 3)]))
 
 
+def test_an_item_that_repeats_cells_beyond_measure_is_refused(scene: Any) -> None:
+    on = scene()
+    request = with_chunk(on.request(), 1, np.zeros((1000, 1000)))
+    with pytest.raises(CallError, match="An item of 2400000000 bytes") as caught:
+        on.take(with_item(request, 1, [(1, 0, 1000, 0)] * 300))
+    assert caught.value.code == Code.RESOURCE_EXHAUSTED
+
+
 def test_an_unknown_table_is_not_found(scene: Any) -> None:
     on = scene()
     request = with_item(with_chunk(on.request(), 1, STEPS), 1, [(1, 0, 1, 0)], table="no")

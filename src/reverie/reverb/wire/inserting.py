@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from reverie.tables.table import Table
 
 _KEEP = 2**63  # cells go when their chunk goes, not by their number
 _MAX_LANES = 4096
+_MAX_ITEM_NBYTES = (1 << 31) - 1
 _MAX_PLANS = 1024
 _MAX_HELD_NBYTES = 1 << 30  # of chunks as they came, not yet in an item
 
@@ -292,6 +294,15 @@ class InsertStream:
 
     def _plan(self, table: Table, key: Any, specs: list[CellSpec]) -> ItemPlan:
         _, lanes, lengths, runs, squeezed = key
+        nbytes = sum(
+            length * math.prod(spec.shape) * spec.dtype.itemsize
+            for length, spec in zip(lengths, specs, strict=True)
+        )
+        if nbytes > _MAX_ITEM_NBYTES:  # however small the chunks that it repeats
+            raise CallError(
+                Code.RESOURCE_EXHAUSTED,
+                f"An item of {nbytes} bytes; at most {_MAX_ITEM_NBYTES} can be sampled.",
+            )
         at = 0
         for i, count in enumerate(runs):
             part = slice(at, at + count)
