@@ -152,14 +152,17 @@ def unpack(tensor: Packed, *, delta_encoded: bool, place: Where) -> Array:
         CheckpointCorruptError: The packed bytes are damaged.
         CheckpointMismatchError: The dtype cannot be read.
     """
-    dtype = dtype_of(tensor.code, f"{place}: a column")
+    dtype = _plain(tensor.code)
+    if dtype is None:
+        dtype = dtype_of(tensor.code, f"{place}: a column")
+    nbytes = tensor.nbytes
     try:
         raw = extra.load().snappy_decompress(tensor.payload)
-        steps = np.frombuffer(raw, np.uint8) if tensor.nbytes else np.empty(0, np.uint8)
+        steps = np.frombuffer(raw, np.uint8) if nbytes else np.empty(0, np.uint8)
     except Exception as error:  # Only cramjam knows what it raises.
         raise place.corrupt(f"the packed steps are damaged ({error})") from error
-    if len(steps) != tensor.nbytes:
-        raise place.corrupt(f"{len(steps)} unpacked bytes, and {tensor.nbytes} were declared")
+    if len(steps) != nbytes:
+        raise place.corrupt(f"{len(steps)} unpacked bytes, and {nbytes} were declared")
     shape = (tensor.rows, *tensor.step_shape)
     if dtype == np.bool_:
         # Any other byte than 0 and 1 would be an undefined value in C++.

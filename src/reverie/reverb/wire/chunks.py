@@ -60,15 +60,16 @@ def column_of(chunk: Any, index: int) -> Column:
     if packed.code == STRING:
         texts = tensors.unpack_texts(packed, sent)
         return Column(CellSpec(np.dtype(object), packed.step_shape), texts)
-    if (packed.nbytes or 0) > MAX_TENSOR_NBYTES:
-        raise CallError(
-            Code.RESOURCE_EXHAUSTED,
-            f"{sent}: column {index} has {packed.nbytes} bytes; at most {MAX_TENSOR_NBYTES} "
-            "are taken. Use a smaller chunk length.",
-        )
-    if packed.nbytes is None:
+    nbytes = packed.nbytes
+    if nbytes is None:
         raise sent.corrupt(
             f"column {index} has dtype {tensors.type_name(packed.code)}, which cannot be stored"
+        )
+    if nbytes > MAX_TENSOR_NBYTES:
+        raise CallError(
+            Code.RESOURCE_EXHAUSTED,
+            f"{sent}: column {index} has {nbytes} bytes; at most {MAX_TENSOR_NBYTES} "
+            "are taken. Use a smaller chunk length.",
         )
     cells = tensors.unpack(packed, delta_encoded=chunk.delta_encoded, place=sent)
     if not is_storable(cells.dtype):
