@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("reverb")
 
-from google.protobuf import timestamp_pb2
+import reverb
+from google.protobuf import descriptor_pool, timestamp_pb2
+from google.protobuf.internal import decoder
 from reverb.cc import patterns_pb2, schema_pb2
 from reverb.cc.checkpointing import checkpoint_pb2
 from reverb.server_executable import reverb_config_pb2
@@ -43,6 +47,21 @@ def described(descriptor: Any) -> dict[str, tuple[Any, ...]]:
     return found
 
 
+@functools.cache
+def service() -> Any:
+    """The descriptor of Reverb's service, which only its compiled library carries."""
+    path = b"reverb/cc/reverb_service.proto"
+    start = b"\n%c%b\x12" % (len(path), path)
+    library = Path(reverb.__file__).with_name("libreverb_service_cc_proto.so").read_bytes()
+    at = end = library.index(start)
+    while library[end] & 7 == 2 and 1 <= library[end] >> 3 <= 12:  # fields of such a message
+        length, end = decoder._DecodeVarint(library, end + 1)
+        end += length
+    pool = descriptor_pool.Default()
+    pool.AddSerializedFile(library[at:end])
+    return pool.FindServiceByName("deepmind.reverb.ReverbService")
+
+
 def theirs(name: str) -> Any:
     modules = (
         timestamp_pb2,
@@ -56,6 +75,8 @@ def theirs(name: str) -> Any:
     for module in modules:
         if hasattr(module, name):
             return getattr(module, name).DESCRIPTOR
+    if name in service().file.message_types_by_name:
+        return service().file.message_types_by_name[name]
     fields = struct_pb2.TensorSpecProto.DESCRIPTOR.fields_by_name
     return {"TensorShapeProto": fields["shape"].message_type}[name]
 
@@ -67,6 +88,25 @@ def test_every_field_is_as_dm_reverb_has_it(name: str) -> None:
     assert {key: ours[key] for key in ours if key not in AS_NUMBER} == {
         key: real[key] for key in ours if key not in AS_NUMBER
     }
+
+
+def test_the_calls_are_those_of_dm_reverbs_service() -> None:
+    pytest.importorskip("grpc")
+    import grpc.aio
+
+    from reverie.reverb.wire.messages import SERVICE
+    from reverie.reverb.wire.service import Service
+
+    assert service().full_name == SERVICE
+    handler = Service(_Nothing(), None, grpc).handler()  # type: ignore[arg-type]
+    ours = {path.rpartition("/")[2] for path in handler._method_handlers}
+    assert ours == {method.name for method in service().methods}
+    messages = {method.input_type.name for method in service().methods}
+    assert messages == {f"{name}Request" for name in ours}
+
+
+class _Nothing:
+    """What a service may look for and not find."""
 
 
 def test_the_numbers_of_dtypes_are_tensorflows() -> None:

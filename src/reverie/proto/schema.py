@@ -8,8 +8,8 @@ A message is described by lines of "number name type"; a star before the type ma
 repeated field, "type @group" a member of a oneof, "{Type}" a map from str to Type. A
 dotted message name is nested. The members of a oneof stand together, as old releases
 of protobuf want it. Sources of the numbers: the descriptors that dm-reverb
-0.14 and TensorFlow 2.15 carry (checkpoint.proto, schema.proto, tensor.proto,
-struct.proto).
+0.14 and TensorFlow 2.15 carry (checkpoint.proto, schema.proto,
+reverb_service.proto, tensor.proto, struct.proto).
 """
 
 from __future__ import annotations
