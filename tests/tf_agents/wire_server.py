@@ -1,7 +1,7 @@
 """A server of Reverie in a process of its own: `python -m tests.tf_agents.wire_server`.
 
 Prints its port. What it reads from standard input it evaluates, with `server` and
-`tables` at hand, and prints; at the end of that it goes on, until `stop`.
+`tables` at hand, and prints; it stops at the end of that, when the test is gone.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def main() -> None:
                 print(repr(eval(line, names)), flush=True)
             except Exception as error:
                 print(repr(error), flush=True)
+        server.stop()
 
     threading.Thread(target=obey, daemon=True).start()
     server.wait()
