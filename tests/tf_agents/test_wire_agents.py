@@ -87,6 +87,7 @@ def test_the_buffer_and_the_observer_of_tf_agents_run_on_it(address: str) -> Non
     np.testing.assert_array_equal(experience.reward.numpy(), np.stack([first, first + 1], 1))
     np.testing.assert_array_equal(experience.observation.numpy()[:, :, 2], experience.reward)
     np.testing.assert_allclose(info.probability.numpy(), 1 / (STEPS - 1))
-    buffer.update_priorities(info.key[:, 0], tf.ones(8, tf.float64))
+    # TF-Agents' own update_priorities speaks to the first server that its process ever knew.
+    buffer.py_client.mutate_priorities("t", {int(info.key[0, 0]): 2.0})
     buffer.clear()
     assert int(buffer.num_frames()) == 0

@@ -300,3 +300,33 @@ def test_requests_with_wrong_bytes_harm_nobody(server: ServerProcess) -> None:
     assert not codes & {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN}, codes
     after = int(server.ask("__import__('resource').getrusage(0).ru_maxrss"))
     assert after - before < 300_000  # kilobytes
+
+
+def test_every_item_is_confirmed_once_also_where_an_error_follows(
+    server: ServerProcess,
+) -> None:
+    requests = []
+    for key in range(1, 201):
+        request = parsed("InsertStreamRequest", b"")
+        tensor = request.chunks.add(chunk_key=key).data.tensors.add(
+            dtype=7, tensor_content=b"\x01x"
+        )
+        tensor.tensor_shape.dim.add(size=1)
+        item = request.items.add(key=key, table="t", priority=1.0)
+        column = item.flat_trajectory.columns.add()
+        column.chunk_slices.add(chunk_key=key, length=1)
+        requests.append(request.SerializeToString())
+    keys: list[int] = []
+    with grpc.insecure_channel(server.address) as channel:
+        call = channel.stream_stream(SERVICE + "InsertStream")
+        for response in call(iter(requests), timeout=PATIENCE_S):
+            keys += parsed("InsertStreamResponse", response).keys
+        assert keys == list(range(1, 201))
+        responses = call(iter([*requests, b"\xff"]), timeout=PATIENCE_S)
+        with pytest.raises(grpc.RpcError, match="bytes of a request"):
+            keys += [
+                key
+                for response in responses
+                for key in parsed("InsertStreamResponse", response).keys
+            ]
+    assert server.size("t") == 400

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import secrets
 import weakref
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from reverie.reverb.engine.local_client import BoundClient
 from reverie.reverb.engine.serving import Serving
@@ -16,7 +18,7 @@ from reverie.reverb.wire.sampling import SampleStream
 from reverie.reverb.wire.statuses import STOPPED, CallError, Code, status_of, unknown_table
 from reverie.reverb.wire.waits import Waits
 
-_Result = TypeVar("_Result")
+_MOST_KEYS = 10_000  # not yet sent
 # A handler of grpc.aio: what came, or nothing for a stream, and the call's context.
 _Handler = Callable[[Any, Any], Awaitable[Any]]
 
@@ -83,17 +85,24 @@ class Service:
 
     async def _insert(self, _: Any, context: Any) -> None:
         stream = InsertStream(self._find())
+        confirmations = _Confirmations(context)
         try:
             while (payload := await context.read()) is not self._grpc.aio.EOF:
-                try:
-                    inserted, waiting = stream.take(payload)
-                    if inserted:
-                        await context.write(serialized("InsertStreamResponse", keys=inserted))
-                    if waiting:
-                        await self._waits.until(stream.wait)
-                        await context.write(serialized("InsertStreamResponse", keys=waiting))
-                except UnreachableServerError:
-                    raise CallError(Code.CANCELLED, STOPPED) from None
+                inserted, waiting = stream.take(payload)
+                await confirmations.add(inserted)
+                if waiting:
+                    await self._waits.until(stream.wait)
+                    await confirmations.add(waiting)
+            await confirmations.sent()
+        except asyncio.CancelledError:
+            confirmations.cancel()
+            raise
+        except Exception as error:
+            with contextlib.suppress(Exception):  # the first error is what is told
+                await confirmations.sent()
+            if isinstance(error, UnreachableServerError):
+                raise CallError(Code.CANCELLED, STOPPED) from None
+            raise
         finally:
             stream.close()
 
@@ -146,3 +155,49 @@ class Service:
         if table not in server.tables:
             raise unknown_table(table)
         return BoundClient(server)
+
+
+class _Confirmations:
+    """Keys of inserted items on their way to the client.
+
+    What comes while a message is on its way goes with the next one, and the stream is read
+    on meanwhile.
+
+    Args:
+        context: of the call.
+    """
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        self._keys: list[int] = []
+        self._sending: asyncio.Task[None] | None = None
+
+    async def add(self, keys: list[int]) -> None:
+        """Sends them by and by; waits where a client does not read what it is sent.
+
+        Raises:
+            Exception: whatever became of what was sent before.
+        """
+        self._keys += keys
+        if self._sending is not None and self._sending.done():
+            self._sending.result()
+            self._sending = None
+        if self._keys and self._sending is None:
+            self._sending = asyncio.ensure_future(self._send())
+        if len(self._keys) > _MOST_KEYS:
+            await self.sent()
+
+    async def sent(self) -> None:
+        """Waits until all are sent; errors as `add`'s."""
+        if self._sending is not None:
+            await self._sending
+
+    def cancel(self) -> None:
+        """Sends no more."""
+        if self._sending is not None:
+            self._sending.cancel()
+
+    async def _send(self) -> None:
+        while self._keys:
+            keys, self._keys = self._keys, []
+            await self._context.write(serialized("InsertStreamResponse", keys=keys))
