@@ -258,7 +258,9 @@ class ReplayBuffer(SeenBuffer):
         """`ReplayBuffer(49 of 50000 steps, Transitions(n_step=1, gamma=1.0))`."""
         if self._view is None:
             return super().__repr__()
-        words = self._table.describe().replace("items", "steps")
+        words = self._table.describe()
+        if self._view.has_each_step:
+            words = words.replace("items", "steps")
         return f"ReplayBuffer({words}, {self._view!r})"
 
     def __len__(self) -> int:

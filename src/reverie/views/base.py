@@ -136,6 +136,11 @@ class View:
         return _core.ANCHORS
 
     @property
+    def has_each_step(self) -> bool:
+        """Whether each step is an item, in a buffer whose own view it is."""
+        return self.items == _core.ANCHORS and self.stride == 1
+
+    @property
     def comes(self) -> str:
         """When an item is there, in words."""
         return "with each step"

@@ -197,3 +197,16 @@ def test_threads_that_begin_at_once_agree_on_the_streams() -> None:
         assert len(buffer) == 3 * N
         assert buffer.info().broken_episodes == 0
         look(buffer.steps(), reverie.views.Transitions())
+
+
+def test_a_repr_counts_steps_where_items_are_steps() -> None:
+    for view, word in (
+        (None, "steps"),
+        (reverie.views.Sequences(4), "items"),
+        (reverie.views.Sequences(4, stride=1), "steps"),
+        (reverie.views.Episodes(), "items"),
+    ):
+        buffer = reverie.ReplayBuffer(
+            {"observation": reverie.ArraySpec((), "f4")}, 9, view=view
+        )
+        assert repr(buffer).startswith(f"ReplayBuffer(0 of 9 {word}, ")
