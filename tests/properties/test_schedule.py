@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -29,12 +29,15 @@ def play(
     """
     size, groups = schedule.group_size, iter(range(10**9))
     playing: list[tuple[int, int, int]] = []  # when it is complete, version, group
+    storing: list[tuple[int, int, list[int]]] = []  # version, group, its admission
     used: list[tuple[int, int]] = []
     begun: dict[int, int] = {}
     now = key = 0
     while schedule.version < versions:
         now += 1
         moved = False
+        if now > 100_000:
+            raise Stuck
         while schedule.can_admit(size) and rng.random() < 0.9:
             moved = True
             schedule.admit(size)
@@ -51,10 +54,16 @@ def play(
             if size == 1 and rng.random() < withdrawals:
                 assert schedule.withdraw(version, 1)
                 continue
-            assert schedule.arrived([version]) is not None
-            key += 1
-            begun[key] = version
-            schedule.add([key], [version], [group])
+            admission = schedule.arrived([version])
+            assert admission is not None
+            storing.append((version, group, admission))
+        if rng.random() < 0.7:  # it takes a while
+            for version, group, admission in storing:
+                moved = True
+                key += 1
+                begun[key] = version
+                schedule.add([key], [version], [group], admission)
+            storing.clear()
         wanted = min(schedule.batch_size, size * rng.randrange(1, 4))
         wanted = min(wanted, schedule.batch_size - schedule.taken)
         found = schedule.take(wanted) if wanted else None
@@ -66,7 +75,7 @@ def play(
             assert schedule.can_advance(schedule.version + 1)
             schedule.advance(schedule.version + 1)
             moved = True
-        if not moved and not playing and not schedule.can_admit(size):
+        if not moved and not playing and not storing and not schedule.can_admit(size):
             raise Stuck
     # What is neither used nor on its way still waits.
     assert sorted(begun) == sorted(
@@ -131,6 +140,26 @@ class AdmitsAll(Schedule):
         return True
 
 
+class OverlooksWhatIsBeingStored(Schedule):
+    """It is neither on its way nor complete, and counts nowhere."""
+
+    def arrived(self, versions: Iterable[int]) -> list[int] | None:
+        used = super().arrived(versions)
+        self.arriving.clear()
+        return used
+
+
+def test_what_is_being_stored_counts() -> None:
+    found = 0
+    for seed in range(20):
+        try:
+            used = play(OverlooksWhatIsBeingStored(4, 1, 1), random.Random(seed), versions=25)
+            found += oldest(used) > 1
+        except (AssertionError, Stuck):  # more wait than the next version may leave behind
+            found += 1
+    assert found > 10
+
+
 @pytest.mark.parametrize("planted", [CountsAlone, NewestFirst, AdmitsAll])
 def test_a_planted_schedule_is_found_out(planted: Callable[..., Schedule]) -> None:
     ages = [
@@ -160,8 +189,8 @@ def test_who_is_admitted_is_so_by_the_rule_of_areal(batch: int, staleness: int) 
             if may and rng.random() < 0.9:
                 schedule.admit(1)
                 submitted += 1
-                schedule.arrived([schedule.version])
-                schedule.add([submitted], [schedule.version], [0])
+                used = schedule.arrived([schedule.version])
+                schedule.add([submitted], [schedule.version], [0], used or ())
             if rng.random() < 0.2 and schedule.taken < batch:
                 schedule.take(1)
             if schedule.taken == batch:
@@ -206,8 +235,9 @@ def uses(schedule: Schedule) -> tuple[list[int], list[int]]:
             playing.append((now + (40 if is_long else 1), key, schedule.version))
         for rollout in [one for one in playing if one[0] <= now]:
             playing.remove(rollout)
-            assert schedule.arrived([rollout[2]])
-            schedule.add([rollout[1]], [rollout[2]], [0])
+            used = schedule.arrived([rollout[2]])
+            assert used is not None
+            schedule.add([rollout[1]], [rollout[2]], [0], used)
         for entry in schedule.take(8) or []:
             kept[lengths[entry.keys[0]]] += 1
         if schedule.taken == 8:

@@ -302,9 +302,10 @@ class FilledBuffer(StoredBuffer):
         adder = self._bulk_adder()
         if self._rollouts is not None:
             # Cleared in between, one would be in the table alone, or in the queue.
-            with self._rollouts.claim(columns, lengths), self._adding:
+            with self._rollouts.claim(columns, lengths) as used, self._adding:
                 adder.store_runs(columns, lengths, lasts)
-                self._rollouts.arrive(np.concatenate([keys for _, keys in adder.ended()]))
+                keys = np.concatenate([keys for _, keys in adder.ended()])
+                self._rollouts.arrive(keys, used)
             return int(lengths.sum()) - count
         adder.store_runs(columns, lengths, lasts)
         if self._rate is not None:

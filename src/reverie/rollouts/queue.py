@@ -59,7 +59,7 @@ class RolloutQueue:
         self._plan = _core.ViewPlan(layout, columns, 2 + lead, lead, 0)
         keys = table.core.items()["key"]
         if len(keys):  # of a saved buffer
-            self.arrive(keys)
+            self.arrive(keys, [])
 
     @property
     def version(self) -> int:
@@ -135,8 +135,10 @@ class RolloutQueue:
     @contextmanager
     def claim(
         self, columns: Sequence[NDArray[Any]], lengths: NDArray[np.uint64]
-    ) -> Iterator[None]:
+    ) -> Iterator[list[int]]:
         """Around the storing of episodes' records: they may come, and there is room.
+
+        Gives the admissions that they use, for `arrive`, which empties the list.
 
         Raises:
             InvalidArgumentError: they are more than the capacity, from the future, or were
@@ -156,7 +158,7 @@ class RolloutQueue:
             self._adding += n
             return True
 
-        used: list[int] | None = []
+        used: list[int] = []
         with self._moved:
             if versions and max(versions) > self.version:
                 raise InvalidArgumentError(
@@ -165,18 +167,18 @@ class RolloutQueue:
                     "new one comes into use. Nothing was stored."
                 )
             if self._use.max_staleness is not None:
-                used = self._schedule.arrived(versions)
-                if used is None:
+                found = self._schedule.arrived(versions)
+                if found is None:
                     raise InvalidArgumentError(
                         f"found {n} rollouts of versions {sorted(set(versions))}, but on their "
                         f"way are {dict(self._schedule.playing)!r:.200}, by version. Call "
                         "admit() before a rollout begins. Nothing was stored."
                     )
+                used += found
         try:
             self._wait(has_room, None, lambda: f"for room: {self.describe()}", "sample", ".")
             try:
-                yield
-                used = []
+                yield used
             finally:
                 with self._moved:
                     self._adding -= n
@@ -186,8 +188,13 @@ class RolloutQueue:
                 with self._moved:
                     self._schedule.return_admissions(used)
 
-    def arrive(self, keys: NDArray[np.uint64]) -> None:
-        """Items of these keys are complete rollouts; if that fails, they are none at all."""
+    def arrive(self, keys: NDArray[np.uint64], used: list[int]) -> None:
+        """Items of these keys are complete rollouts; if that fails, they are none at all.
+
+        Args:
+            keys: of the items.
+            used: the admissions that they use up; it is empty then.
+        """
         try:
             rows, found, _ = self._table.core.gather_view(self._plan, keys)
             columns = list(rows[0])
@@ -197,7 +204,8 @@ class RolloutQueue:
             self._table.core.delete(keys)
             raise
         with self._moved:
-            self._schedule.add(found.tolist(), versions, groups)
+            self._schedule.add(found.tolist(), versions, groups, used)
+            used.clear()
             self._moved.notify_all()
 
     @contextmanager

@@ -46,6 +46,7 @@ class Schedule:
         version: of the learner's policy.
         taken: rollouts that it has had so far.
         playing: those on their way, by version.
+        arriving: of those that are just being stored, whose admission they use, by version.
         open: complete ones of groups that are not, by group: (key, version).
         ready: a heap of what may be taken.
     """
@@ -56,6 +57,7 @@ class Schedule:
     version: int = 0
     taken: int = 0
     playing: Counter[int] = field(default_factory=Counter)
+    arriving: Counter[int] = field(default_factory=Counter)
     open: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     ready: list[Entry] = field(default_factory=list)
     _serial: int = 0
@@ -72,7 +74,7 @@ class Schedule:
         """Whether `n` more may be begun."""
         if self.max_staleness is None:
             return True
-        outstanding = self.playing.total() + self.held()
+        outstanding = self.playing.total() + self.arriving.total() + self.held()
         left = max(0, self.batch_size - self.taken)
         return outstanding + n <= self.max_staleness * self.batch_size + left
 
@@ -83,7 +85,8 @@ class Schedule:
     def arrived(self, versions: Iterable[int]) -> list[int] | None:
         """Whose admission these use, by version; None, and nothing changed: they have none.
 
-        That of the very version, or else the newest one before: who was admitted may have
+        They are on their way still, until `add` or `return_admissions` is told of them. It is
+        that of the very version, or else of the newest one before: who was admitted may have
         begun a moment later.
         """
         left, used = Counter(self.playing), []
@@ -94,11 +97,18 @@ class Schedule:
             left[found] -= 1
             used.append(found)
         self.playing = +left
+        self.arriving.update(used)
         return used
 
     def return_admissions(self, used: Iterable[int]) -> None:
-        """What `arrived` took is on its way again."""
+        """What `arrived` took can be taken again."""
+        used = list(used)
         self.playing.update(used)
+        self._landed(used)
+
+    def _landed(self, used: Iterable[int]) -> None:
+        self.arriving.subtract(used)
+        self.arriving = +self.arriving
 
     def withdraw(self, version: int, n: int) -> bool:
         """They will not come; False, and nothing changed: there are no such."""
@@ -109,8 +119,15 @@ class Schedule:
         self.playing = +self.playing
         return True
 
-    def add(self, keys: Sequence[int], versions: Sequence[int], groups: Sequence[int]) -> None:
-        """They are complete."""
+    def add(
+        self,
+        keys: Sequence[int],
+        versions: Sequence[int],
+        groups: Sequence[int],
+        used: Iterable[int] = (),
+    ) -> None:
+        """They are complete; `used` is what `arrived` gave for them."""
+        self._landed(used)
         for key, version, group in zip(keys, versions, groups, strict=True):
             members = [(key, version)]
             if self.group_size > 1:
@@ -134,7 +151,7 @@ class Schedule:
         chosen: list[Entry] = []
         while sum(len(entry.keys) for entry in chosen) < n:
             chosen.append(heapq.heappop(self.ready))
-        waits = self.playing.total() or self.open
+        waits = self.playing.total() or self.arriving.total() or self.open
         if waits and not self._is_in_time(self.version, self.taken + n):
             self.put_back(chosen)
             return None
@@ -170,7 +187,7 @@ class Schedule:
         if self.max_staleness is None:
             return True
         left = max(0, self.batch_size - taken)
-        ages = Counter(self.playing)
+        ages = self.playing + self.arriving
         for entry in self.ready:
             ages.update(entry.versions)
         for members in self.open.values():

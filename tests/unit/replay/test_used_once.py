@@ -289,17 +289,19 @@ def test_actors_and_a_learner() -> None:
     for actor in actors:
         actor.start()
     seen: list[int] = []
-    for version in range(versions):
-        for _ in range(2):
-            found = buffer.sample(batch // 2, timeout=20)
-            seen += numbers(found)
-            assert (version - found.data["version"][:, 0]).max() <= staleness
-            prompts = found.data["prompt"][:, 0].reshape(-1, size)
-            assert (prompts == prompts[:, :1]).all()
-        buffer.set_policy_version(version + 1)
-    stop.set()
-    for actor in actors:
-        actor.join()
+    try:
+        for version in range(versions):
+            for _ in range(2):
+                found = buffer.sample(batch // 2, timeout=20)
+                seen += numbers(found)
+                assert (version - found.data["version"][:, 0]).max() <= staleness
+                prompts = found.data["prompt"][:, 0].reshape(-1, size)
+                assert (prompts == prompts[:, :1]).all()
+            buffer.set_policy_version(version + 1)
+    finally:
+        stop.set()
+        for actor in actors:
+            actor.join()
     assert len(seen) == len(set(seen)) == versions * batch
     assert min(turns) > 0
 

@@ -260,8 +260,8 @@ def test_a_resumed_run_loses_no_prompt(tmp_path: Path, monkeypatch: pytest.Monke
     assert resumed(tmp_path / "ours") == [1, 2, 0, 3]
     arrive = RolloutQueue.arrive
 
-    def whole_groups_alone(self: RolloutQueue, keys: Any) -> None:
-        arrive(self, keys)
+    def whole_groups_alone(self: RolloutQueue, keys: Any, used: list[int]) -> None:
+        arrive(self, keys, used)
         self._schedule.open.clear()
 
     open_ = reverie.open
