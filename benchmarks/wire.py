@@ -19,7 +19,6 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
 SERVER = """
 import sys
 import socket
@@ -88,7 +87,7 @@ def measured(rounds: int, steps: int) -> dict[str, dict[str, dict[str, float]]]:
     """What is measured, by server: the best and the median of the rounds."""
     import reverb
 
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    env = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     env.pop("REVERIE_LISTEN", None)
     processes = {
         name: subprocess.Popen(

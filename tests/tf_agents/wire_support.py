@@ -18,7 +18,9 @@ PATIENCE_S = 120.0  # of a machine that does much else
 
 def environment(**more: str) -> dict[str, str]:
     """As a user's, who listens where the packages for it are there."""
-    env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    # The package as this process has it, and the tests.
+    path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
+    env = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"}
     env.pop("REVERIE_LISTEN", None)
     return env | more
 
